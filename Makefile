@@ -1,0 +1,43 @@
+# Everything runs in .venv, which setup.sh makes on first use. See `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format sim bench lock clean
+
+PYTHON := .venv/bin/python
+
+help: ## list the targets
+	@echo "Tickgate. Each target sets up what it needs first (.venv, system packages)."
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## only the set-up
+	@./setup.sh
+
+demo: setup ## generate a capture and replay it through the simulated card, the gateway and the journal
+	@.venv/bin/tickgate demo
+
+test: lint ## lint, then all tests (ARGS="-k ring -x" goes to pytest)
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## formatting, lint rules and types
+	@.venv/bin/ruff format --check || { echo "These need 'make format'."; exit 1; }
+	@.venv/bin/ruff check
+	@$(PYTHON) -m mypy
+
+format: setup ## rewrite the files as the formatter wants them
+	@.venv/bin/ruff format
+	@.venv/bin/ruff check --fix
+
+sim: setup ## cocotb benches of the RTL (BENCH=fix_parser for one, WAVES=1 for waves)
+	@$(PYTHON) -m sim.run $(if $(BENCH),--bench $(BENCH)) $(if $(filter-out 0,$(WAVES)),--waves)
+
+bench: setup ## measure against peers, write build/bench.json
+	@$(PYTHON) -m host.bench
+
+lock: ## write requirements.lock anew from pyproject.toml
+	@./setup.sh lock
+
+clean: ## remove what was built (.venv stays: rm -rf .venv)
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find hdl host sim tests -name __pycache__ -type d -prune -exec rm -rf {} +
