@@ -1,0 +1,323 @@
+"""The journal keeps what it acknowledged, cuts what was torn, and never hides damage."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hdl.frame import FRAME_DTYPE, Kind
+from host.journal import Batch, BatchBuffer, CorruptJournal, Journal, JournalError, read_journal
+from host.journal.layout import BATCH_DTYPE, HEADER_BYTES, SEGMENT_DTYPE, batch_bytes, segment_path
+
+ROOT = Path(__file__).resolve().parents[3]
+SEGMENT = 64 << 10
+
+
+def slice_of(*messages: bytes, kind: Kind = Kind.NEW_ORDER) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of a ring slice and the payload ring that holds their messages."""
+    frames = np.zeros(len(messages), FRAME_DTYPE)
+    payload = np.zeros(sum(-(-len(m) // 64) * 64 for m in messages) + 64, np.uint8)
+    offset = 64
+    for frame, message in zip(frames, messages, strict=True):
+        frame["kind"], frame["generation"] = kind, 1
+        frame["payload_offset"], frame["payload_length"] = offset, len(message)
+        payload[offset : offset + len(message)] = np.frombuffer(message, np.uint8)
+        offset += -(-len(message) // 64) * 64
+    return frames, payload
+
+
+def filled(*messages: bytes) -> BatchBuffer:
+    """A buffer with one accepted order for each message."""
+    frames, payload = slice_of(*messages)
+    buffer = BatchBuffer(max(64, len(messages)))
+    count = len(messages)
+    assert buffer.take(frames, payload, np.ones(count, np.uint8), np.arange(count, dtype=np.uint8)) == count
+    return buffer
+
+
+def messages_of(batch: Batch) -> list[bytes]:
+    return [bytes(batch.payload[f["payload_offset"] :][: f["payload_length"]]) for f in batch.frames]
+
+
+def write(directory: Path, *batches: tuple[bytes, ...], segment_bytes: int = SEGMENT) -> None:
+    with Journal(directory, segment_bytes=segment_bytes) as journal:
+        for messages in batches:
+            journal.append(filled(*messages))
+            journal.commit()
+
+
+def test_what_was_committed_is_read_back(tmp_path: Path) -> None:
+    write(tmp_path, (b"one", b"two"), (b"three",))
+    first, second = read_journal(tmp_path)
+    assert messages_of(first) == [b"one", b"two"]
+    assert messages_of(second) == [b"three"]
+    assert (first.first_sequence, second.first_sequence, second.number) == (1, 3, 1)
+    assert first.decisions["node"].tolist() == [0, 1]
+    assert first.decisions["verdict"].tolist() == [1, 1]
+
+
+def test_only_order_frames_are_taken_and_a_shared_message_is_kept_once() -> None:
+    frames, payload = slice_of(b"book", b"order")
+    frames[0]["kind"] = Kind.BOOK_UPDATE
+    frames = frames[[0, 1, 1]]
+    buffer = BatchBuffer(8)
+    assert buffer.take(frames, payload, np.ones(3, np.uint8), np.zeros(3, np.uint8)) == 3
+    batch = buffer.batch(0, 1)
+    assert messages_of(batch) == [b"order", b"order"]
+    assert len(batch.payload) == len(b"order")
+
+
+def test_a_full_buffer_says_where_it_stopped() -> None:
+    frames, payload = slice_of(b"a" * 100, b"b" * 100, b"c" * 100)
+    buffer = BatchBuffer(8, payload_bytes=250)
+    decided = np.ones(3, np.uint8)
+    assert buffer.take(frames, payload, decided, decided) == 2
+    buffer.clear()
+    assert buffer.take(frames, payload, decided, decided, begin=2) == 3
+    with pytest.raises(ValueError, match="does not fit"):
+        BatchBuffer(8, payload_bytes=50).take(frames, payload, decided, decided)
+
+
+def test_sequences_go_on_after_opening_again_and_over_segments(tmp_path: Path) -> None:
+    for number in range(6):
+        with Journal(tmp_path, segment_bytes=8192) as journal:
+            assert (journal.recovered, journal.next_sequence) == (number * 2, number * 2 + 1)
+            journal.append(filled(b"x" * 1500, b"y" * 1500))
+            assert journal.committed_sequence == number * 2
+            assert journal.commit() == number * 2 + 2
+    assert len(list(tmp_path.glob("*.journal"))) == 3
+    assert [batch.first_sequence for batch in read_journal(tmp_path)] == [1, 3, 5, 7, 9, 11]
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path, segment_bytes=SEGMENT), pytest.raises(JournalError, match="another process"):
+        Journal(tmp_path)
+    Journal(tmp_path, segment_bytes=SEGMENT).close()
+
+
+def test_one_batch_between_two_commits(tmp_path: Path) -> None:
+    with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
+        journal.append(filled(b"one"))
+        with pytest.raises(JournalError, match="not been committed"):
+            journal.append(filled(b"two"))
+
+
+def test_too_large_and_empty_batches_are_refused_and_the_journal_goes_on(tmp_path: Path) -> None:
+    with Journal(tmp_path, segment_bytes=8192) as journal:
+        with pytest.raises(ValueError, match="does not fit a segment"):
+            journal.append(filled(b"x" * 9000))
+        with pytest.raises(ValueError, match="empty"):
+            journal.append(BatchBuffer(4))
+        journal.append(filled(b"one"))
+        assert journal.commit() == 1
+
+
+def last_batch(path: Path) -> tuple[int, int]:
+    """Offset and length of the last batch of a segment."""
+    data = path.read_bytes()
+    offset = end = HEADER_BYTES
+    while True:
+        header = np.frombuffer(data[end : end + HEADER_BYTES], BATCH_DTYPE)[0]
+        if not header["magic"]:
+            return offset, end - offset
+        offset, end = end, end + int(header["total_bytes"])
+
+
+def test_a_write_torn_at_any_byte_is_cut_and_reported(tmp_path: Path) -> None:
+    write(tmp_path, (b"first", b"second"), (b"torn order 1", b"torn order 2"))
+    path = segment_path(tmp_path, 1)
+    whole = path.read_bytes()
+    offset, length = last_batch(path)
+    for kept in range(length):
+        path.write_bytes(whole[: offset + kept] + bytes(len(whole) - offset - kept))
+        assert [len(batch) for batch in read_journal(tmp_path)] == [2]
+        with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
+            assert journal.recovered == 2
+            written = whole[offset : offset + kept].rstrip(b"\0")
+            if written:
+                assert journal.torn
+                assert journal.torn.offset == offset
+                assert journal.torn.length >= len(written)
+            journal.append(filled(b"next"))
+            assert journal.commit() == 3
+        assert [messages_of(batch) for batch in read_journal(tmp_path)] == [[b"first", b"second"], [b"next"]]
+
+
+def test_sectors_that_were_never_written_are_torn(tmp_path: Path) -> None:
+    write(tmp_path, (b"first",), tuple(b"order %d" % i * 20 for i in range(20)))
+    path = segment_path(tmp_path, 1)
+    whole = path.read_bytes()
+    offset, length = last_batch(path)
+    for sector in range(offset // 512, -(-(offset + length) // 512)):
+        begin, end = max(offset, sector * 512), min(offset + length, sector * 512 + 512)
+        path.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+        with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
+            assert journal.recovered == 1
+            assert journal.torn
+
+
+def test_every_flipped_bit_is_an_error_with_file_and_offset(tmp_path: Path) -> None:
+    write(tmp_path, (b"first", b"second"), (b"third",))
+    path = segment_path(tmp_path, 1)
+    whole = bytearray(path.read_bytes())
+    offset, length = last_batch(path)
+    for byte in range(offset + length):
+        damaged = bytearray(whole)
+        damaged[byte] ^= 1 << byte % 8
+        path.write_bytes(damaged)
+        with pytest.raises(JournalError, match=rf"{path.name}: (byte \d+|the segment has)"):
+            list(read_journal(tmp_path))
+        with pytest.raises(JournalError):
+            Journal(tmp_path, segment_bytes=SEGMENT)
+
+
+def test_damage_before_a_whole_batch_is_no_torn_tail(tmp_path: Path) -> None:
+    write(tmp_path, (b"first",), (b"second",))
+    path = segment_path(tmp_path, 1)
+    data = bytearray(path.read_bytes())
+    data[HEADER_BYTES : HEADER_BYTES + 192] = bytes(192)
+    path.write_bytes(data)
+    with pytest.raises(CorruptJournal, match=r"00000001.journal: byte 64"):
+        list(read_journal(tmp_path))
+
+
+def test_a_missing_or_foreign_segment_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, (b"x" * 5000,), (b"y" * 5000,), (b"z" * 5000,), segment_bytes=8192)
+    second = segment_path(tmp_path, 2)
+    data = second.read_bytes()
+    second.unlink()
+    with pytest.raises(CorruptJournal, match="segment 2 is missing"):
+        list(read_journal(tmp_path))
+    second.write_bytes(segment_path(tmp_path, 3).read_bytes())
+    with pytest.raises(CorruptJournal, match="does not follow"):
+        list(read_journal(tmp_path))
+    second.write_bytes(data[:-1])
+    with pytest.raises(CorruptJournal, match="its header says"):
+        list(read_journal(tmp_path))
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, (b"x",))
+    path = segment_path(tmp_path, 1)
+    data = bytearray(path.read_bytes())
+    np.frombuffer(data, SEGMENT_DTYPE, 1)["version"] = 9
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match="version 9"):
+        Journal(tmp_path)
+
+
+WRITER = """
+    import sys
+    import numpy as np
+    from hdl.frame import FRAME_DTYPE
+    from host.journal import BatchBuffer, Journal
+
+    random = np.random.default_rng(int(sys.argv[2]))
+    payload = random.integers(1, 256, 1 << 16).astype(np.uint8)
+    with Journal(sys.argv[1], segment_bytes=256 << 10) as journal:
+        buffer = BatchBuffer(128)
+        print(journal.recovered, flush=True)
+        while True:
+            frames = np.zeros(random.integers(1, 100), FRAME_DTYPE)
+            frames["kind"], frames["generation"] = 1, 1
+            frames["payload_length"] = random.integers(1, 300, len(frames))
+            frames["payload_offset"] = random.integers(0, 1 << 15, len(frames))
+            decided = np.ones(len(frames), np.uint8)
+            buffer.clear()
+            buffer.take(frames, payload, decided, decided)
+            batch = journal.append(buffer)
+            frames_crc = int(batch.frames.view(np.uint8).sum()) + int(batch.payload.sum())
+            print(journal.commit(), frames_crc, flush=True)
+"""
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    chance = random.Random(9)
+    sums: list[int] = []
+    acknowledged = 0
+    for trial in range(25):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path), str(trial)],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert process.stdout
+        assert int(process.stdout.readline()) >= acknowledged
+        lines = [process.stdout.readline() for _ in range(chance.randrange(1, 60))]
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.read().splitlines(keepends=True)
+        process.wait()
+        acks = [tuple(map(int, line.split())) for line in lines if line.endswith(b"\n")]
+        acknowledged = acks[-1][0]
+        batches = list(read_journal(tmp_path))
+        found = [int(b.frames.view(np.uint8).sum()) + int(b.payload.sum()) for b in batches]
+        sums += [crc for _, crc in acks]
+        # One batch may have become durable without its acknowledgement getting out.
+        assert found[: len(sums)] == sums
+        assert len(found) - len(sums) in (0, 1)
+        sums = found
+        assert batches[-1].first_sequence + len(batches[-1]) - 1 >= acknowledged
+        assert np.concatenate([np.arange(len(b)) + b.first_sequence for b in batches]).tolist() == list(
+            range(1, batches[-1].first_sequence + len(batches[-1]))
+        )
+
+
+def run_limited(directory: Path, file_limit: int) -> subprocess.CompletedProcess[str]:
+    """Runs the writer in a process whose files cannot grow beyond ``file_limit`` bytes."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WRITER), str(directory), "1"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit)),
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_disk_without_room_for_a_segment_is_a_clear_error(tmp_path: Path) -> None:
+    result = run_limited(tmp_path, 100 << 10)
+    assert "no room for a new segment" in result.stderr
+    assert result.returncode == 1
+    assert list(read_journal(tmp_path)) == []
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_write_that_the_disk_refuses_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
+    Journal(tmp_path, segment_bytes=256 << 10).close()
+    result = run_limited(tmp_path, 200_000)
+    acknowledged = int(result.stdout.split("\n")[-2].split()[0])
+    assert "write failed: File too large" in result.stderr
+    assert acknowledged > 0
+    assert sum(len(batch) for batch in read_journal(tmp_path)) == acknowledged
+    with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
+        assert journal.recovered == acknowledged
+        assert journal.torn
+        assert "torn batch at byte" in str(journal.torn)
+
+
+def test_a_failed_write_closes_the_journal_to_more(tmp_path: Path) -> None:
+    with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
+        os.close(journal._file)  # as if the device had gone
+        with pytest.raises(JournalError, match="write failed"):
+            journal.append(filled(b"one"))
+        journal._file = -1
+        with pytest.raises(JournalError, match="takes no more"):
+            journal.append(filled(b"one"))
+        with pytest.raises(JournalError, match="takes no more"):
+            journal.commit()
+
+
+def test_batch_bytes_are_whole_lines() -> None:
+    assert batch_bytes(1, 0) % 64 == 0
+    assert batch_bytes(1, 61) == batch_bytes(1, 0)
+    assert batch_bytes(1, 62) == batch_bytes(1, 61) + 64
