@@ -179,7 +179,7 @@ progress() {
         }
         /^Installing collected packages/ {
             if (terminal) printf "\r\033[K"
-            print "setup:   " count " packages fetched, unpacking them"
+            if (count) print "setup:   " count " packages fetched, unpacking them"
             fflush()
         }
         /^Successfully installed / {
@@ -209,10 +209,12 @@ install_python() {
         say "making $VENV with Python $PY_VERSION ($PYTHON)"
         rm -rf "$VENV"
         "$PYTHON" -m venv "$VENV"
+        say "installing the versions of requirements.lock ($EXTRAS), about 160 MB to fetch, one to three minutes"
+    else
+        say "bringing $VENV up to date with requirements.lock and pyproject.toml"
     fi
     rm -f "$STAMP"
     : >"$LOG"
-    say "installing the versions of requirements.lock ($EXTRAS), about 160 MB to fetch, one to three minutes"
     pip_install setuptools >/dev/null
     # Build isolation would fetch a build backend that the lock does not name.
     pip_install --no-build-isolation --editable ".[$EXTRAS]"

@@ -50,9 +50,9 @@ def test_the_wheel_compiles_a_model_with_waves(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("MAKEFLAGS", "n -j2 --jobserver-auth=98,99 -- BENCH=x")
     monkeypatch.setenv("MAKELEVEL", "1")
     # --output-split gives a model of several files, which needs the precompiled header's flag.
-    command = ["verilator", "--cc", "--exe", "--build", "-j", "1", "--trace-fst", "--output-split", "1"]
+    command = ["verilator", "--cc", "--exe", "--build", "-j", "2", "--trace-fst", "--output-split", "40"]
     built = subprocess.run(
-        [*command, "-CFLAGS", "-O0", "-Mdir", "obj", "adder.v", "main.cpp"],
+        [*command, "-MAKEFLAGS", "OPT_GLOBAL=-O0", "-Mdir", "obj", "adder.v", "main.cpp"],
         cwd=tmp_path,
         env=toolchain.environment(),
         capture_output=True,
