@@ -44,13 +44,13 @@ def _u32(data: np.ndarray, at: int, swapped: bool) -> np.uint64:
 @njit(cache=True)
 def index_pcap(
     data: np.ndarray,
-    at: int,
+    at: np.int64,
     swapped: bool,
     tick_ns: int,
     offset: np.ndarray,
     length: np.ndarray,
     timestamp: np.ndarray,
-) -> tuple[int, int, int]:
+) -> tuple[int, np.int64, int]:
     """Index pcap records from byte ``at`` on, whose fractions of a second count ``tick_ns`` ns.
 
     Returns (packets found, byte offset of the next record, why it stopped).
@@ -107,7 +107,7 @@ def ticks_to_ns(ticks: np.uint64, resolution: int) -> np.uint64:
 @njit(cache=True)
 def index_pcapng(
     data: np.ndarray,
-    at: int,
+    at: np.int64,
     swapped: bool,
     interfaces: np.ndarray,
     known: int,
@@ -115,7 +115,7 @@ def index_pcapng(
     offset: np.ndarray,
     length: np.ndarray,
     timestamp: np.ndarray,
-) -> tuple[int, int, int, np.uint64]:
+) -> tuple[int, np.int64, int, np.uint64]:
     """Index pcapng blocks from byte ``at`` on, up to the next section or interface block.
 
     ``interfaces`` is uint64 with a row an interface, of which ``known`` are described: link type, snap
