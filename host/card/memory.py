@@ -1,0 +1,103 @@
+"""Loads and stores that NumPy indexing in Numba cannot say: unaligned, ordered, whole runs.
+
+On x86 an acquire load and a release store are plain instructions; what matters is that LLVM may move no
+other access across them.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_EVERY_BYTE = np.uint64(0x0101010101010101)
+_HIGH_BITS = np.uint64(0x8080808080808080)
+
+
+def _element(context, builder, array_type, array, index):
+    view = context.make_array(array_type)(context, builder, array)
+    return builder.gep(view.data, [index])
+
+
+@intrinsic
+def load_acquire(typing_context, array, index):
+    """``array[index]`` of an aligned one-dimensional array; no later access moves before it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _element(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load_atomic(pointer, "acquire", array.dtype.bitwidth // 8)
+
+    return array.dtype(array, types.int64), generate
+
+
+@intrinsic
+def store_release(typing_context, array, index, value):
+    """``array[index] = value``; no earlier access moves behind it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _element(context, builder, signature.args[0], arguments[0], arguments[1])
+        builder.store_atomic(arguments[2], pointer, "release", array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), generate
+
+
+@intrinsic
+def load_word(typing_context, array, index):
+    """Eight bytes of a uint8 array from any place, little endian; all eight must lie within it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _element(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(array, types.int64), generate
+
+
+@intrinsic
+def copy_bytes(typing_context, target, target_index, source, source_index, count):
+    """Copy a run of bytes between uint8 arrays; they may be the same one."""
+
+    def generate(context, builder, signature, arguments):
+        to = _element(context, builder, signature.args[0], arguments[0], arguments[1])
+        origin = _element(context, builder, signature.args[2], arguments[2], arguments[3])
+        cgutils.raw_memmove(builder, to, origin, arguments[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context, value):
+    """Zero bits below the lowest set bit of a uint64 that is not 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+@njit(inline="always")
+def load_unsigned(array, index, size):
+    """An unsigned little-endian number of ``size`` bytes (1 to 8) from any place of a uint8 array."""
+    if index + 8 <= array.size:
+        return load_word(array, index) << np.uint64(64 - 8 * size) >> np.uint64(64 - 8 * size)
+    value = np.uint64(0)
+    for n in range(size):
+        value |= np.uint64(array[index + n]) << np.uint64(8 * n)
+    return value
+
+
+@njit(inline="always")
+def find_byte(array, byte, index, end):
+    """The first place from ``index`` on where ``array`` holds ``byte``; ``end`` where it does not."""
+    pattern = _EVERY_BYTE * np.uint64(byte)
+    while index + 8 <= end:
+        difference = load_word(array, index) ^ pattern
+        # The lowest zero byte of the difference is exact; a borrow can only disturb those above it.
+        zeros = (difference - _EVERY_BYTE) & ~difference & _HIGH_BITS
+        if zeros != 0:
+            return index + np.int64(trailing_zeros(zeros) >> np.uint64(3))
+        index += 8
+    while index < end and array[index] != byte:
+        index += 1
+    return index

@@ -1,0 +1,270 @@
+"""The host's end of the rings: a shared-memory file that a card fills, read without copying.
+
+The protocol is docs/ring.md. The reader finds frames by their generation alone; what it releases goes
+back to the card as credit.
+"""
+
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numba import njit
+
+from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
+from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION
+from host.card.memory import load_acquire, store_release
+
+FRAME_SLOTS = 1 << 16
+"""Slots of a ring unless the caller wants others: 4 MiB of frames, which a second-level cache nearly holds."""
+
+PAYLOAD_BYTES = 1 << 24
+"""Bytes of a payload ring unless the caller wants others: 256 a frame slot."""
+
+SMALLEST_FRAME_SLOTS = 2
+SMALLEST_PAYLOAD_BYTES = 1 << 15
+"""A message held back, a skip and one more message fit: three times 6144 bytes (docs/ring.md)."""
+
+LARGEST_PAYLOAD_BYTES = 1 << 32
+"""``payload_offset`` has 32 bits."""
+
+GENERATION_BYTE = next(field.offset for field in FIELDS if field.name == "generation")
+FRAMES_READ = HEADER_DTYPE.fields["frames_read"][1] // 8
+"""The word of the header page that holds the frame credit."""
+PAYLOAD_READ = HEADER_DTYPE.fields["payload_read"][1] // 8
+"""The word of the header page that holds the payload credit."""
+
+
+class RingError(ValueError):
+    """The file is no ring that this reader knows, or cannot be one."""
+
+
+class Lapped(RuntimeError):
+    """The card wrote where the host was still reading: the frames in hand are void."""
+
+
+@njit(cache=True)
+def generation_of(number: int, slots: int) -> int:
+    """The generation that frame ``number`` (counted from 0) carries: its lap from 1, modulo 256."""
+    return (number // slots + 1) & 0xFF
+
+
+@njit(cache=True)
+def count_available(frame_bytes: np.ndarray, number: int, slots: int, limit: int) -> int:
+    """How many frames from ``number`` on are there, up to the ring's end and ``limit``."""
+    slot = number % slots
+    expected = generation_of(number, slots)
+    most = min(limit, slots - slot)
+    count = 0
+    while count < most and load_acquire(frame_bytes, (slot + count) * FRAME_BYTES + GENERATION_BYTE) == expected:
+        count += 1
+    return count
+
+
+@njit(cache=True)
+def count_intact(frame_bytes: np.ndarray, number: int, slots: int, count: int) -> int:
+    """How many of ``count`` frames from ``number`` on are certainly as they were when they were read before this call.
+
+    A card that laps writes slot by slot, each slot's generation last. So a slot is whole if its own
+    generation *and* that of the slot before it stand still; for frame 0 there is none before it.
+    """
+    if number > 0:
+        before = load_acquire(frame_bytes, (number - 1) % slots * FRAME_BYTES + GENERATION_BYTE)
+        if before != generation_of(number - 1, slots):
+            return 0
+    return count_available(frame_bytes, number, slots, count)
+
+
+@njit(cache=True)
+def payload_credit(
+    frames: np.ndarray, slot: int, count: int, next_slot: int, read: int, held_end: int, size: int
+) -> tuple[int, int]:
+    """The payload position that may be published when ``count`` frames from ``slot`` on are released, and the
+    position at which the last of their messages ends.
+
+    ``next_slot`` is that of the frame behind them, or -1 where it is not there yet: then more frames of
+    the last message may follow, and its bytes are kept.
+    """
+    last = count - 1
+    while last >= 0 and frames[slot + last].payload_length == 0:
+        last -= 1
+    if last < 0:
+        return held_end, held_end
+    offset = np.int64(frames[slot + last].payload_offset)
+    length = np.int64(frames[slot + last].payload_length)
+    # At most one lap is unread, so the offset tells the position.
+    start = read + (offset - read) % size
+    end = start + (length + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
+    over = last < count - 1 or (
+        next_slot >= 0
+        and (np.int64(frames[next_slot].payload_offset) != offset or np.int64(frames[next_slot].payload_length) != length)
+    )
+    return (end if over else start), end
+
+
+class Ring:
+    """Both rings in one mapped file, and the reader's place in them.
+
+    Attributes:
+        path: the file, or None for a ring that only this process has.
+        header: the header page as one record of HEADER_DTYPE.
+        words: the header page as uint64, for credits in compiled code (FRAMES_READ, PAYLOAD_READ).
+        frames: all slots as an array of FRAME_DTYPE; zero-copy.
+        frame_bytes: the same memory as bytes.
+        payload: the payload ring as uint8.
+        position: frames released since the ring was made, which is the number of the next one.
+    """
+
+    def __init__(self, memory: mmap.mmap, path: Path | None) -> None:
+        """Take a mapped file. Raises :class:`RingError` where it is not a ring of this version."""
+        name = path or "ring"
+        if len(memory) < HEADER_BYTES:
+            raise RingError(f"{name}: {len(memory)} bytes are too few for a ring")
+        self.path = path
+        self.header = np.frombuffer(memory, HEADER_DTYPE, 1)
+        magic, version, slots, payload_bytes, frames_offset, payload_offset = (
+            int(self.header[name][0])
+            for name in ("magic", "version", "frame_slots", "payload_bytes", "frames_offset", "payload_offset")
+        )
+        if magic != RING_MAGIC:
+            raise RingError(f"{name}: not a ring (magic {magic:#018x}, not {RING_MAGIC:#018x})")
+        if version != RING_VERSION:
+            raise RingError(f"{name}: ring version {version} is not supported, only {RING_VERSION}")
+        check_geometry(slots, payload_bytes, str(name))
+        if (
+            frames_offset < HEADER_BYTES
+            or frames_offset % LINE_BYTES
+            or payload_offset % LINE_BYTES
+            or payload_offset < frames_offset + slots * FRAME_BYTES
+            or payload_offset + payload_bytes > len(memory)
+        ):
+            raise RingError(
+                f"{name}: rings at {frames_offset} and {payload_offset} do not fit into {len(memory)} bytes"
+            )
+        self.words = np.frombuffer(memory, np.uint64, HEADER_BYTES // 8)
+        self.frames = np.frombuffer(memory, FRAME_DTYPE, slots, frames_offset)
+        self.frame_bytes = np.frombuffer(memory, np.uint8, slots * FRAME_BYTES, frames_offset)
+        self.payload = np.frombuffer(memory, np.uint8, payload_bytes, payload_offset)
+        self._payload_view = memoryview(self.payload).toreadonly()
+        self._payload_read = int(self.words[PAYLOAD_READ])
+        self._payload_end = self._payload_read
+        # A predecessor published one frame less than it had released.
+        published = int(self.words[FRAMES_READ])
+        self.position = published + 1 if published else 0
+
+    @classmethod
+    def create(
+        cls, path: Path | None = None, frame_slots: int = FRAME_SLOTS, payload_bytes: int = PAYLOAD_BYTES
+    ) -> Self:
+        """Make a ring, zeroed, at ``path`` (a file there is replaced), or one that only this process has.
+
+        Raises :class:`RingError` for sizes that are no power of two or too small, OSError where it cannot be written.
+        """
+        check_geometry(frame_slots, payload_bytes, str(path or "ring"))
+        frames_offset = HEADER_BYTES
+        payload_offset = frames_offset + frame_slots * FRAME_BYTES
+        length = payload_offset + payload_bytes
+        if path is None:
+            shared = Path("/dev/shm")
+            # Unlinked at once: nothing is left behind, however the process ends.
+            with tempfile.TemporaryFile(dir=shared if os.access(shared, os.W_OK) else None) as file:
+                file.truncate(length)
+                memory = mmap.mmap(file.fileno(), length)
+        else:
+            path.unlink(missing_ok=True)
+            with path.open("x+b") as file:
+                file.truncate(length)
+                memory = mmap.mmap(file.fileno(), length)
+        header = np.frombuffer(memory, HEADER_DTYPE, 1)
+        header["version"] = RING_VERSION
+        header["frame_slots"] = frame_slots
+        header["payload_bytes"] = payload_bytes
+        header["frames_offset"] = frames_offset
+        header["payload_offset"] = payload_offset
+        header["magic"] = RING_MAGIC
+        return cls(memory, path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Map a ring that another process made. Raises :class:`RingError` or OSError."""
+        with path.open("r+b") as file:
+            if os.fstat(file.fileno()).st_size < HEADER_BYTES:
+                raise RingError(f"{path}: {os.fstat(file.fileno()).st_size} bytes are too few for a ring")
+            return cls(mmap.mmap(file.fileno(), 0), path)
+
+    def poll(self, limit: int = FRAME_SLOTS) -> np.ndarray:
+        """The frames that are there, as a view of the ring, at most ``limit`` and never across the ring's end.
+
+        They stay until :meth:`release`. What was read from the view counts once release has not raised.
+        """
+        slot = self.position % len(self.frames)
+        return self.frames[slot : slot + count_available(self.frame_bytes, self.position, len(self.frames), limit)]
+
+    def message(self, frame: np.void) -> memoryview:
+        """The raw message of a frame, as a read-only view of the payload ring."""
+        start = int(frame["payload_offset"])
+        return self._payload_view[start : start + int(frame["payload_length"])]
+
+    def release(self, count: int) -> None:
+        """Give the next ``count`` frames, and the messages that are over with them, back to the card.
+
+        Raises :class:`Lapped`, and releases nothing, where the card has overrun one of them.
+        """
+        if count == 0:
+            return
+        self._check(count)
+        slots = len(self.frames)
+        slot = self.position % slots
+        self.position += count
+        following = self.position % slots if count_available(self.frame_bytes, self.position, slots, 1) else -1
+        self._payload_read, self._payload_end = payload_credit(
+            self.frames, slot, count, following, self._payload_read, self._payload_end, len(self.payload)
+        )
+        publish(self.words, self.position - 1, self._payload_read)
+
+    def read(self, limit: int = FRAME_SLOTS) -> np.ndarray:
+        """A copy of the frames that are there, none of them half-written. Raises :class:`Lapped`."""
+        frames = self.poll(limit).copy()
+        if len(frames):
+            self._check(len(frames))
+        return frames
+
+    def close(self) -> None:
+        """Unmap the file, once the last view of it is gone. The file itself stays."""
+        del self.header, self.words, self.frames, self.frame_bytes, self._payload_view, self.payload
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, count: int) -> None:
+        slots = len(self.frames)
+        if count > slots - self.position % slots:
+            raise ValueError(f"{count} frames from frame {self.position} on are more than one poll gives")
+        intact = count_intact(self.frame_bytes, self.position, slots, count)
+        if intact < count:
+            raise Lapped(f"the card has overrun frame {self.position + intact}, which was not released yet")
+
+
+@njit(cache=True)
+def publish(words: np.ndarray, frames_read: int, payload_read: int) -> None:
+    """Write the credits to the header, after everything that was read before."""
+    store_release(words, FRAMES_READ, np.uint64(frames_read))
+    store_release(words, PAYLOAD_READ, np.uint64(payload_read))
+
+
+def check_geometry(frame_slots: int, payload_bytes: int, name: str) -> None:
+    """Raise :class:`RingError` unless both sizes are powers of two that a reader and a card can work with."""
+    for what, number, least, most in (
+        ("frame slots", frame_slots, SMALLEST_FRAME_SLOTS, 1 << 32),
+        ("payload bytes", payload_bytes, SMALLEST_PAYLOAD_BYTES, LARGEST_PAYLOAD_BYTES),
+    ):
+        if number & (number - 1) or not least <= number <= most:
+            raise RingError(f"{name}: {number} {what}: must be a power of two from {least} to {most}")
