@@ -54,12 +54,18 @@ print(version, "yes" if pip else "no", "yes" if found else "no", sys.base_prefix
 
 probe() { "$1" -I -c "$PROBE" 2>/dev/null; }
 
-# Sets PYTHON, PY_VERSION, PY_PIP, PY_LIB. An interpreter that lacks nothing is preferred, then one of the
-# distribution, to which packages can add what it lacks.
+# What .venv stands on; a change means a new one.
+base() { echo "$PWD $("$1" -I -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null | tr '\n' ' ')"; }
+
+# Sets PYTHON, PY_VERSION, PY_PIP, PY_LIB. The one that .venv was made from is kept, whatever PATH says today. Else
+# an interpreter that lacks nothing is preferred, then one of the distribution, to which packages can add what it lacks.
 find_python() {
-    local name version pip lib prefix
+    local name version pip lib prefix names=(python3{,.13,.12,.11} /usr/bin/python3{,.13,.12,.11})
+    if [[ -f $STAMP && $(head -n 1 "$STAMP") == "$(base "$VENV/bin/python")" ]]; then
+        names=("$VENV/bin/python" "${names[@]}")
+    fi
     PYTHON='' PY_VERSION='' PY_PIP='' PY_LIB='' UNSHARED=''
-    for name in python3{,.13,.12,.11} /usr/bin/python3{,.13,.12,.11}; do
+    for name in "${names[@]}"; do
         read -r version pip lib prefix < <(probe "$name") || continue
         if [[ $pip$lib == yesyes || ($prefix == /usr && -z $PYTHON) ]]; then
             PYTHON=$(command -v "$name") PY_VERSION=$version PY_PIP=$pip PY_LIB=$lib
@@ -164,8 +170,7 @@ install_system() {
 
 # ---- The Python environment -----------------------------------------------------------------
 
-# What .venv stands on (a change means a new one) and what it holds (a change means an update).
-base() { echo "$PWD $("$PYTHON" -I -c 'import sys; print(sys.base_prefix, sys.version)' | tr '\n' ' ')"; }
+# What .venv holds; a change means an update.
 contents() { cat pyproject.toml requirements.lock setup.sh | sha256sum | cut -d' ' -f1; }
 
 # Turns pip's report into a line now and then; the whole of it goes to the log.
@@ -201,7 +206,7 @@ pip_install() {
 
 install_python() {
     local stamp='' base contents
-    base=$(base)
+    base=$(base "$PYTHON")
     contents=$(contents)
     if [[ -f $STAMP ]]; then stamp=$(<"$STAMP"); fi
     if [[ $stamp == "$base"$'\n'"$contents" ]]; then return; fi

@@ -18,7 +18,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 SUPPORTED = ("3.11", "3.12", "3.13")
 
 TOOLS_OF_SETUP = (
-    *("apt-cache", "awk", "bash", "cat", "cut", "dirname", "env", "flock", "g++", "grep", "ldconfig", "make"),
+    *("apt-cache", "awk", "bash", "cat", "cut", "dirname", "env", "flock", "g++", "grep", "head", "ldconfig", "make"),
     *("mktemp", "mv", "perl", "rm", "sha256sum", "tail", "tee", "tr", "true"),
 )
 """What setup.sh calls; a test's PATH has these, less what is to be missing."""
