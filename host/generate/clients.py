@@ -32,7 +32,7 @@ EXCESSIVE_SHARE = 0.01
 
 EXCESSIVE = ("unknown instrument", "quantity", "collar", "notional", "duplicate")
 """Why risk must reject an order: a symbol that is not listed, ten times the maximum quantity, three times the
-reference price, a notional beyond the account's limit, a ClOrdID that was used before."""
+reference price, a notional beyond the account's limit for one order, a ClOrdID that was used before."""
 
 BUY, SELL = b"1", b"2"
 DAY, GOOD_TILL_CANCEL, IMMEDIATE_OR_CANCEL, FILL_OR_KILL = b"0", b"1", b"3", b"4"
@@ -226,7 +226,7 @@ class Client:
         if reason == "collar":
             return replace(order, price=3 * INSTRUMENTS[order.symbol.decode()].reference_price)
         if reason == "notional":
-            # The dearest instrument, within its quantity and collar: more than twice the limit.
+            # The dearest instrument, within its quantity and collar.
             return replace(order, symbol=DEAREST, quantity=b"900000", price=self._limit_price(DEAREST, order.side))
         assert self._last is not None
         return replace(order, identifier=self._last.identifier, account=self._last.account)

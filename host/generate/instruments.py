@@ -19,7 +19,7 @@ class Instrument:
         reference_price: yesterday's settlement, in 1e-9; the day's prices stay within 4 % of it.
         tick: smallest step of a price, in 1e-9; a multiple of 100, for the market data counts in 1e-7.
         maximum_quantity: most that one order may ask for, in 1e-8.
-        collar: how far a limit price may be from the reference price, in 1e-9 of currency.
+        collar_ppm: how far a limit price may be from the reference price, in millionths of it.
     """
 
     symbol: str
@@ -27,14 +27,14 @@ class Instrument:
     reference_price: int
     tick: int
     maximum_quantity: int
-    collar: int
+    collar_ppm: int
 
 
 MAXIMUM_QUANTITY = 1_000_000 * ONE_QUANTITY
 """Most that one order may ask for, in 1e-8."""
 
-COLLAR_DIVISOR = 10
-"""The collar is a tenth of the reference price."""
+COLLAR_PPM = 100_000
+"""±10 %."""
 
 # Symbol: reference price and tick, in 1e-2 and in 1e-5 (the last rows, quoted like currencies).
 _CENTS = {
@@ -60,7 +60,7 @@ def _instruments() -> dict[str, Instrument]:
             reference_price=price * unit,
             tick=tick * unit,
             maximum_quantity=MAXIMUM_QUANTITY,
-            collar=price * unit // COLLAR_DIVISOR,
+            collar_ppm=COLLAR_PPM,
         )
         for number, (symbol, price, tick, unit) in enumerate(listed)
     }
@@ -71,14 +71,14 @@ INSTRUMENTS: dict[str, Instrument] = _instruments()
 
 UNKNOWN_SYMBOL = "ZZZZ"
 
-NOTIONAL_LIMIT = 2_000_000_000
-"""Currency units that an account may have open (limit price × quantity). The demo's ordinary orders stay far below
-it, all together; its excessive ones are above it, each for itself."""
+ORDER_NOTIONAL = 10_000_000
+"""Currency units that one order may be worth (price × quantity): more than any ordinary order of the demo is, and
+far less than its excessive ones are."""
 
 ACCOUNTS: dict[str, int] = dict.fromkeys(
-    ("ALPHA-1", "ALPHA-2", "BETA", "GAMMA-EU", "GAMMA-US", "DELTA", "EPSILON", "HOUSE"), NOTIONAL_LIMIT
+    ("ALPHA-1", "ALPHA-2", "BETA", "GAMMA-EU", "GAMMA-US", "DELTA", "EPSILON", "HOUSE"), ORDER_NOTIONAL
 )
-"""Notional limit of each account, in currency units."""
+"""Most that one order of each account may be worth, in currency units."""
 
 
 def price_text(price: int) -> str:

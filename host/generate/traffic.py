@@ -23,6 +23,9 @@ FEED_VLAN = 77
 FEED_B_DELAY = 700
 """How much later feed B's packet comes, in ns."""
 
+SESSION_DELAY = 2100
+"""How much later than the market data a client sends, in ns."""
+
 START = 1_750_167_000_000_000_000
 """When the capture begins: 17 June 2025, 13:30 UTC, in ns."""
 
@@ -156,7 +159,7 @@ class _Traffic:
         """Every session connects and logs on."""
         for client in self.clients:
             self._tick()
-            self._add("empty", self._segment(client, b"", SYN))
+            self._add("empty", self._segment(client, b"", SYN), SESSION_DELAY)
             client.logon(self.now)
             self._send(client, len(client.pending))
 
@@ -186,7 +189,7 @@ class _Traffic:
             client.logout(self.now)
             while client.pending:
                 self._send(client, SEGMENT_MOST)
-            self._add("empty", self._segment(client, b"", FIN | ACKNOWLEDGE))
+            self._add("empty", self._segment(client, b"", FIN | ACKNOWLEDGE), SESSION_DELAY)
 
     def generated(self) -> Generated:
         """All of it."""
@@ -225,7 +228,7 @@ class _Traffic:
     def _send(self, client: Client, size: int) -> None:
         if client.pending:
             segment = self._segment(client, client.take(size), PUSH | ACKNOWLEDGE)
-            self._add("tcp", segment, (1 + self.feeds) * FEED_B_DELAY)
+            self._add("tcp", segment, SESSION_DELAY)
 
     def _segment(self, client: Client, payload: bytes, flags: int) -> bytes:
         # A SYN takes one sequence number, before the first byte.
