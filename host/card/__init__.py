@@ -1,0 +1,81 @@
+"""Cards: what takes packets in and fills the rings. The rest of the host cannot tell one from another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from hdl.flow import Flow, Parser
+from hdl.limits import FLOWS
+from hdl.sbe_schema import Schema, load_schema
+from host.capture.packets import Packets
+from host.card.ring import FRAME_SLOTS, PAYLOAD_BYTES, Lapped, Ring, RingError
+
+__all__ = ["Card", "CardError", "Lapped", "Ring", "RingError", "open_card"]
+
+
+class CardError(ValueError):
+    """A card that cannot be opened or used so; one line that says why."""
+
+
+class Card(Protocol):
+    """A card. Also a context manager that closes it."""
+
+    url: str
+    ring: Ring
+
+    def feed(self, packets: Packets, first: int = 0) -> int:
+        """Take packets from index ``first`` on while the rings have credit; never waits.
+
+        Returns the index of the first packet that is not yet done: all its frames and those of the packets before it
+        are in the ring. Some of its own may be there already: go on with the same packet, once frames are released.
+        """
+
+    def counters(self) -> dict[str, int]:
+        """The card's counters, by the names and in the order of ``hdl.register_map.COUNTERS``."""
+
+    def close(self) -> None:
+        """Give back what the card holds, its ring too."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+NOT_YET = ("serial", "eth", "pcie")
+
+
+def open_card(
+    url: str,
+    flows: Sequence[Flow],
+    schema: Path | None = None,
+    *,
+    ring: Path | None = None,
+    frame_slots: int = FRAME_SLOTS,
+    payload_bytes: int = PAYLOAD_BYTES,
+) -> Card:
+    """Open a card with its flow table, and a ring of its own (at ``ring``, or in memory of this process).
+
+    ``schema`` is that of all SBE flows. Raises :class:`CardError` for what is no card or not supported,
+    ``hdl.sbe_schema.SchemaError`` for the schema, :class:`RingError` for the ring's sizes, OSError for files.
+    """
+    scheme, colon, _address = url.partition(":")
+    if scheme in NOT_YET and colon:
+        raise CardError(f"card '{url}' is not supported by this version (there are rtl: and soft:)")
+    if url not in ("rtl:", "soft:"):
+        raise CardError(f"'{url}' is no card (there are rtl: and soft:)")
+    if len(flows) > FLOWS:
+        raise CardError(f"{len(flows)} flows are too many: the card's flow table has {FLOWS} rows")
+    if schema is None and any(flow.parser is Parser.SBE for flow in flows):
+        raise CardError("an SBE flow needs a schema")
+    compiled: Schema | None = None if schema is None else load_schema(schema)
+    # Only the card that is asked for is imported: one needs a simulator, the other a compiler of loops.
+    if scheme == "rtl":
+        from sim.verilated import VerilatedCard
+
+        return VerilatedCard(flows, compiled, Ring.create(ring, frame_slots, payload_bytes))
+    from host.card.soft import SoftCard
+
+    return SoftCard(flows, compiled, Ring.create(ring, frame_slots, payload_bytes))

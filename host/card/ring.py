@@ -31,10 +31,13 @@ SMALLEST_PAYLOAD_BYTES = 1 << 15
 LARGEST_PAYLOAD_BYTES = 1 << 32
 """``payload_offset`` has 32 bits."""
 
+POPULATE = getattr(mmap, "MAP_POPULATE", 0)
+"""Linux maps a new ring's pages at once, so that no first lap is slower than the next."""
+
 GENERATION_BYTE = next(field.offset for field in FIELDS if field.name == "generation")
-FRAMES_READ = HEADER_DTYPE.fields["frames_read"][1] // 8
+FRAMES_READ = header_offset("frames_read") // 8
 """The word of the header page that holds the frame credit."""
-PAYLOAD_READ = HEADER_DTYPE.fields["payload_read"][1] // 8
+PAYLOAD_READ = header_offset("payload_read") // 8
 """The word of the header page that holds the payload credit."""
 
 
@@ -100,7 +103,9 @@ def payload_credit(
     end = start + (length + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
     over = last < count - 1 or (
         next_slot >= 0
-        and (np.int64(frames[next_slot].payload_offset) != offset or np.int64(frames[next_slot].payload_length) != length)
+        and (
+            np.int64(frames[next_slot].payload_offset) != offset or np.int64(frames[next_slot].payload_length) != length
+        )
     )
     return (end if over else start), end
 
@@ -172,12 +177,12 @@ class Ring:
             # Unlinked at once: nothing is left behind, however the process ends.
             with tempfile.TemporaryFile(dir=shared if os.access(shared, os.W_OK) else None) as file:
                 file.truncate(length)
-                memory = mmap.mmap(file.fileno(), length)
+                memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
         else:
             path.unlink(missing_ok=True)
             with path.open("x+b") as file:
                 file.truncate(length)
-                memory = mmap.mmap(file.fileno(), length)
+                memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
         header = np.frombuffer(memory, HEADER_DTYPE, 1)
         header["version"] = RING_VERSION
         header["frame_slots"] = frame_slots

@@ -1,0 +1,133 @@
+"""Packets to payload bytes of a flow, compiled: docs/ethernet.md, rule by rule."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+from hdl.flow import Flow, Protocol
+from hdl.limits import PACKET_LIMIT
+from hdl.register_map import COUNTERS
+from host.card.memory import compiled
+
+FLOW_DTYPE = np.dtype(
+    [
+        ("protocol", np.int64),
+        ("destination_address", np.int64),
+        ("destination_port", np.int64),
+        ("source_address", np.int64),
+        ("source_port", np.int64),
+        ("parser", np.int64),
+    ]
+)
+"""A row of the flow table; a source address or port of 0 fits any."""
+
+_COUNTER = {name: index for index, name in enumerate(COUNTERS)}
+OTHER = _COUNTER["other"]
+DAMAGED = _COUNTER["damaged"]
+OVERSIZE = _COUNTER["oversize"]
+FRAGMENTS = _COUNTER["fragments"]
+UNMATCHED = _COUNTER["unmatched"]
+EMPTY = _COUNTER["empty"]
+PARSED = _COUNTER["parsed"]
+
+ETHERTYPE_BYTE = 12
+ETHERTYPE_BYTES = 2
+ETHERTYPE_IPV4 = 0x0800
+ETHERTYPE_VLANS = (0x8100, 0x88A8)
+VLAN_TAG_BYTES = 4
+MOST_VLAN_TAGS = 2
+IPV4_HEADER_BYTES = 20
+TCP_HEADER_BYTES = 20
+UDP_HEADER_BYTES = 8
+MORE_FRAGMENTS = 0x2000
+FRAGMENT_OFFSET = 0x1FFF
+TCP = int(Protocol.TCP)
+UDP = int(Protocol.UDP)
+
+
+def flow_table(flows: Sequence[Flow]) -> np.ndarray:
+    """The flow table as an array of FLOW_DTYPE."""
+    return np.array(
+        [(flow.protocol, *flow.destination, *flow.source, flow.parser) for flow in flows],
+        FLOW_DTYPE,
+    )
+
+
+@njit(inline="always")
+def _big_endian_16(data, index):
+    return np.int64(data[index]) << 8 | np.int64(data[index + 1])
+
+
+@njit(inline="always")
+def _big_endian_32(data, index):
+    return _big_endian_16(data, index) << 16 | _big_endian_16(data, index + 2)
+
+
+@compiled
+def dissect(data, start, length, flows):
+    """What becomes of the packet at ``data[start : start + length]``.
+
+    Returns the counter that it belongs to and, for PARSED, the row of the flow table, where its payload begins and
+    ends in ``data``, and whether it is a fragment.
+    """
+    end = start + length
+    at = start + ETHERTYPE_BYTE
+    for _ in range(MOST_VLAN_TAGS):
+        if at + ETHERTYPE_BYTES > end or _big_endian_16(data, at) not in ETHERTYPE_VLANS:
+            break
+        at += VLAN_TAG_BYTES
+    if at + ETHERTYPE_BYTES > end:
+        return DAMAGED, 0, 0, 0, False
+    if _big_endian_16(data, at) != ETHERTYPE_IPV4:
+        return OTHER, 0, 0, 0, False
+
+    ip = at + ETHERTYPE_BYTES
+    if end - ip < IPV4_HEADER_BYTES:
+        return DAMAGED, 0, 0, 0, False
+    header_bytes = np.int64(data[ip] & 15) * 4
+    total_bytes = _big_endian_16(data, ip + 2)
+    if data[ip] >> 4 != 4 or header_bytes < IPV4_HEADER_BYTES or header_bytes > total_bytes:
+        return DAMAGED, 0, 0, 0, False
+    if total_bytes > PACKET_LIMIT:
+        return OVERSIZE, 0, 0, 0, False
+    fragment = _big_endian_16(data, ip + 6)
+    if fragment & FRAGMENT_OFFSET:
+        return FRAGMENTS, 0, 0, 0, False
+    protocol = np.int64(data[ip + 9])
+    if protocol not in (TCP, UDP):
+        return OTHER, 0, 0, 0, False
+    if end - ip < header_bytes:
+        return DAMAGED, 0, 0, 0, False
+
+    transport = ip + header_bytes
+    there = min(end, ip + total_bytes)
+    if protocol == UDP:
+        if there - transport < UDP_HEADER_BYTES:
+            return DAMAGED, 0, 0, 0, False
+        payload = transport + UDP_HEADER_BYTES
+    else:
+        if there - transport < TCP_HEADER_BYTES:
+            return DAMAGED, 0, 0, 0, False
+        data_offset = np.int64(data[transport + 12] >> 4) * 4
+        if data_offset < TCP_HEADER_BYTES or data_offset > total_bytes - header_bytes:
+            return DAMAGED, 0, 0, 0, False
+        payload = transport + data_offset
+
+    source_address = _big_endian_32(data, ip + 12)
+    destination_address = _big_endian_32(data, ip + 16)
+    source_port = _big_endian_16(data, transport)
+    destination_port = _big_endian_16(data, transport + 2)
+    for number in range(flows.size):
+        row = flows[number]
+        if (
+            row.protocol == protocol
+            and row.destination_port == destination_port
+            and row.destination_address == destination_address
+            and (row.source_port == 0 or row.source_port == source_port)
+            and (row.source_address == 0 or row.source_address == source_address)
+        ):
+            if payload >= there:
+                return EMPTY, number, payload, payload, False
+            return PARSED, number, payload, there, fragment & MORE_FRAGMENTS != 0
+    return UNMATCHED, 0, 0, 0, False
