@@ -200,7 +200,6 @@ FRAME_DTYPE = _numpy_dtype()
 """The frame as a NumPy structured dtype, 64 bytes; both views are named fields of it."""
 
 
-
 @functools.cache
 def frame_layout() -> "data.Layout":
     """The frame as an Amaranth layout of 512 bits; bit 0 is the lowest bit of byte 0.

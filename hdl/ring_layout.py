@@ -33,3 +33,9 @@ HEADER_DTYPE = np.dtype(
     }
 )
 """``frames_read`` counts frames, ``payload_read`` bytes, both since the ring was made; neither wraps."""
+
+
+def header_offset(name: str) -> int:
+    """Where a field of the header stands in the file, in bytes."""
+    assert HEADER_DTYPE.fields is not None
+    return HEADER_DTYPE.fields[name][1]

@@ -381,23 +381,20 @@ class _Compiler:
         size = max((member.offset + member.size for member in members), default=0)
         names = {member.name: member for member in members}
         mantissa, exponent = names.get("mantissa"), names.get("exponent")
-        decimal = (
-            len(members) == 2
-            and mantissa is not None
-            and exponent is not None
-            and mantissa.kind is exponent.kind is ValueKind.INTEGER
-            and mantissa.size > 0
-            and mantissa.offset == 0
-            and exponent.constant is not None
-        )
-        if decimal:
-            null = (
-                default_null(mantissa.primitive) if presence == "optional" and mantissa.null is None else mantissa.null
-            )
-            if presence == "required":
-                null = None
-            return replace(mantissa, kind=ValueKind.DECIMAL, exponent=exponent.constant, null=null)
-        return Field("", 0, 0, size, "", False, ValueKind.OTHER)
+        if (
+            len(members) != 2
+            or mantissa is None
+            or exponent is None
+            or not mantissa.kind is exponent.kind is ValueKind.INTEGER
+            or mantissa.size == 0
+            or mantissa.offset != 0
+            or exponent.constant is None
+        ):
+            return Field("", 0, 0, size, "", False, ValueKind.OTHER)
+        null = None if presence == "required" else mantissa.null
+        if presence == "optional" and null is None:
+            null = default_null(mantissa.primitive)
+        return replace(mantissa, kind=ValueKind.DECIMAL, exponent=exponent.constant, null=null)
 
     def _value_reference(self, reference: str, user: Element) -> int:
         """The number of ``Enum.Value``."""

@@ -1,0 +1,69 @@
+"""Beats: how bytes move through the card, eight a cycle, the first in the lowest byte."""
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data
+
+from hdl.flow import Parser
+from hdl.frame import frame_layout
+from hdl.limits import FLOWS
+
+LANES = 8
+"""Bytes a beat."""
+
+POSITION_BITS = 16
+"""Positions in a flow's stream are counted modulo 2^16, far above what is kept of a flow."""
+
+PacketBeat = data.StructLayout(
+    {
+        "data": data.ArrayLayout(8, LANES),
+        "count": unsigned(4),
+        "last": 1,
+        "timestamp": 64,
+    }
+)
+"""Bytes of a packet. ``count`` bytes (1 to 8) hold data, fewer than 8 only in the packet's ``last``
+beat; ``timestamp`` (ns) stands in all beats."""
+
+RoutedBeat = data.StructLayout(
+    {
+        "data": data.ArrayLayout(8, LANES),
+        "count": unsigned(4),
+        "last": 1,
+        "timestamp": 64,
+        "flow": range(FLOWS),
+        "fragment": 1,
+        "parser": Parser,
+    }
+)
+"""Payload bytes of one packet, whose flow and parser are known."""
+
+PayloadBeat = data.StructLayout(
+    {
+        "data": data.ArrayLayout(8, LANES),
+        "count": unsigned(4),
+        "last": 1,
+        "timestamp": 64,
+        "flow": range(FLOWS),
+        "position": POSITION_BITS,
+        "fragment": 1,
+    }
+)
+"""Payload bytes of one packet of a flow; ``position`` is the first byte's place in the flow's stream."""
+
+Message = data.StructLayout(
+    {
+        "flow": range(FLOWS),
+        "start": POSITION_BITS,
+        "length": 16,
+        "frames": 16,
+        "packet_end": 1,
+        "release": POSITION_BITS,
+    }
+)
+"""What a parser says when a message is complete: its bytes are ``[start, start + length)`` of the flow's stream,
+and so many ``frames`` were handed over for it (0: no message, only a packet's end). With
+``packet_end`` the packet is done: bytes before ``release`` are not needed any more."""
+
+Parsed = data.StructLayout({"has_frame": 1, "frame": frame_layout(), "has_message": 1, "message": Message})
+"""What a parser hands over in one cycle: a frame, or the end of a message or packet, or both (then the
+frame is the message's last). Frames come without ``payload_offset``, ``payload_length`` and ``generation``."""

@@ -1,0 +1,69 @@
+"""The card's registers (table: register_map.py)."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.ethernet import FlowRow
+from hdl.limits import FLOWS
+from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
+from hdl.ring_writer import RingSettings
+
+ADDRESS_BITS = 8
+
+RegisterBus = wiring.Signature(
+    {
+        "address": Out(ADDRESS_BITS),
+        "write": Out(1),
+        "write_data": Out(64),
+        "read_data": In(64),
+    }
+)
+"""A write takes one cycle; ``read_data`` is that of the address one cycle before. An address
+without a register reads as 0."""
+
+COUNT_BITS = 16
+"""The most that a counter grows in one cycle fits these bits."""
+
+
+class Registers(wiring.Component):
+    """Settings that the host writes, and counters that it reads. All 0 at reset."""
+
+    bus: In(RegisterBus)
+    flows: Out(data.ArrayLayout(FlowRow, FLOWS))
+    ring: Out(RingSettings)
+    increments: In(data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS)))
+
+    def elaborate(self, platform):
+        m = Module()
+        bus = self.bus
+        read = Signal(64)
+        m.d.sync += bus.read_data.eq(read)
+
+        with m.Switch(bus.address):
+            for name, value in (("identity", IDENTITY), ("version", VERSION)):
+                with m.Case(ADDRESS[name]):
+                    m.d.comb += read.eq(value)
+            for name in COUNTERS:
+                counter = Signal(64, name=name)
+                m.d.sync += counter.eq(counter + self.increments[name])
+                with m.Case(ADDRESS[name]):
+                    m.d.comb += read.eq(counter)
+
+        with m.If(bus.write):
+            with m.Switch(bus.address):
+                for name in RingSettings.members:
+                    with m.Case(ADDRESS[name]):
+                        m.d.sync += self.ring[name].eq(bus.write_data)
+                for n in range(FLOWS):
+                    flow = self.flows[n]
+                    with m.Case(ADDRESS["flow_control"] + ROW_STRIDE * n):
+                        m.d.sync += [flow.protocol.eq(bus.write_data[:8]), flow.parser.eq(bus.write_data[8:16])]
+                    with m.Case(ADDRESS["flow_destination"] + ROW_STRIDE * n):
+                        m.d.sync += [
+                            flow.destination.eq(bus.write_data[:32]),
+                            flow.destination_port.eq(bus.write_data[32:48]),
+                        ]
+                    with m.Case(ADDRESS["flow_source"] + ROW_STRIDE * n):
+                        m.d.sync += [flow.source.eq(bus.write_data[:32]), flow.source_port.eq(bus.write_data[32:48])]
+        return m

