@@ -96,13 +96,13 @@ def make_books(orders: int, instruments: int) -> Books:
 
 
 @njit(cache=True)
-def direction_of(side):  # type: ignore[no-untyped-def]
+def direction_of(side):
     """BID for Buy, ASK for every kind of Sell."""
     return BID if side == np.uint8(Side.BUY) else ASK
 
 
 @njit(cache=True)
-def find_book(state, instrument, make):  # type: ignore[no-untyped-def]
+def find_book(state, instrument, make):
     """The instrument's book, or NONE when there is none (``make``: and no room for one)."""
     mask = state.book_index.shape[0] - 1
     slot = np.int64(mix(instrument) & np.uint64(mask))
@@ -123,7 +123,7 @@ def find_book(state, instrument, make):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _index_slot(state, low, high):  # type: ignore[no-untyped-def]
+def _index_slot(state, low, high):
     """The index slot that holds the key, or the empty one where it would go."""
     mask = state.order_index.shape[0] - 1
     slot = np.int64(low & np.uint64(mask))
@@ -136,13 +136,13 @@ def _index_slot(state, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def find_order(state, low, high):  # type: ignore[no-untyped-def]
+def find_order(state, low, high):
     """The open order with this key, or NONE."""
     return np.int64(state.order_index[_index_slot(state, low, high)])
 
 
 @njit(cache=True)
-def unindex(state, order):  # type: ignore[no-untyped-def]
+def unindex(state, order):
     """Takes an order's key out of the index, moving later entries back so that no hole breaks a probe."""
     mask = state.order_index.shape[0] - 1
     hole = _index_slot(state, state.orders[order].key_low, state.orders[order].key_high)
@@ -160,13 +160,13 @@ def unindex(state, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def index(state, order):  # type: ignore[no-untyped-def]
+def index(state, order):
     """Enters an order's key into the index."""
     state.order_index[_index_slot(state, state.orders[order].key_low, state.orders[order].key_high)] = order
 
 
 @njit(cache=True)
-def find_level(state, book, direction, price):  # type: ignore[no-untyped-def]
+def find_level(state, book, direction, price):
     """(level with this price or NONE, the level before its place or NONE), walking from the best price on."""
     previous = np.int64(NONE)
     level = np.int64(state.books[book].best[direction])
@@ -182,7 +182,7 @@ def find_level(state, book, direction, price):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def rest(state, order, book, direction):  # type: ignore[no-untyped-def]
+def rest(state, order, book, direction):
     """Puts an order at the end of its price level, which is made if need be. The caller has checked the sum."""
     level, previous = find_level(state, book, direction, state.orders[order].price)
     if level == NONE:
@@ -218,7 +218,7 @@ def rest(state, order, book, direction):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def unrest(state, order):  # type: ignore[no-untyped-def]
+def unrest(state, order):
     """Takes an order out of its price level, and the level out of the book when that was its last."""
     level = state.orders[order].level
     book, direction = state.levels[level].book, state.levels[level].direction
@@ -246,7 +246,7 @@ def unrest(state, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def take_order(state):  # type: ignore[no-untyped-def]
+def take_order(state):
     """A free order row, or NONE when the node is full."""
     order = state.counters[0].free_order
     if order != NONE:
@@ -256,7 +256,7 @@ def take_order(state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def free_order(state, order):  # type: ignore[no-untyped-def]
+def free_order(state, order):
     """Gives an order row back; it stands in no level and in no index any more."""
     state.orders[order].next = state.counters[0].free_order
     state.counters[0].free_order = order

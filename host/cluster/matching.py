@@ -46,7 +46,7 @@ _REPORTS_BESIDE_FILLS = 2
 
 
 @njit(cache=True)
-def _key(frame, payload, offset):  # type: ignore[no-untyped-def]
+def _key(frame, payload, offset):
     """The key of the identifier at ``offset`` of the frame's message."""
     begin = np.int64(frame.payload_offset)
     end = min(begin + np.int64(frame.payload_length), payload.shape[0])
@@ -54,10 +54,10 @@ def _key(frame, payload, offset):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _refuse(output, frame, sequence, kind, reason, low, high):  # type: ignore[no-untyped-def]
+def _refuse(output, frame, sequence, kind, reason, low, high):
     """Reports that a message was rejected; ``low``, ``high`` is its own ClOrdID's key."""
-    report = output.reports[output.count[0]]
-    output.count[0] += 1
+    report = output.reports[output.written[0]]
+    output.written[0] += 1
     report.kind = kind
     report.reason = reason
     report.side = frame.side
@@ -77,10 +77,10 @@ def _refuse(output, frame, sequence, kind, reason, low, high):  # type: ignore[n
 
 
 @njit(cache=True)
-def _tell(output, frame, sequence, kind, reason, order, price, quantity, leaves, execution):  # type: ignore[no-untyped-def]
+def _tell(output, frame, sequence, kind, reason, order, price, quantity, leaves, execution):
     """Reports what happened to an order (a record) because of the message ``frame``."""
-    report = output.reports[output.count[0]]
-    output.count[0] += 1
+    report = output.reports[output.written[0]]
+    output.written[0] += 1
     report.kind = kind
     report.reason = reason
     report.side = order.side
@@ -100,7 +100,7 @@ def _tell(output, frame, sequence, kind, reason, order, price, quantity, leaves,
 
 
 @njit(cache=True)
-def _crosses(direction, limited, limit, price):  # type: ignore[no-untyped-def]
+def _crosses(direction, limited, limit, price):
     """Whether an order of this direction trades at a resting order's ``price``."""
     if not limited:
         return True
@@ -108,7 +108,7 @@ def _crosses(direction, limited, limit, price):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _available(state, book, direction, limited, limit, wanted):  # type: ignore[no-untyped-def]
+def _available(state, book, direction, limited, limit, wanted):
     """(quantity, orders) that an order would find, counted by levels until ``wanted`` is reached."""
     quantity, orders = np.uint64(0), 0
     level = state.books[book].best[1 - direction]
@@ -123,7 +123,7 @@ def _available(state, book, direction, limited, limit, wanted):  # type: ignore[
 
 
 @njit(cache=True)
-def _match(state, output, frame, sequence, taker, book, direction, limited, limit):  # type: ignore[no-untyped-def]
+def _match(state, output, frame, sequence, taker, book, direction, limited, limit):
     """Trades an order that does not rest yet against the other side, until it is filled or nothing crosses."""
     taking = state.orders[taker]
     while taking.leaves > 0:
@@ -152,7 +152,7 @@ def _match(state, output, frame, sequence, taker, book, direction, limited, limi
 
 
 @njit(cache=True)
-def _settle(state, output, frame, sequence, order, book, direction, resting, reason):  # type: ignore[no-untyped-def]
+def _settle(state, output, frame, sequence, order, book, direction, resting, reason):
     """After matching: what is left rests or is canceled."""
     row = state.orders[order]
     if row.leaves > 0 and resting:
@@ -166,7 +166,7 @@ def _settle(state, output, frame, sequence, order, book, direction, resting, rea
 
 
 @njit(cache=True)
-def _new_order(state, output, frame, payload, sequence):  # type: ignore[no-untyped-def]
+def _new_order(state, output, frame, payload, sequence):
     low, high = _key(frame, payload, frame.client_order_id)
     quantity = frame.quantity
     limited = frame.order_type == _LIMIT
@@ -205,7 +205,7 @@ def _new_order(state, output, frame, payload, sequence):  # type: ignore[no-unty
 
 
 @njit(cache=True)
-def _open_order(state, frame, payload):  # type: ignore[no-untyped-def]
+def _open_order(state, frame, payload):
     """The open order that a cancel or replace names by OrigClOrdID (tag 41), or NONE."""
     low, high = _key(frame, payload, frame.original_order_id)
     order = find_order(state, low, high)
@@ -216,7 +216,7 @@ def _open_order(state, frame, payload):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _cancel(state, output, frame, payload, sequence):  # type: ignore[no-untyped-def]
+def _cancel(state, output, frame, payload, sequence):
     order = _open_order(state, frame, payload)
     if order == NONE:
         low, high = _key(frame, payload, frame.client_order_id)
@@ -230,7 +230,7 @@ def _cancel(state, output, frame, payload, sequence):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def _replace(state, output, frame, payload, sequence):  # type: ignore[no-untyped-def]
+def _replace(state, output, frame, payload, sequence):
     low, high = _key(frame, payload, frame.client_order_id)
     order = _open_order(state, frame, payload)
     if order == NONE:
@@ -277,7 +277,7 @@ def _replace(state, output, frame, payload, sequence):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def _reports_needed(state, frame):  # type: ignore[no-untyped-def]
+def _reports_needed(state, frame):
     """At most so many reports can come of this message."""
     if frame.kind == _CANCEL:
         return _REPORTS_BESIDE_FILLS
@@ -290,7 +290,7 @@ def _reports_needed(state, frame):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def apply_orders(state, output, frames, decisions, payload, first_sequence, begin):  # type: ignore[no-untyped-def]
+def apply_orders(state, output, frames, decisions, payload, first_sequence, begin):
     """Applies the node's orders of a batch from index ``begin`` on.
 
     Returns (next index, reports needed): less than all orders when ``output.reports`` has no room for that many more.
@@ -304,7 +304,7 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
             counters.repeated += np.uint64(1)
             continue
         frame = frames[position]
-        room = output.reports.shape[0] - output.count[0]
+        room = output.reports.shape[0] - output.written[0]
         # Few orders can fill more than what is always left over; only near the end is it counted.
         if room < _REPORTS_BESIDE_FILLS + 2 * counters.open_orders:
             needed = _reports_needed(state, frame)
@@ -322,7 +322,7 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
 
 
 @njit(cache=True)
-def dump_orders(state, books, rows):  # type: ignore[no-untyped-def]
+def dump_orders(state, books, rows):
     """Writes every open order, book by book and in priority, as 8 words a row; returns the rows written."""
     count = 0
     for book in books:

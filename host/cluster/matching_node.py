@@ -25,7 +25,7 @@ class Output(NamedTuple):
     """Where the compiled functions write reports."""
 
     reports: np.ndarray
-    count: np.ndarray
+    written: np.ndarray
     node: int
 
 
@@ -69,14 +69,14 @@ class MatchingNode:
 
     def apply(self, batch: Batch) -> np.ndarray:
         """See :meth:`host.cluster.node.Node.apply`."""
-        self._output.count[0] = 0
+        self._output.written[0] = 0
         position = 0
         while True:
             position, needed = apply_orders(
                 self.state, self._output, batch.frames, batch.decisions, batch.payload, batch.first_sequence, position
             )
             if position == len(batch):
-                return self._output.reports[: self._output.count[0]]
+                return self._output.reports[: self._output.written[0]]
             self._grow(needed)
 
     def state_hash(self) -> str:
@@ -85,7 +85,7 @@ class MatchingNode:
         books = self.state.books[: int(counters["books"])]
         rows = np.zeros((int(counters["open_orders"]), 8), np.uint64)
         dump_orders(self.state, np.argsort(books["instrument"]), rows)
-        digest = hashlib.blake2b(rows, digest_size=16)
+        digest = hashlib.blake2b(rows.data, digest_size=16)
         digest.update(np.sort(books["instrument"]).tobytes())
         for name in ("last_sequence", "applied", "trades"):
             digest.update(int(counters[name]).to_bytes(8, "little"))

@@ -21,11 +21,11 @@ _HIGHS = _U(0x8080808080808080)
 
 
 @intrinsic
-def load_word(typingctx, array, index):  # type: ignore[no-untyped-def]
+def load_word(typingctx, array, index):
     """The eight bytes of a uint8 array from ``index`` on, as a little-endian word, at any alignment."""
     signature = types.uint64(array, types.intp)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         view = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0])
         pointer = builder.gep(view.data, [arguments[1]])
         load = builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()))
@@ -36,12 +36,12 @@ def load_word(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _rotate(word, bits):  # type: ignore[no-untyped-def]
+def _rotate(word, bits):
     return (word << _U(bits)) | (word >> _U(64 - bits))
 
 
 @njit(cache=True)
-def mix(word):  # type: ignore[no-untyped-def]
+def mix(word):
     """MurmurHash3's 64-bit finalizer: a bijection of 64-bit words in which every bit changes every other."""
     word ^= word >> _U(33)
     word *= _U(0xFF51AFD7ED558CCD)
@@ -51,7 +51,7 @@ def mix(word):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def text_key(payload, begin, end, space):  # type: ignore[no-untyped-def]
+def text_key(payload, begin, end, space):
     """The key (low, high) of the text from ``begin`` to the next SOH, or to ``end`` where the message ends without one.
 
     ``space`` (uint64) keeps keys of different flows apart. The key is never (0, 0), which marks an empty slot.

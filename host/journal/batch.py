@@ -46,13 +46,13 @@ class Batch:
 
 
 @njit(cache=True, nogil=True)
-def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decisions, out_payload):  # type: ignore[no-untyped-def]
+def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decisions, out_payload):
     """Copies order frames and their messages from ``begin`` until the slice ends or the room does.
 
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
     """
     count, filled = used
-    source, target = -1, 0
+    source, target = np.int64(-1), 0
     for index in range(begin, frames.shape[0]):
         kind = frames[index].kind
         if kind < _FIRST_ORDER_KIND or kind > _LAST_ORDER_KIND:
@@ -60,7 +60,7 @@ def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decis
         offset = np.int64(frames[index].payload_offset)
         length = np.int64(frames[index].payload_length)
         if offset + length > payload.shape[0]:
-            length = 0  # a corrupt frame was rejected by the risk pass; its bytes are nowhere
+            length = np.int64(0)  # a corrupt frame was rejected by the risk pass; its bytes are nowhere
         if count == out_frames.shape[0] or (offset != source and filled + length > out_payload.shape[0]):
             return index, count, filled
         if offset != source:
@@ -92,6 +92,11 @@ class BatchBuffer:
 
     def __len__(self) -> int:
         return self._used[0]
+
+    @property
+    def payload_room(self) -> int:
+        """Room for raw messages, bytes."""
+        return len(self._payload)
 
     def clear(self) -> None:
         """Empties the buffer; views handed out before are void."""

@@ -87,6 +87,11 @@ class Journal:
         """Bytes written by this writer, headers included."""
         return self._written
 
+    @property
+    def batch_limit(self) -> int:
+        """Largest batch in bytes (``host.journal.layout.batch_bytes``) that a segment of this journal holds."""
+        return self._segment_bytes - HEADER_BYTES
+
     def append(self, buffer: BatchBuffer) -> Batch:
         """Writes what the buffer holds as one batch and returns it, with its sequences. Not durable before
         :meth:`commit`; the journal takes one batch between two commits.
@@ -101,7 +106,7 @@ class Journal:
         total = batch_bytes(len(batch), len(batch.payload))
         if not len(batch):
             raise ValueError("an empty batch is not written")
-        if total > self._segment_bytes - HEADER_BYTES:
+        if total > self.batch_limit:
             raise ValueError(f"a batch of {total} bytes does not fit a segment of {self._segment_bytes} bytes")
         if self._position.offset + total > self._size:
             self._rotate()
@@ -225,9 +230,9 @@ class Journal:
         padding = bytearray(total - HEADER_BYTES - count * (FRAME_BYTES + DECISION_DTYPE.itemsize) - payload_bytes)
         padding[-1] = BATCH_END
         parts = [
-            memoryview(batch.frames.view(np.uint8)),
-            memoryview(batch.decisions.view(np.uint8)),
-            memoryview(batch.payload),
+            batch.frames.view(np.uint8).data,
+            batch.decisions.view(np.uint8).data,
+            batch.payload.data,
             memoryview(padding),
         ]
         body_crc = 0
@@ -240,7 +245,7 @@ class Journal:
         header["epoch"], header["chain"], header["body_crc"] = batch.epoch, self._position.chain, body_crc
         header["crc"] = crc = header_crc(header[0])
         try:
-            self._write_at([memoryview(header.view(np.uint8)), *parts], total, self._position.offset)
+            self._write_at([header.view(np.uint8).data, *parts], total, self._position.offset)
         except OSError as error:
             raise self._fail(f"byte {self._position.offset}: write failed: {error.strerror}") from error
         self._position.chain = crc

@@ -102,6 +102,12 @@ def _later_batch(data: np.ndarray, offset: int, number: int) -> int | None:
     return None
 
 
+def _follows(position: Position, header: np.ndarray, batch: str) -> bool:
+    """Whether a header (its batch number in the field ``batch``) continues what was read so far."""
+    found = (int(header[batch]), int(header["first_sequence"]), int(header["chain"]))
+    return found == (position.batch, position.sequence, position.chain)
+
+
 def _torn(data: np.ndarray, begin: int, end: int) -> bool:
     """Whether ``data[begin:end]`` looks like a write that was cut short over zeroed ground: its last byte or
     one of its sectors was never written."""
@@ -119,8 +125,7 @@ def scan_segment(path: Path, position: Position, last: bool) -> Iterator[Batch |
     """
     data = _map(path)
     segment = read_segment_header(path, data)
-    expected = (position.batch, position.sequence, position.chain)
-    if (segment["first_batch"], segment["first_sequence"], segment["chain"]) != expected:
+    if not _follows(position, segment, "first_batch"):
         raise CorruptJournal(f"{path}: byte 0: the segment does not follow the one before it")
     position.offset = HEADER_BYTES
     while position.offset < len(data):
@@ -137,15 +142,11 @@ def scan_segment(path: Path, position: Position, last: bool) -> Iterator[Batch |
             torn = written < HEADER_BYTES or not rest[:HEADER_BYTES].any()
             end = begin + -(-written // LINE_BYTES) * LINE_BYTES
             cause = "not a batch header"
-        elif zlib.crc32(data[begin + HEADER_BYTES : end]) != header["body_crc"] or data[end - 1] != BATCH_END:
+        elif zlib.crc32(data[begin + HEADER_BYTES : end].data) != header["body_crc"] or data[end - 1] != BATCH_END:
             torn = _torn(data, begin, end) and not data[end:].any()
             cause = f"the CRC of batch {header['batch']} does not match"
         else:
-            if (header["batch"], header["first_sequence"], header["chain"]) != (
-                position.batch,
-                position.sequence,
-                position.chain,
-            ):
+            if not _follows(position, header, "batch"):
                 raise CorruptJournal(f"{path}: byte {begin}: batch {header['batch']} does not follow the one before it")
             batch = _batch(data, begin, header)
             position.offset = end
