@@ -10,8 +10,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-compiled = njit(cache=True, _nrt=False, error_model="numpy")
-"""Compiles a function of the soft card. These allocate nothing, so counting references to arrays is left out: passing
+KERNEL = {"cache": True, "_nrt": False, "error_model": "numpy"}
+"""Options for the soft card's functions. These allocate nothing, so counting references to arrays is left out: passing
 the rings' five arrays through a call otherwise costs more than what the call does (measured: a factor of 3)."""
 
 _EVERY_BYTE = np.uint64(0x0101010101010101)

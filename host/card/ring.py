@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
-from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION
+from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION, header_offset
 from host.card.memory import load_acquire, store_release
 
 FRAME_SLOTS = 1 << 16
@@ -84,7 +84,7 @@ def count_intact(frame_bytes: np.ndarray, number: int, slots: int, count: int) -
 @njit(cache=True)
 def payload_credit(
     frames: np.ndarray, slot: int, count: int, next_slot: int, read: int, held_end: int, size: int
-) -> tuple[int, int]:
+) -> tuple[int | np.int64, int | np.int64]:
     """The payload position that may be published when ``count`` frames from ``slot`` on are released, and the
     position at which the last of their messages ends.
 
@@ -153,7 +153,7 @@ class Ring:
         self.frames = np.frombuffer(memory, FRAME_DTYPE, slots, frames_offset)
         self.frame_bytes = np.frombuffer(memory, np.uint8, slots * FRAME_BYTES, frames_offset)
         self.payload = np.frombuffer(memory, np.uint8, payload_bytes, payload_offset)
-        self._payload_view = memoryview(self.payload).toreadonly()
+        self._payload_view = self.payload.data.toreadonly()
         self._payload_read = int(self.words[PAYLOAD_READ])
         self._payload_end = self._payload_read
         # A predecessor published one frame less than it had released.
@@ -225,9 +225,10 @@ class Ring:
         slot = self.position % slots
         self.position += count
         following = self.position % slots if count_available(self.frame_bytes, self.position, slots, 1) else -1
-        self._payload_read, self._payload_end = payload_credit(
+        read, end = payload_credit(
             self.frames, slot, count, following, self._payload_read, self._payload_end, len(self.payload)
         )
+        self._payload_read, self._payload_end = int(read), int(end)
         publish(self.words, self.position - 1, self._payload_read)
 
     def read(self, limit: int = FRAME_SLOTS) -> np.ndarray:

@@ -7,10 +7,11 @@ comes back later to the same message or frame.
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from hdl.frame import FRAME_BYTES
 from hdl.ring_layout import LINE_BYTES
-from host.card.memory import compiled, copy_bytes, load_acquire, store_release
+from host.card.memory import KERNEL, copy_bytes, load_acquire, store_release
 from host.card.ring import FRAMES_READ, GENERATION_BYTE, PAYLOAD_READ, Ring, generation_of
 
 NO_CREDIT = -1
@@ -42,7 +43,7 @@ class RingMemory(NamedTuple):
         return cls(ring.words, ring.frames, ring.frame_bytes, ring.payload, np.zeros(1, WRITER_DTYPE))
 
 
-@compiled
+@njit(**KERNEL)
 def write_message(ring, source, start, length):
     """Copy a raw message into the payload ring. Returns its ``payload_offset``, or NO_CREDIT."""
     writer = ring.writer[0]
@@ -67,7 +68,7 @@ def write_message(ring, source, start, length):
     return offset
 
 
-@compiled
+@njit(**KERNEL)
 def has_frame_credit(ring):
     """Whether the next frame may be written."""
     writer = ring.writer[0]
@@ -77,7 +78,7 @@ def has_frame_credit(ring):
     return writer.frames_written - writer.frames_read < ring.frames.size
 
 
-@compiled
+@njit(**KERNEL)
 def finish_frame(ring):
     """The next frame, whose other fields stand in its slot, is there: write its generation."""
     writer = ring.writer[0]

@@ -5,13 +5,14 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
+from numba import njit
 
 from hdl.flow import Flow, Parser
 from hdl.limits import FLOWS
 from hdl.register_map import COUNTERS
 from hdl.sbe_schema import Schema
 from host.capture.packets import Packets
-from host.card.memory import compiled
+from host.card.memory import KERNEL
 from host.card.ring import Ring
 from host.card.ring_writer import RingMemory
 from host.card.sbe_tables import SbeTables, sbe_tables
@@ -43,7 +44,7 @@ class Parsing(NamedTuple):
     tables: SbeTables
 
 
-@compiled
+@njit(**KERNEL)
 def feed_packets(ring, parsing, data, offset, length, timestamp, first):
     """Take packets from ``first`` on; returns the index of the first one that is not done."""
     counters = parsing.counters

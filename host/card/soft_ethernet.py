@@ -8,7 +8,7 @@ from numba import njit
 from hdl.flow import Flow, Protocol
 from hdl.limits import PACKET_LIMIT
 from hdl.register_map import COUNTERS
-from host.card.memory import compiled
+from host.card.memory import KERNEL
 
 FLOW_DTYPE = np.dtype(
     [
@@ -64,7 +64,7 @@ def _big_endian_32(data, index):
     return _big_endian_16(data, index) << 16 | _big_endian_16(data, index + 2)
 
 
-@compiled
+@njit(**KERNEL)
 def dissect(data, start, length, flows):
     """What becomes of the packet at ``data[start : start + length]``.
 

@@ -1,10 +1,11 @@
 """FIX bytes to frames, compiled: docs/fix.md, rule by rule."""
 
 import numpy as np
+from numba import njit
 
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT, STORE_BYTES
-from host.card.memory import compiled, copy_bytes, find_byte
+from host.card.memory import KERNEL, copy_bytes, find_byte
 from host.card.ring_writer import finish_frame, has_frame_credit, write_message
 from host.card.soft_number import read_integer, read_price, read_quantity
 
@@ -91,7 +92,7 @@ def fix_store() -> np.ndarray:
     return np.zeros(FLOWS * STORE_BYTES, np.uint8)
 
 
-@compiled
+@njit(**KERNEL)
 def _crc64(data, start, end):
     """hdl.frame.crc64 of ``data[start:end]``."""
     state = np.uint64(0)
@@ -102,7 +103,7 @@ def _crc64(data, start, end):
     return state
 
 
-@compiled
+@njit(**KERNEL)
 def _read_tag(data, field, end):
     """A field's tag (BAD_TAG where it is bad) and where its value begins."""
     tag = 0
@@ -119,7 +120,7 @@ def _read_tag(data, field, end):
     return tag, index + 1
 
 
-@compiled
+@njit(**KERNEL)
 def _find_begin(data, field, end):
     """The last place of BeginString's first bytes within a field, or -1."""
     for index in range(end - BEGIN.size, field - 1, -1):
@@ -132,7 +133,7 @@ def _find_begin(data, field, end):
     return -1
 
 
-@compiled
+@njit(**KERNEL)
 def _forget(state):
     """A new message begins: nothing is taken yet."""
     state.phase = SEEK
@@ -152,7 +153,7 @@ def _forget(state):
     state.account = np.uint16(0)
 
 
-@compiled
+@njit(**KERNEL)
 def _take(state, data, start, tag, value, end):
     """Take a field of the body; its value is ``data[value:end]``."""
     if state.seen & np.uint64(1) == 0:
@@ -205,7 +206,7 @@ def _take(state, data, start, tag, value, end):
     state.flags |= cause
 
 
-@compiled
+@njit(**KERNEL)
 def _read_body_length(data, value, end):
     """BodyLength, or -1 where it is not 1 to 9 digits."""
     if not 1 <= end - value <= MOST_LENGTH_DIGITS:
@@ -219,7 +220,7 @@ def _read_body_length(data, value, end):
     return length
 
 
-@compiled
+@njit(**KERNEL)
 def _check_sum_is_right(data, start, field, value, end):
     """Whether the three digits ``data[value:end]`` are the sum of ``data[start:field]`` modulo 256."""
     if end - value != 3:
@@ -236,7 +237,7 @@ def _check_sum_is_right(data, start, field, value, end):
     return stated == np.int64(total & np.uint32(0xFF))
 
 
-@compiled
+@njit(**KERNEL)
 def _write(ring, state, data, start, length, flags, garbled, flow):
     """Write the message ``data[start : start + length]`` and its frame; False (and nothing) without credit."""
     if not has_frame_credit(ring):
@@ -273,7 +274,7 @@ def _write(ring, state, data, start, length, flags, garbled, flow):
     return True
 
 
-@compiled
+@njit(**KERNEL)
 def take_fix(ring, states, store, stored, data, begin, end, flow, timestamp, fragment, resumed):
     """Parse a flow's next bytes, ``data[begin:end]``; False where a frame waits for credit.
 

@@ -1,9 +1,10 @@
 """Numbers in FIX text, compiled: docs/fix.md, "integer" and "decimal"."""
 
 import numpy as np
+from numba import njit
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Flag
-from host.card.memory import compiled
+from host.card.memory import KERNEL
 
 ZERO = ord("0")
 MINUS = ord("-")
@@ -22,7 +23,7 @@ LARGEST_PRICE = np.array([(2**63 - 1) // 10**power for power in range(PRICE_DECI
 LARGEST_QUANTITY = np.array([(10**19 - 1) // 10**power for power in range(QUANTITY_DECIMALS + 1)], np.uint64)
 
 
-@compiled
+@njit(**KERNEL)
 def read_integer(data, start, end):
     """An integer of 32 bits in ``data[start:end]``, and its cause (0: none), which makes it 0."""
     if end - start > INTEGER_CHARACTERS:
@@ -36,7 +37,7 @@ def read_integer(data, start, end):
     return (0, RANGE) if number >= INTEGER_LIMIT else (number, 0)
 
 
-@compiled
+@njit(**KERNEL)
 def read_decimal(data, start, end, decimals, largest):
     """The absolute value of a decimal in ``data[start:end]``, counted in 10^-``decimals``, and its cause."""
     if end - start > DECIMAL_CHARACTERS:
@@ -67,7 +68,7 @@ def read_decimal(data, start, end, decimals, largest):
     return number * POWERS_OF_TEN[power], 0
 
 
-@compiled
+@njit(**KERNEL)
 def read_price(data, start, end):
     """A price in 1e-9 with its sign, and its cause."""
     if end - start > DECIMAL_CHARACTERS:
@@ -77,7 +78,7 @@ def read_price(data, start, end):
     return -np.int64(number) if negative else np.int64(number), cause
 
 
-@compiled
+@njit(**KERNEL)
 def read_quantity(data, start, end):
     """A quantity in 1e-8, and its cause."""
     return read_decimal(data, start, end, QUANTITY_DECIMALS, LARGEST_QUANTITY)

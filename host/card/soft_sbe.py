@@ -6,7 +6,7 @@ from numba import njit
 from hdl.frame import Flag, Kind
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.sbe_plan import ENTRY_KINDS, FRAME_FIELDS
-from host.card.memory import compiled, load_unsigned
+from host.card.memory import KERNEL, load_unsigned
 from host.card.ring_writer import finish_frame, has_frame_credit, write_message
 from host.card.sbe_tables import ABSENT, CONSTANT, KIND_BY_ENTRY_TYPE, NO_TEMPLATE
 
@@ -102,7 +102,7 @@ def _number(data, index, size):
     return np.int64(min(load_unsigned(data, index, size), np.uint64(HUGE)))
 
 
-@compiled
+@njit(**KERNEL)
 def _fill_common(frame, state, kind, flags):
     """What every frame of a message has."""
     frame.timestamp = state.timestamp
@@ -116,7 +116,7 @@ def _fill_common(frame, state, kind, flags):
     frame.spare = 0
 
 
-@compiled
+@njit(**KERNEL)
 def _write_plain(ring, state, kind, flags):
     """Write a frame without decoded fields; False where it waits for credit."""
     if state.frames >= ENTRY_LIMIT:
@@ -142,7 +142,7 @@ def _write_plain(ring, state, kind, flags):
     return True
 
 
-@compiled
+@njit(**KERNEL)
 def _write_block(ring, state, data, sources, kind, message, entry, entry_bytes, root, root_bytes):
     """Write the frame of the entry at ``entry``, or of the message itself (0); False where it waits for credit."""
     if state.frames < state.written:
@@ -187,7 +187,7 @@ def _write_block(ring, state, data, sources, kind, message, entry, entry_bytes, 
     return True
 
 
-@compiled
+@njit(**KERNEL)
 def _write_entries(ring, state, data, tables, row, message, there, whole):
     """Write the frames of a message whose template is known and whose header is whole; False where one waits for credit.
 
@@ -227,7 +227,7 @@ def _write_entries(ring, state, data, tables, row, message, there, whole):
     return True
 
 
-@compiled
+@njit(**KERNEL)
 def _write_message(ring, tables, state, data, message, there, readable, cause):
     """Write a raw message and all its frames; False where one waits for credit.
 
@@ -260,7 +260,7 @@ def _write_message(ring, tables, state, data, message, there, readable, cause):
     return cause == 0 or _write_plain(ring, state, MALFORMED, cause)
 
 
-@compiled
+@njit(**KERNEL)
 def take_sbe(ring, tables, states, data, begin, end, flow, timestamp, fragment):
     """Decode a packet's payload ``data[begin:end]``; False where a frame waits for credit: then call again with the same.
 
