@@ -4,6 +4,8 @@ On x86 an acquire load and a release store are plain instructions; what matters 
 other access across them.
 """
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -18,7 +20,8 @@ _EVERY_BYTE = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
 
 
-def _element(context, builder, array_type, array, index):
+def _element(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, index: ir.Value) -> ir.Value:
+    """The address of ``array[index]``."""
     view = context.make_array(array_type)(context, builder, array)
     return builder.gep(view.data, [index])
 

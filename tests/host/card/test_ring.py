@@ -204,6 +204,14 @@ while True:
 """
 
 
+def read_until_lapped(ring: Ring) -> None:
+    while True:
+        frames = ring.read(4)
+        for name in ("timestamp", "price", "quantity", "instrument"):
+            assert frames[name].tolist() == list(range(ring.position, ring.position + len(frames)))
+        ring.release(len(frames))
+
+
 def test_a_card_in_another_process_that_laps_is_seen(tmp_path):
     path = tmp_path / "ring"
     # Large enough that the generation does not come round (256 laps) before the reader has begun.
@@ -218,11 +226,7 @@ def test_a_card_in_another_process_that_laps_is_seen(tmp_path):
         card.stdin.flush()
         # The card never waits, so sooner or later the reader is too slow; until then every frame is whole.
         with pytest.raises(Lapped):
-            while True:
-                frames = ring.read(4)
-                for name in ("timestamp", "price", "quantity", "instrument"):
-                    assert frames[name].tolist() == list(range(ring.position, ring.position + len(frames)))
-                ring.release(len(frames))
+            read_until_lapped(ring)
     finally:
         card.kill()
         card.communicate()

@@ -1,5 +1,6 @@
 """The soft card reads FIX as docs/fix.md says, row by row."""
 
+import itertools
 import random
 from pathlib import Path
 
@@ -310,7 +311,7 @@ def test_any_bytes_belong_to_one_message_each_whatever_the_packets(parse_fix, wi
     assert stream.startswith(joined)
     assert all(0 < len(raw) <= 6144 for _, raw in whole)
     edges = sorted({0, *(cut for cut in cuts if cut < len(stream)), len(stream)})
-    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in itertools.pairwise(edges)]
     assert without_time_and_place(parse_fix(*pieces)) == without_time_and_place(whole)
 
 
