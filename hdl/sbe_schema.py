@@ -4,12 +4,11 @@ What the decoder does not do yet (big endian, nested groups, var data) is refuse
 line. Rules are those of "Simple Binary Encoding" 1.0 (FIX Trading Community), section numbers in brackets.
 """
 
-import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
+from hdl.sbe_encoding import PRIMITIVE_BYTES, Field, ValueKind, default_null, literal, null_value, simple_value
 from hdl.sbe_xml import Element, SchemaError, parse_xml
 
 __all__ = [
@@ -26,49 +25,12 @@ __all__ = [
 ]
 
 
-class ValueKind(enum.Enum):
-    """What a field's bytes are."""
-
-    INTEGER = "integer"
-    """A whole number: a number type, an enum or a set over one, a constant of these."""
-    CHAR = "char"
-    """One character, an enum over it, or a constant of these."""
-    DECIMAL = "decimal"
-    """An integer mantissa with the schema's constant exponent."""
-    OTHER = "other"
-    """Anything else: arrays, floats, composites, decimals whose exponent is on the wire."""
-
-
 @dataclass(frozen=True)
 class Slot:
     """Where an unsigned number stands in a header or a dimension; offset and size in bytes."""
 
     offset: int
     size: int
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of a block. ``offset`` and ``size`` in bytes; a constant has size 0."""
-
-    name: str
-    id: int
-    offset: int
-    size: int
-    primitive: str
-    """Primitive type (of the mantissa, in a decimal); empty for composites."""
-    signed: bool
-    kind: ValueKind
-    exponent: int = 0
-    """Power of ten of a decimal; 0 for integers."""
-    null: int | None = None
-    """The number that means absent, as its type reads it."""
-    constant: int | None = None
-    """The number, or the character's code, of a field that is not on the wire."""
-    semantic_type: str = ""
-    since_version: int = 0
-    length: int = 1
-    """Elements of an array."""
 
 
 @dataclass(frozen=True)
@@ -125,31 +87,6 @@ class Schema:
     header: Header
     messages: tuple[Message, ...]
     path: str = ""
-
-
-PRIMITIVE_BYTES = {
-    "char": 1,
-    "int8": 1,
-    "int16": 2,
-    "int32": 4,
-    "int64": 8,
-    "uint8": 1,
-    "uint16": 2,
-    "uint32": 4,
-    "uint64": 8,
-    "float": 4,
-    "double": 8,
-}
-
-
-def default_null(primitive: str) -> int | None:
-    """SBE's null of an optional type without ``nullValue`` [2.4]; None where it is no number."""
-    bits = PRIMITIVE_BYTES[primitive] * 8
-    if primitive == "char":
-        return 0
-    if primitive.startswith("uint"):
-        return (1 << bits) - 1
-    return -(1 << bits - 1) if primitive.startswith("int") else None
 
 
 def load_schema(path: Path | str) -> Schema:
@@ -301,7 +238,7 @@ class _Compiler:
         elif presence == "constant" and encoding.size:
             if not element.text:
                 element.refuse(f"constant field '{name}' has no value")
-            encoding = replace(encoding, constant=_literal(element, encoding.primitive), size=0, null=None)
+            encoding = replace(encoding, constant=literal(element, encoding.primitive), size=0, null=None)
         return replace(
             encoding,
             name=name,
@@ -318,7 +255,7 @@ class _Compiler:
         if (element := self._types.get(name)) is not None:
             return self._type(element, (*path, name), presence)
         if name in PRIMITIVE_BYTES:
-            return _simple(name, 1, presence, None)
+            return simple_value(name, 1, presence, None)
         user.refuse(f"unknown type '{name}'")
 
     def _type(self, element: Element, path: tuple[str, ...], presence: str | None) -> Field:
@@ -347,18 +284,18 @@ class _Compiler:
             if reference is None and not element.text:
                 element.refuse(f"constant type '{name}' has no value")
             length = element.number("length", len(element.text) if primitive == "char" and reference is None else 1)
-            field = _simple(primitive, length, None, None)
+            field = simple_value(primitive, length, None, None)
             if reference is not None:
                 return replace(field, size=0, constant=self._value_reference(reference, element))
             if field.kind is ValueKind.OTHER:
                 return replace(field, size=0)
-            return replace(field, size=0, constant=_literal(element, primitive))
+            return replace(field, size=0, constant=literal(element, primitive))
         length = element.number("length", 1)
         if length == 0:
             element.refuse(f"type '{name}' has length 0, which only var data may have")
         null = element.get("nullValue")
-        number = None if null is None else _null(element, null, primitive)
-        return _simple(primitive, length, presence if presence not in (None, "constant") else own, number)
+        number = None if null is None else null_value(element, null, primitive)
+        return simple_value(primitive, length, presence if presence not in (None, "constant") else own, number)
 
     def _members(self, composite: Element, path: tuple[str, ...]) -> Iterator[Field]:
         """Members of a composite with their offsets in it [2.9]."""
@@ -405,61 +342,5 @@ class _Compiler:
         encoding = self._named_type(element.required("encodingType"), element, (enum_name,), None)
         for value in element.named("validValue"):
             if value.get("name") == value_name:
-                return _literal(value, encoding.primitive)
+                return literal(value, encoding.primitive)
         user.refuse(f"valueRef '{reference}': enum '{enum_name}' has no value '{value_name}'")
-
-
-def _simple(primitive: str, length: int, presence: str | None, null: int | None) -> Field:
-    """A primitive, or an array of ``length`` of them."""
-    if length != 1 or primitive in ("float", "double"):
-        kind = ValueKind.OTHER
-    else:
-        kind = ValueKind.CHAR if primitive == "char" else ValueKind.INTEGER
-    optional = presence == "optional" and kind is not ValueKind.OTHER
-    return Field(
-        name="",
-        id=0,
-        offset=0,
-        size=PRIMITIVE_BYTES[primitive] * length,
-        primitive=primitive,
-        signed=primitive.startswith("int"),
-        kind=kind,
-        null=(default_null(primitive) if null is None else null) if optional else None,
-        length=length,
-    )
-
-
-def _literal(element: Element, primitive: str) -> int:
-    """A constant's or an enum value's text as a number."""
-    text = element.text
-    if primitive == "char":
-        if len(text) != 1 or ord(text) > 0xFF:
-            element.refuse(f"'{text}' is not one character")
-        return ord(text)
-    return _ranged(element, text, primitive)
-
-
-def _null(element: Element, text: str, primitive: str) -> int | None:
-    """``nullValue`` as a number; a char's may be written as its code or as itself."""
-    if primitive in ("float", "double"):
-        return None
-    if primitive == "char" and len(text) == 1 and not text.isdigit():
-        return ord(text)
-    return _ranged(element, text, primitive)
-
-
-def _ranged(element: Element, text: str, primitive: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        _refuse_number(element, text, primitive)
-    bits = PRIMITIVE_BYTES[primitive] * 8
-    signed = primitive.startswith("int")
-    low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
-    if not low <= number < high:
-        _refuse_number(element, text, primitive)
-    return number
-
-
-def _refuse_number(element: Element, text: str, primitive: str) -> NoReturn:
-    element.refuse(f"'{text}' is not a number of type {primitive}")
