@@ -3,6 +3,8 @@
 Numbers of orders, levels and books are rows of their arrays; NONE ends a list. Free rows form a list through
 ``next``. A level's orders are a list in time priority, a side's levels a list from the best price on; a level that
 holds no order does not exist. All quantities are 1e-8, all prices 1e-9.
+
+``_nrt=False`` compiles without Numba's runtime: nothing here can allocate or counts references.
 """
 
 from typing import NamedTuple
@@ -95,13 +97,13 @@ def make_books(orders: int, instruments: int) -> Books:
     return state
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def direction_of(side):
     """BID for Buy, ASK for every kind of Sell."""
     return BID if side == np.uint8(Side.BUY) else ASK
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_book(state, instrument, make):
     """The instrument's book, or NONE when there is none (``make``: and no room for one)."""
     mask = state.book_index.shape[0] - 1
@@ -122,7 +124,7 @@ def find_book(state, instrument, make):
     return np.int64(book)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _index_slot(state, low, high):
     """The index slot that holds the key, or the empty one where it would go."""
     mask = state.order_index.shape[0] - 1
@@ -135,13 +137,13 @@ def _index_slot(state, low, high):
     return slot
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_order(state, low, high):
     """The open order with this key, or NONE."""
     return np.int64(state.order_index[_index_slot(state, low, high)])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def unindex(state, order):
     """Takes an order's key out of the index, moving later entries back so that no hole breaks a probe."""
     mask = state.order_index.shape[0] - 1
@@ -159,13 +161,13 @@ def unindex(state, order):
     state.order_index[hole] = NONE
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def index(state, order):
     """Enters an order's key into the index."""
     state.order_index[_index_slot(state, state.orders[order].key_low, state.orders[order].key_high)] = order
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_level(state, book, direction, price):
     """(level with this price or NONE, the level before its place or NONE), walking from the best price on."""
     previous = np.int64(NONE)
@@ -181,7 +183,7 @@ def find_level(state, book, direction, price):
     return np.int64(NONE), previous
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def rest(state, order, book, direction):
     """Puts an order at the end of its price level, which is made if need be. The caller has checked the sum."""
     level, previous = find_level(state, book, direction, state.orders[order].price)
@@ -217,7 +219,7 @@ def rest(state, order, book, direction):
     state.books[book].orders[direction] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def unrest(state, order):
     """Takes an order out of its price level, and the level out of the book when that was its last."""
     level = state.orders[order].level
@@ -245,7 +247,7 @@ def unrest(state, order):
         state.counters[0].free_level = level
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_order(state):
     """A free order row, or NONE when the node is full."""
     order = state.counters[0].free_order
@@ -255,7 +257,7 @@ def take_order(state):
     return order
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def free_order(state, order):
     """Gives an order row back; it stands in no level and in no index any more."""
     state.orders[order].next = state.counters[0].free_order

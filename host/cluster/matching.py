@@ -45,7 +45,7 @@ _REPORTS_BESIDE_FILLS = 2
 """Reports that one message causes beside its fills: NEW or REPLACED, and CANCELED."""
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _key(frame, payload, offset):
     """The key of the identifier at ``offset`` of the frame's message."""
     begin = np.int64(frame.payload_offset)
@@ -53,7 +53,7 @@ def _key(frame, payload, offset):
     return text_key(payload, min(begin + np.int64(offset), end), end, np.uint64(frame.flow))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _refuse(output, frame, sequence, kind, reason, low, high):
     """Reports that a message was rejected; ``low``, ``high`` is its own ClOrdID's key."""
     report = output.reports[output.written[0]]
@@ -76,7 +76,7 @@ def _refuse(output, frame, sequence, kind, reason, low, high):
     report.cumulative = 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _tell(output, frame, sequence, kind, reason, order, price, quantity, leaves, execution):
     """Reports what happened to an order (a record) because of the message ``frame``."""
     report = output.reports[output.written[0]]
@@ -99,7 +99,7 @@ def _tell(output, frame, sequence, kind, reason, order, price, quantity, leaves,
     report.cumulative = order.cumulative
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _crosses(direction, limited, limit, price):
     """Whether an order of this direction trades at a resting order's ``price``."""
     if not limited:
@@ -107,7 +107,7 @@ def _crosses(direction, limited, limit, price):
     return price <= limit if direction == BID else price >= limit
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _available(state, book, direction, limited, limit, wanted):
     """(quantity, orders) that an order would find, counted by levels until ``wanted`` is reached."""
     quantity, orders = np.uint64(0), 0
@@ -122,7 +122,7 @@ def _available(state, book, direction, limited, limit, wanted):
     return quantity, orders
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _match(state, output, frame, sequence, taker, book, direction, limited, limit):
     """Trades an order that does not rest yet against the other side, until it is filled or nothing crosses."""
     taking = state.orders[taker]
@@ -151,7 +151,7 @@ def _match(state, output, frame, sequence, taker, book, direction, limited, limi
             free_order(state, maker)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _settle(state, output, frame, sequence, order, book, direction, resting, reason):
     """After matching: what is left rests or is canceled."""
     row = state.orders[order]
@@ -165,7 +165,7 @@ def _settle(state, output, frame, sequence, order, book, direction, resting, rea
     free_order(state, order)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _new_order(state, output, frame, payload, sequence):
     low, high = _key(frame, payload, frame.client_order_id)
     quantity = frame.quantity
@@ -204,7 +204,7 @@ def _new_order(state, output, frame, payload, sequence):
     _settle(state, output, frame, sequence, order, book, direction, resting, reason)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _open_order(state, frame, payload):
     """The open order that a cancel or replace names by OrigClOrdID (tag 41), or NONE."""
     low, high = _key(frame, payload, frame.original_order_id)
@@ -215,7 +215,7 @@ def _open_order(state, frame, payload):
     return order if state.books[book].instrument == frame.instrument else np.int64(NONE)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _cancel(state, output, frame, payload, sequence):
     order = _open_order(state, frame, payload)
     if order == NONE:
@@ -229,7 +229,7 @@ def _cancel(state, output, frame, payload, sequence):
     free_order(state, order)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _replace(state, output, frame, payload, sequence):
     low, high = _key(frame, payload, frame.client_order_id)
     order = _open_order(state, frame, payload)
@@ -276,7 +276,7 @@ def _replace(state, output, frame, payload, sequence):
     _settle(state, output, frame, sequence, order, book, direction, True, _NOTHING)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _reports_needed(state, frame):
     """At most so many reports can come of this message."""
     if frame.kind == _CANCEL:
@@ -289,7 +289,7 @@ def _reports_needed(state, frame):
     return _REPORTS_BESIDE_FILLS + 2 * _available(state, book, direction, limited, frame.price, frame.quantity)[1]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def apply_orders(state, output, frames, decisions, payload, first_sequence, begin):
     """Applies the node's orders of a batch from index ``begin`` on.
 
@@ -321,7 +321,7 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
     return frames.shape[0], 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def dump_orders(state, books, rows):
     """Writes every open order, book by book and in priority, as 8 words a row; returns the rows written."""
     count = 0

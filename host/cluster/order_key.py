@@ -35,12 +35,32 @@ def load_word(typingctx, array, index):
     return signature, codegen
 
 
-@njit(cache=True, inline="always")
+@intrinsic
+def prefetch_row(typingctx, table, row):
+    """Begins to fetch a row of a two-dimensional C-ordered array into the cache, and waits for nothing."""
+    signature = types.void(table, types.intp)
+
+    def codegen(context, builder, signature, arguments):
+        view = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0])
+        stride = builder.extract_value(view.strides, 0)
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.gep(builder.bitcast(view.data, byte), [builder.mul(arguments[1], stride)])
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_write, keep, data = (ir.Constant(word, value) for value in (1, 3, 1))
+        builder.call(fetch, [pointer, to_write, keep, data])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@njit(cache=True, _nrt=False)
 def _rotate(word, bits):
     return (word << _U(bits)) | (word >> _U(64 - bits))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def mix(word):
     """MurmurHash3's 64-bit finalizer: a bijection of 64-bit words in which every bit changes every other."""
     word ^= word >> _U(33)
@@ -50,7 +70,7 @@ def mix(word):
     return word ^ (word >> _U(33))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def text_key(payload, begin, end, space):
     """The key (low, high) of the text from ``begin`` to the next SOH, or to ``end`` where the message ends without one.
 

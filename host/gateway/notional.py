@@ -33,13 +33,13 @@ def _high_product(typingctx, left, right):
     return signature, codegen
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def multiply(left, right):
     """The product of two uint64 as (high, low)."""
     return _high_product(left, right), left * right
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def add(high, low, other_high, other_low):
     """The sum of two pairs; the caller knows that it stays below 2^128."""
     total = low + other_low
@@ -47,13 +47,13 @@ def add(high, low, other_high, other_low):
     return high + other_high + carry, total
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def exceeds(high, low, limit_high, limit_low):
     """Whether a pair is more than a limit."""
     return high > limit_high or (high == limit_high and low > limit_low)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def magnitude(price):
     """|price| as uint64, right for -2^63 too."""
     return np.uint64(price) if price >= 0 else np.uint64(0) - np.uint64(price)

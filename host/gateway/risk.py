@@ -12,6 +12,7 @@ from host.gateway.risk_pass import (
     ACCOUNT_DTYPE,
     COUNTER_DTYPE,
     INSTRUMENT_DTYPE,
+    LOOKAHEAD,
     SLOT_DTYPE,
     RiskState,
     account_key,
@@ -118,6 +119,7 @@ class Risk:
             securities=_slots(self.instruments, [each.security_id for each in self.instruments]),
             accounts=np.zeros(_table_size(account_room), ACCOUNT_DTYPE),
             client_order_ids=np.zeros((_table_size(client_order_ids), 2), np.uint64),
+            keys=np.zeros((LOOKAHEAD, 2), np.uint64),
             default_account=np.zeros(1, ACCOUNT_DTYPE),
             counters=np.zeros(1, COUNTER_DTYPE),
         )

@@ -27,7 +27,7 @@ _SCORE_SHIFT = 24
 _U = np.uint64
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _minus_log2(draw):
     """-log2(draw / 2^64) in 2^-32, for draw > 0, rounded up."""
     whole = 0
@@ -47,14 +47,14 @@ def _minus_log2(draw):
     return ((whole + 1) << _FRACTION_BITS) - fraction
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def score(node, weight, instrument):
     """A node's bid for an instrument (uint64 code): the smallest wins. ``weight`` is at least 1."""
     draw = mix(mix(instrument + _U(0x9E3779B97F4A7C15)) ^ mix(_U(node + 1) * _U(0xD1B54A32D192ED03)))
     return (_minus_log2(draw | _U(1)) << _SCORE_SHIFT) // weight
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def best_node(instrument, weights):
     """The node for an instrument, NO_NODE when all weights are 0. ``weights``: int64, one a node number."""
     best, best_score = NO_NODE, 0
@@ -66,7 +66,7 @@ def best_node(instrument, weights):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def assign_nodes(instruments, weights, nodes):
     """Writes the node of every instrument code to ``nodes``."""
     for index in range(instruments.shape[0]):

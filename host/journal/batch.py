@@ -45,7 +45,7 @@ class Batch:
         return len(self.frames)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decisions, out_payload):
     """Copies order frames and their messages from ``begin`` until the slice ends or the room does.
 

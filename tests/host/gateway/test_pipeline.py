@@ -191,13 +191,13 @@ def test_a_gateway_that_cannot_work_is_not_made(tmp_path: Path) -> None:
         make_gateway(tmp_path / "a", nodes=[MatchingNode(0)])
     with pytest.raises(GatewayError, match="do not fit"):
         make_gateway(tmp_path / "b", batch_frames=1 << 16)
-    with pytest.raises(ValueError, match="no room"):
-        gateway = make_gateway(tmp_path / "c")
-        orders = traffic(0, 100)
-        gateway.process(orders.frames, orders.payload)
-        gateway._journal.close()
-        risk = Risk([Instrument(name, 1, 1) for name in NAMES], client_order_ids=5)
-        Gateway(risk, Router({0: 1}), Journal(tmp_path / "c"), [MatchingNode(0)])
+    gateway = make_gateway(tmp_path / "c")
+    orders = traffic(0, 100)
+    gateway.process(orders.frames, orders.payload)
+    gateway._journal.close()
+    risk = Risk([Instrument(name, 1, 1) for name in NAMES], client_order_ids=5)
+    with Journal(tmp_path / "c") as journal, pytest.raises(ValueError, match="no room"):
+        Gateway(risk, Router({0: 1}), journal, [MatchingNode(0)])
     with pytest.raises(TypeError, match="FRAME_DTYPE"):
         make_gateway(tmp_path / "d").process(np.zeros(1, np.uint64), np.zeros(1, np.uint8))
 

@@ -242,7 +242,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     chance = random.Random(9)
     sums: list[int] = []
     acknowledged = 0
-    for trial in range(25):
+    for trial in range(20):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path), str(trial)],
             stdout=subprocess.PIPE,
