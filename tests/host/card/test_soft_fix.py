@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,12 @@ import simplefix
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind, crc64
+from host.capture.flows import find_flows
+from host.capture.packets import Packets
+from host.capture.reader import read_packets
+from host.capture.write import tcp_packet
 
 ORDER = "35=D|49=C|56=G|34=7|52=20240102-12:00:00|11=ID1|1=ACC|55=ESZ4|54=1|38=100|40=2|44=4000.25|59=0|"
 ABSENT = Flag.PRICE_ABSENT | Flag.QUANTITY_ABSENT
@@ -227,10 +233,6 @@ def test_a_frame_carries_the_time_of_the_packet_in_which_its_message_began(parse
 
 
 def test_flows_do_not_mix(parse_packets, fix_message):
-    from hdl.flow import Endpoint, Flow, Parser, Protocol
-    from host.capture.packets import Packets
-    from host.capture.write import tcp_packet
-
     ends = [Endpoint.parse(f"10.0.0.1:{5000 + number}") for number in range(16)]
     flows = [Flow(Protocol.TCP, end, Parser.FIX) for end in ends]
     streams = [fix_message(f"35=D|34={number}|") for number in range(16)]
@@ -323,26 +325,33 @@ def fields_of(message: bytes) -> dict[int, bytes]:
     return {int(tag): value for tag, value in reversed(parsed.pairs)}
 
 
-def test_real_streams_agree_with_simplefix(parse_fix, shared_data):
-    files = sorted(Path(shared_data, "fix_streams").glob("fix.*"))
+def agree_with_simplefix(parsed) -> int:
+    """Compare every well-formed frame with simplefix's reading of its bytes; returns how many."""
     compared = 0
-    for file in files:
-        stream = file.read_bytes()
-        for frame, raw in parse_fix(*(stream[at : at + 1400] for at in range(0, len(stream), 1400))):
-            if frame["kind"] == Kind.MALFORMED:
-                continue
-            compared += 1
-            fields = fields_of(raw)
-            msg_type = fields[35]
-            assert int(frame["message_type"]).to_bytes(2, "little").rstrip(b"\0") == msg_type
-            for tag, name in ((11, "client_order_id"), (41, "original_order_id"), (55, "symbol"), (1, "account")):
-                value = fields.get(tag)
-                offset = int(frame[name])
-                assert (raw[offset : raw.index(b"\x01", offset)] if offset else None) == value, (tag, raw)
-            for tag, name, unit in ((44, "price", 10**9), (38, "quantity", 10**8), (34, "sequence", 1)):
-                value = fields.get(tag)
-                assert frame[name] == round(float(value or 0) * unit), (tag, raw)
-            for tag, name in ((54, "side"), (40, "order_type"), (59, "time_in_force")):
-                value = fields.get(tag, b"")
-                assert bytes([frame[name]]).rstrip(b"\0") == value
-    assert compared > 0
+    for frame, raw in parsed:
+        if frame["kind"] == Kind.MALFORMED:
+            continue
+        compared += 1
+        fields = fields_of(raw)
+        assert int(frame["message_type"]).to_bytes(2, "little").rstrip(b"\0") == fields[35]
+        for tag, name in ((11, "client_order_id"), (41, "original_order_id"), (55, "symbol"), (1, "account")):
+            offset = int(frame[name])
+            assert (raw[offset : raw.index(b"\x01", offset)] if offset else None) == fields.get(tag), (tag, raw)
+        for tag, name, unit in ((44, "price", 10**9), (38, "quantity", 10**8), (34, "sequence", 1)):
+            assert frame[name] == Decimal(fields.get(tag, b"0").decode()) * unit, (tag, raw)
+        for tag, name in ((54, "side"), (40, "order_type"), (59, "time_in_force")):
+            assert bytes([frame[name]]).rstrip(b"\0") == fields.get(tag, b"")
+    return compared
+
+
+@pytest.mark.parametrize("name", ["fix.4.1.set.1", "fix.5.0.set.2"])
+def test_real_streams_agree_with_simplefix(parse_fix, shared_data, name):
+    stream = Path(shared_data, "fix_streams", name).read_bytes()
+    assert agree_with_simplefix(parse_fix(*(stream[at : at + 1400] for at in range(0, len(stream), 1400))))
+
+
+@pytest.mark.parametrize(("name", "messages"), [("trace-fix4.2.pcap", 4), ("trace-fix4.4.pcap", 5)])
+def test_real_captures_agree_with_simplefix(parse_packets, shared_data, name, messages):
+    packets = read_packets(Path(shared_data, "fix_tcp", name))
+    flows = [found.flow for found in find_flows(packets, sbe=False).flows]
+    assert agree_with_simplefix(parse_packets(packets, flows=flows)) == messages
