@@ -161,6 +161,9 @@ def test_sectors_that_were_never_written_are_torn(tmp_path: Path) -> None:
         with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
             assert journal.recovered == 1
             assert journal.torn
+            journal.append(filled(b"short"))
+            assert journal.commit() == 2
+        assert [messages_of(batch) for batch in read_journal(tmp_path)] == [[b"first"], [b"short"]]
 
 
 def test_every_flipped_bit_is_an_error_with_file_and_offset(tmp_path: Path) -> None:
