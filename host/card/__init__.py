@@ -11,7 +11,7 @@ from hdl.sbe_schema import Schema, load_schema
 from host.capture.packets import Packets
 from host.card.ring import FRAME_SLOTS, PAYLOAD_BYTES, Lapped, Ring, RingError
 
-__all__ = ["Card", "CardError", "Lapped", "Ring", "RingError", "open_card"]
+__all__ = ["Card", "CardError", "Lapped", "Ring", "RingError", "check_url", "open_card"]
 
 
 class CardError(ValueError):
@@ -47,6 +47,16 @@ class Card(Protocol):
 NOT_YET = ("serial", "eth", "pcie")
 
 
+def check_url(url: str) -> str:
+    """The scheme of a card's URL. Raises :class:`CardError` for what is no card or not supported."""
+    scheme, colon, _address = url.partition(":")
+    if scheme in NOT_YET and colon:
+        raise CardError(f"card '{url}' is not supported by this version (there are rtl: and soft:)")
+    if url not in ("rtl:", "soft:"):
+        raise CardError(f"'{url}' is no card (there are rtl: and soft:)")
+    return scheme
+
+
 def open_card(
     url: str,
     flows: Sequence[Flow],
@@ -61,11 +71,7 @@ def open_card(
     ``schema`` is that of all SBE flows. Raises :class:`CardError` for what is no card or not supported,
     ``hdl.sbe_schema.SchemaError`` for the schema, :class:`RingError` for the ring's sizes, OSError for files.
     """
-    scheme, colon, _address = url.partition(":")
-    if scheme in NOT_YET and colon:
-        raise CardError(f"card '{url}' is not supported by this version (there are rtl: and soft:)")
-    if url not in ("rtl:", "soft:"):
-        raise CardError(f"'{url}' is no card (there are rtl: and soft:)")
+    scheme = check_url(url)
     if len(flows) > FLOWS:
         raise CardError(f"{len(flows)} flows are too many: the card's flow table has {FLOWS} rows")
     if schema is None and any(flow.parser is Parser.SBE for flow in flows):

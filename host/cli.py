@@ -1,0 +1,253 @@
+"""The command `tickgate`."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="An open trading gateway: FPGA protocol parsing, a NumPy and Numba host.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+errors = Console(stderr=True)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+DEMO_DIRECTORY = Path("build/demo")
+DEMO_ORDERS = 20_000
+
+
+def _fail(text: object) -> typer.Exit:
+    errors.print(f"tickgate: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
+    return typer.Exit(BAD_INPUT)
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """Turn what the user can mend into one line and exit code 2."""
+    from host.gateway.pipeline import GatewayError
+    from host.journal import JournalError
+    from sim.toolchain import ToolMissing
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _fail(f"{error.filename}: no such file") from None
+    except OSError as error:
+        raise _fail(f"{error.filename or 'operating system'}: {error.strerror}") from None
+    # CaptureError, SchemaError, CardError, RingError and LimitsError are ValueErrors.
+    except (ValueError, JournalError, GatewayError, ToolMissing) as error:
+        raise _fail(error) from None
+
+
+CaptureArgument = Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")]
+CardOption = Annotated[
+    str, typer.Option("--card", metavar="URL", help="rtl: (the card's RTL, simulated) or soft: (the same in Numba).")
+]
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option("--schema", metavar="XML", help="SBE schema of the UDP flows; without one UDP is ignored."),
+]
+LimitsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--limits", metavar="TOML", help="Instruments, accounts and nodes; without it no instrument is known."
+    ),
+]
+JournalOption = Annotated[
+    Path | None,
+    typer.Option("--journal", metavar="DIR", help="Keep the journal here; by default it is deleted at the end."),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON too.")]
+
+
+@app.command()
+def replay(
+    captures: CaptureArgument,
+    card: CardOption = "rtl:",
+    schema: SchemaOption = None,
+    limits: LimitsOption = None,
+    journal: JournalOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Play captures through a card and the gateway, and say what came out."""
+    from host.capture.reader import open_capture
+    from host.card import check_url
+    from host.gateway.limits import Limits, load_limits
+    from host.replay import Replay, flows_of
+    from host.replay.progress import ReplayProgress
+    from host.replay.report import print_report
+
+    with _bad_input():
+        check_url(card)
+        opened = [open_capture(path) for path in captures]
+        for capture in opened:
+            if capture.warning:
+                errors.print(
+                    f"tickgate: {capture.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
+                )
+        flows, left_out = flows_of(opened, schema)
+        if left_out:
+            errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
+        known = load_limits(limits) if limits else Limits()
+        with _journal(journal) as directory:
+            _announce_build(card, schema)
+            run = Replay(opened, card, flows, schema, known, directory)
+            with _stop_on_interrupt(run):
+                total = sum(int(capture.packets.length.sum()) for capture in opened)
+                with ReplayProgress(console, total) as progress:
+                    result = run.run(progress)
+            print_report(console, result)
+            if not limits and result.gateway.journaled:
+                console.print("No --limits file was given, so no instrument was known.", style="yellow")
+        if json_file:
+            json_file.write_text(json.dumps(result.named(), indent=2) + "\n")
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not result.reconciliation.closes:
+        raise typer.Exit(1)
+
+
+@app.command()
+def generate(
+    capture: Annotated[Path, typer.Argument(metavar="CAPTURE", help="The pcap file to write.")],
+    orders: Annotated[int, typer.Option(metavar="N", help="Well-formed order messages.")] = DEMO_ORDERS,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 1,
+    sessions: Annotated[int, typer.Option(metavar="N", help="FIX sessions over TCP.")] = 8,
+    feeds: Annotated[int, typer.Option(metavar="N", help="Market data feeds: 0, 1 or 2 (A and B).")] = 1,
+    malformed: Annotated[float, typer.Option(metavar="SHARE", help="Share of malformed messages, 0 to 1.")] = 0.01,
+) -> None:
+    """Make up a capture: FIX orders of several sessions and market data in SBE.
+
+    Beside CAPTURE, its schema (.xml) and its limits (.toml) are written, for --schema and --limits.
+    """
+    from host.demo import DEMO_LIMITS
+    from host.gateway.limits import dump_limits
+    from host.generate import SCHEMA
+    from host.generate import generate as make
+
+    with _bad_input():
+        made = make(orders, seed, sessions=sessions, feeds=feeds, malformed=malformed)
+        made.write(capture)
+        shutil.copyfile(SCHEMA, capture.with_suffix(".xml"))
+        capture.with_suffix(".toml").write_text(dump_limits(DEMO_LIMITS))
+    sent = made.sent
+    console.print(
+        f"{capture}: {len(made.packets):,} packets, {sent.messages:,} messages "
+        f"({sent.orders:,} orders, {sent.malformed.total():,} malformed, {sent.sbe.total():,} market data)",
+        highlight=False,
+    )
+    console.print(
+        f"Play it: tickgate replay {capture} --schema {capture.with_suffix('.xml')} "
+        f"--limits {capture.with_suffix('.toml')}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def demo(
+    card: CardOption = "rtl:",
+    orders: Annotated[int, typer.Option(metavar="N", help="Well-formed order messages.")] = DEMO_ORDERS,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the generated traffic.")] = 1,
+) -> None:
+    """Generate traffic, replay it, and check that everything that was sent is accounted for."""
+    from host import demo as parts
+    from host.generate import SCHEMA
+    from host.generate import generate as make
+    from host.replay.progress import ReplayProgress
+    from host.replay.report import print_report
+
+    with _bad_input():
+        DEMO_DIRECTORY.mkdir(parents=True, exist_ok=True)
+        console.print(f"Generating {orders:,} orders of 8 FIX sessions with market data between them.")
+        made = make(orders, seed)
+        _announce_build(card, SCHEMA)
+        journal = DEMO_DIRECTORY / "journal"
+        shutil.rmtree(journal, ignore_errors=True)
+        capture = DEMO_DIRECTORY / "demo.pcap"
+        with ReplayProgress(console, int(made.packets.length.sum())) as progress:
+            result, checks = parts.run(made, capture, card, journal, progress)
+        print_report(console, result)
+        table = Table(title="\nReconciliation", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("what", min_width=46)
+        for column in ("sent", "found", ""):
+            table.add_column(column, justify="right")
+        for each in checks:
+            mark = "[green]ok[/]" if each.closes else "[bold red]DIFFERS[/]"
+            table.add_row(each.name, f"{each.sent:,}", f"{each.found:,}", mark)
+        console.print(table)
+        file = DEMO_DIRECTORY / "summary.json"
+        file.write_text(json.dumps(parts.summary(made, result, checks), indent=2) + "\n")
+        console.print(f"\nThe capture is {capture}, this summary {file}.", highlight=False)
+    if not all(each.closes for each in checks):
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _journal(directory: Path | None) -> Iterator[Path]:
+    if directory is not None:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="tickgate-journal-") as temporary:
+        yield Path(temporary)
+
+
+def _announce_build(url: str, schema: Path | None) -> None:
+    if url != "rtl:":
+        return
+    from hdl.sbe_schema import load_schema
+    from sim.shared_library import is_built
+
+    if not is_built(load_schema(schema) if schema else None):
+        console.print("Compiling the card's RTL (about a minute, once for each schema) ...")
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt(run) -> Iterator[None]:  # type: ignore[no-untyped-def]
+    """Ctrl-C ends the replay after the present slice; a second one ends the program."""
+
+    def stop(number: int, frame: object) -> None:
+        run.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@app.callback(invoke_without_command=True)
+def _main(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        console.print(f"tickgate {version('tickgate')}", highlight=False)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point of the command `tickgate`."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        errors.print("tickgate: interrupted", style="yellow")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output is gone, as in `tickgate ... | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,210 @@
+"""Captures through a card, its rings, and the gateway: the whole way of a message."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hdl.flow import Flow, Parser
+from hdl.frame import Flag, Kind
+from hdl.sbe_schema import load_schema
+from host.capture.flows import FoundFlows, find_flows
+from host.capture.packets import Packets
+from host.capture.reader import Capture
+from host.card import Card, CardError, open_card
+from host.cluster.matching_node import MatchingNode
+from host.gateway.limits import Limits
+from host.gateway.pipeline import Gateway, Reconciliation
+from host.gateway.summary import Summary
+from host.journal import Journal
+from host.replay.tally import Tally, TypeCount
+
+SLICE_PACKETS = 4096
+"""Packets given to the card at a time: often enough for progress and Ctrl-C, seldom enough to cost nothing."""
+
+PROBE_PACKETS = 256
+"""Packets of an SBE flow that are looked at to see whether the schema is the capture's."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a replay is: packets and their bytes, and messages so far."""
+
+    packets: int
+    bytes: int
+    messages: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a replay did. ``seconds`` is the replay's time without opening the card; ``unfinished_bytes`` are bytes at
+    the end of FIX flows that were no whole message; ``interrupted`` says that it was stopped before its end."""
+
+    card: str
+    packets: int
+    bytes: int
+    counters: dict[str, int]
+    types: list[TypeCount]
+    messages: int
+    gateway: Summary
+    journal_bytes: int
+    reconciliation: Reconciliation
+    unfinished_bytes: int
+    cycles: int | None
+    seconds: float
+    interrupted: bool
+
+    def named(self) -> dict[str, object]:
+        """The same as plain values under names, for JSON."""
+        return {
+            "card": self.card,
+            "packets": self.packets,
+            "bytes": self.bytes,
+            "counters": self.counters,
+            "messages": self.messages,
+            "messages_by_type": [
+                {
+                    "parser": row.parser.name,
+                    "type": row.message_type,
+                    "name": row.name,
+                    "messages": row.messages,
+                    "entries": row.entries,
+                    "frames": row.frames,
+                }
+                for row in self.types
+            ],
+            **self.gateway.named(),
+            "journal_bytes": self.journal_bytes,
+            "reconciles": self.reconciliation.closes,
+            "differences": self.reconciliation.differences,
+            "unfinished_bytes": self.unfinished_bytes,
+            "cycles": self.cycles,
+            "seconds": round(self.seconds, 6),
+            "interrupted": self.interrupted,
+        }
+
+
+class NoFlow(CardError):
+    """No packet of the captures belongs to a flow that a parser could read."""
+
+
+def flows_of(captures: Sequence[Capture], schema: Path | None) -> tuple[list[Flow], int]:
+    """The flow table for some captures, and how many flows found no row in it.
+
+    Raises :class:`NoFlow` where nothing fits, and CardError where the schema is another venue's.
+    """
+    flows: list[Flow] = []
+    left_out = 0
+    seen: list[tuple[Capture, FoundFlows]] = []
+    for capture in captures:
+        found = find_flows(capture.packets, schema is not None)
+        seen.append((capture, found))
+        flows += [flow for flow in found.table() if flow not in flows]
+        left_out += found.left_out
+    if not flows:
+        has = "; ".join(f"{capture.path}: {found.describe()}" for capture, found in seen)
+        hint = "" if schema else " (UDP is read as SBE when there is a --schema)"
+        raise NoFlow(f"no flow matches: {has}. Wanted: TCP that carries 8=FIX, or UDP with a schema{hint}")
+    if schema is not None:
+        for capture, found in seen:
+            _check_schema(capture, found, schema)
+    return flows, left_out
+
+
+def _check_schema(capture: Capture, found: FoundFlows, schema: Path) -> None:
+    """Refuse a schema that fits no message of a capture's UDP flows, before all of them are reported malformed."""
+    flows = [flow for flow in found.table() if flow.parser is Parser.SBE]
+    if not flows:
+        return
+    first = min(row.conversation.first for row in found.flows if row.flow in flows)
+    probe = capture.packets.slice(first, first + PROBE_PACKETS)
+    with open_card("soft:", flows, schema) as card:
+        card.feed(probe)
+        frames = card.ring.read()
+        foreign = (frames["kind"] == Kind.MALFORMED) & (frames["flags"] & Flag.TEMPLATE != 0)
+        if not len(frames) or not np.all(frames["kind"] == Kind.MALFORMED):
+            return
+        compiled = load_schema(schema)
+        if foreign.any():
+            slot = compiled.header.schema_id
+            raw = bytes(card.ring.message(frames[int(np.argmax(foreign))]))
+            there = int.from_bytes(raw[slot.offset : slot.offset + slot.size], "little")
+            reason = f"its messages have schema id {there}, the schema {schema} has {compiled.id}"
+        else:
+            reason = f"not one of its first messages can be read by {schema}, with CME's framing"
+    raise CardError(f"{capture.path}: wrong schema: {reason}")
+
+
+class Replay:
+    """One run of captures through a card and the gateway.
+
+    Parameters: ``captures`` in the order in which they are played; ``url`` of the card; ``flows``, its flow table;
+    ``schema`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory. The card is opened here, which
+    for ``rtl:`` may compile it.
+    """
+
+    def __init__(
+        self,
+        captures: Sequence[Capture],
+        url: str,
+        flows: list[Flow],
+        schema: Path | None,
+        limits: Limits,
+        journal: Path,
+    ) -> None:
+        self._captures = captures
+        self._journal_directory = journal
+        self._limits = limits
+        names = {} if schema is None else {each.template_id: each.name for each in load_schema(schema).messages}
+        self._tally = Tally(flows, names)
+        self._url = url
+        self._card: Card = open_card(url, flows, schema)
+        self.stop = False
+        """Set it (from a signal handler, say) and the replay ends cleanly after the present slice."""
+
+    def run(self, show: Callable[[Progress], None] = lambda progress: None) -> Result:
+        """Play everything; ``show`` is called after each slice. Raises what the journal, the gateway and the card raise."""
+        nodes = [MatchingNode(number) for number in self._limits.nodes]
+        packets = played_bytes = 0
+        with self._card as card, Journal(self._journal_directory) as journal:
+            gateway = Gateway(self._limits.risk(), self._limits.router(), journal, nodes)
+            begin = time.perf_counter()
+            for capture in self._captures:
+                for start in range(0, len(capture.packets), SLICE_PACKETS):
+                    if self.stop:
+                        break
+                    part = capture.packets.slice(start, start + SLICE_PACKETS)
+                    self._play(card, gateway, part)
+                    packets += len(part)
+                    played_bytes += int(part.length.sum())
+                    show(Progress(packets, played_bytes, self._tally.messages))
+            seconds = time.perf_counter() - begin
+            counters = card.counters()
+            return Result(
+                card=self._url,
+                packets=packets,
+                bytes=played_bytes,
+                counters=counters,
+                types=self._tally.by_type(),
+                messages=self._tally.messages,
+                gateway=gateway.summary,
+                journal_bytes=gateway.summary.journal_bytes,
+                reconciliation=gateway.reconcile(MatchingNode),
+                unfinished_bytes=counters["fix_bytes"] - self._tally.payload_bytes(Parser.FIX),
+                cycles=getattr(card, "cycles", None),
+                seconds=seconds,
+                interrupted=packets < sum(len(capture.packets) for capture in self._captures),
+            )
+
+    def _play(self, card: Card, gateway: Gateway, packets: Packets) -> None:
+        done = 0
+        while True:
+            done = card.feed(packets, done)
+            while len(frames := card.ring.poll()):
+                gateway.process(frames, card.ring.payload)
+                self._tally.add(frames)
+                card.ring.release(len(frames))
+            if done == len(packets):
+                return
