@@ -1,0 +1,31 @@
+"""Benches: one file a block, with its ``component()`` and its cocotb tests (docs/simulation.md)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+CLOCK_NS = 10
+"""The benches' clock period; what a design reaches on silicon is not their business."""
+
+
+class Bench(NamedTuple):
+    """A bench: the module with its tests, and what to build instead of that module's ``component()``."""
+
+    module: str
+    component: Callable | None = None
+
+
+NAMES = (
+    "fixed_point",
+    "fix_tokenizer",
+    "fix_parser",
+    "strip",
+    "ethernet",
+    "payload_store",
+    "sbe_decoder",
+    "ring_writer",
+    "registers",
+    "card",
+)
+
+BENCHES = {name: Bench(f"sim.benches.{name}") for name in NAMES}
+"""All benches, in the order in which data meets the blocks' parts."""
