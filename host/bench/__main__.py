@@ -1,0 +1,48 @@
+"""`make bench`: measure everything, print a table, write build/bench.json."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from host.bench import cards, gateway
+from host.bench.measure import Row
+
+BENCH_FILE = Path("build/bench.json")
+
+
+def main() -> None:
+    """Measure row by row."""
+    console = Console(width=None if Console().is_terminal else 130)
+    console.print("Each figure and its peer take turns in the same run; the best turn of each counts.")
+    traffic = gateway.Traffic()
+    rows: list[Row] = []
+    for measure in (
+        cards.rtl_row,
+        cards.fix_row,
+        cards.sbe_row,
+        lambda: gateway.risk_route_row(traffic),
+        lambda: gateway.journaled_row(traffic),
+    ):
+        row = measure()
+        rows.append(row)
+        console.print(f"  {row.name}: {row.value:,.0f} {row.unit}", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("figure", "unit", "peer"):
+        table.add_column(column)
+    for column in ("value", "peer's", "ratio"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(row.name, row.unit, row.peer, f"{row.value:,.0f}", f"{row.peer_value:,.0f}", f"{row.ratio:,.1f}")
+    console.print()
+    console.print(table)
+    BENCH_FILE.parent.mkdir(parents=True, exist_ok=True)
+    content = [{**asdict(row), "ratio": row.ratio} for row in rows]
+    BENCH_FILE.write_text(json.dumps(content, indent=2) + "\n")
+    console.print(f"\nWritten to {BENCH_FILE}.", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

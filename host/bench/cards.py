@@ -1,0 +1,187 @@
+"""The cards beside Amaranth's own simulator, simplefix and the sbe package."""
+
+import time
+
+import numpy as np
+import sbe
+import simplefix
+
+from hdl.flow import Endpoint, Flow, Parser, Protocol
+from hdl.sbe_schema import load_schema
+from host.bench.measure import Row, Work, compare, timed
+from host.capture.packets import Packets
+from host.capture.write import tcp_packet
+from host.card import Card, open_card
+from host.generate import SCHEMA, generate
+
+CLIENT, GATEWAY = Endpoint.parse("10.0.0.1:40000"), Endpoint.parse("10.0.0.2:9880")
+FIX_MESSAGES = 20_000
+MESSAGES_A_PACKET = 7
+"""As many messages of the bench's length as an Ethernet packet holds."""
+PEER_MESSAGES = 2_000
+PYSIM_CYCLES = 400
+
+
+def order(number: int) -> bytes:
+    """A NewOrderSingle of 183 bytes, as desks send them."""
+    body = (
+        f"35=D|34={number:07d}|49=CLI|52=20250617-13:30:00.123456|56=TICKGATE|1=ACCT-0042|11=ORD{number:011d}|"
+        f"38=1500|40=2|44=101.25|54={1 + number % 2}|55=ALDER|59=0|60=20250617-13:30:00.123|"
+    )
+    text = f"8=FIX.4.4|9={len(body)}|{body}".replace("|", "\x01").encode()
+    return text + b"10=%03d\x01" % (sum(text) % 256)
+
+
+def fix_packets() -> Packets:
+    """FIX_MESSAGES orders of one session, several a packet."""
+    payloads = [
+        b"".join(order(number) for number in range(first, min(first + MESSAGES_A_PACKET, FIX_MESSAGES)))
+        for first in range(0, FIX_MESSAGES, MESSAGES_A_PACKET)
+    ]
+    starts = np.cumsum([0, *map(len, payloads)])
+    return Packets.of(
+        [tcp_packet(each, CLIENT, GATEWAY, sequence=int(at)) for each, at in zip(payloads, starts, strict=False)]
+    )
+
+
+def drain(card: Card, packets: Packets) -> int:
+    """Play all packets; returns how many frames came."""
+    done = frames = 0
+    while True:
+        done = card.feed(packets, done)
+        while len(view := card.ring.poll()):
+            frames += len(view)
+            card.ring.release(len(view))
+        if done == len(packets):
+            return frames
+
+
+def rtl_row() -> Row:
+    """Clock cycles a second of the card's RTL in both simulators, playing the same traffic."""
+    made = generate(4_000)
+    card = open_card("rtl:", made.flows, SCHEMA)
+
+    def verilated() -> tuple[int, float]:
+        before, begin = card.cycles, time.perf_counter()  # type: ignore[attr-defined]
+        drain(card, made.packets)
+        return card.cycles - before, time.perf_counter() - begin  # type: ignore[attr-defined]
+
+    return compare("rtl.cycles_per_s", "cycles/s", verilated, "amaranth.sim", _pysim(made.packets))
+
+
+def _pysim(packets: Packets) -> Work:
+    from amaranth.sim import Simulator
+
+    from hdl.card import Card as Gateware
+
+    gateware = Gateware(load_schema(SCHEMA))
+    simulator = Simulator(gateware)
+    simulator.add_clock(1e-8)
+    seconds = [0.0]
+
+    async def play(context) -> None:  # type: ignore[no-untyped-def]
+        beats = (
+            (packet[at : at + 8], at + 8 >= len(packet))
+            for packet in map(packets.packet, range(len(packets)))
+            for at in range(0, len(packet), 8)
+        )
+        context.set(gateware.memory.ready, 1)
+        context.set(gateware.packets.valid, 1)
+        while True:
+            begin = time.perf_counter()
+            for _ in range(PYSIM_CYCLES):
+                data, last = next(beats)
+                payload = {"data": list(data.ljust(8, b"\0")), "count": len(data), "last": last, "timestamp": 0}
+                context.set(gateware.packets.payload, payload)
+                await context.tick().until(gateware.packets.ready)
+            seconds[0] = time.perf_counter() - begin
+            await context.delay(1e-6)
+
+    simulator.add_testbench(play, background=True)
+
+    def run() -> tuple[int, float]:
+        seconds[0] = 0.0
+        while not seconds[0]:
+            simulator.advance()
+        return PYSIM_CYCLES, seconds[0]
+
+    return run
+
+
+def fix_row() -> Row:
+    """FIX messages a second: packets to frames in the ring, checksums verified; the peer parses and looks up what the
+    frame carries, without checking anything."""
+    packets = fix_packets()
+    card = open_card("soft:", [Flow(Protocol.TCP, GATEWAY, Parser.FIX)])
+    stream = b"".join(order(number) for number in range(PEER_MESSAGES))
+
+    def with_simplefix() -> int:
+        parser = simplefix.FixParser()
+        parser.append_buffer(stream)
+        count = 0
+        while (message := parser.get_message()) is not None:
+            for tag in (35, 34, 11, 55, 1, 54, 40, 59, 38, 44):
+                message.get(tag)
+            count += 1
+        return count
+
+    return compare(
+        "soft.fix.messages_per_s",
+        "messages/s",
+        timed(lambda: drain(card, packets)),
+        "simplefix",
+        timed(with_simplefix),
+    )
+
+
+def sbe_row() -> Row:
+    """SBE group entries a second: packets to frames in the ring; the peer decodes the same messages to dictionaries."""
+    made = generate(20_000, sessions=1, malformed=0.0)
+    market_data = [index for index in range(len(made.packets)) if made.packets.packet(index)[12:14] == b"\x81\x00"]
+    packets = Packets(
+        made.packets.data,
+        made.packets.offset[market_data],
+        made.packets.length[market_data],
+        made.packets.timestamp[market_data],
+    )
+    card = open_card("soft:", made.flows, SCHEMA)
+    with SCHEMA.open() as file:
+        schema = sbe.Schema.parse(file)
+    raw = _messages(made.flows, packets, PEER_MESSAGES)
+
+    def with_sbe() -> int:
+        return sum(
+            len(entries)
+            for message in raw
+            for entries in schema.decode(message).value.values()
+            if isinstance(entries, list)
+        )
+
+    return compare(
+        "soft.sbe.entries_per_s",
+        "entries/s",
+        timed(lambda: drain_entries(card, packets)),
+        "sbe (PyPI)",
+        timed(with_sbe),
+    )
+
+
+def drain_entries(card: Card, packets: Packets) -> int:
+    """Play all packets; returns how many group entries came."""
+    done = entries = 0
+    while True:
+        done = card.feed(packets, done)
+        while len(view := card.ring.poll()):
+            entries += int(np.count_nonzero(view["entry_offset"]))
+            card.ring.release(len(view))
+        if done == len(packets):
+            return entries
+
+
+def _messages(flows: tuple[Flow, ...], packets: Packets, most: int) -> list[bytes]:
+    """The first raw messages of some packets."""
+    with open_card("soft:", flows, SCHEMA) as card:
+        card.feed(packets)
+        frames = card.ring.read()
+        _, first = np.unique(frames["payload_offset"], return_index=True)
+        return [bytes(card.ring.message(frames[index])) for index in first[:most].tolist()]
