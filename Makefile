@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format sim bench lock clean
+.PHONY: help setup demo test lint format sim bench docs lock clean
 
 PYTHON := .venv/bin/python
 
@@ -34,6 +34,9 @@ sim: setup ## cocotb benches of the RTL (BENCH=fix_parser for one, WAVES=1 for w
 
 bench: setup ## measure against peers, write build/bench.json
 	@$(PYTHON) -m host.bench
+
+docs: setup ## write the pages of docs/ that are made from tables in hdl/
+	@$(PYTHON) -m host.pages
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@./setup.sh lock
