@@ -28,7 +28,7 @@ class Strip(wiring.Component):
     was not dropped had no byte left.
 
     Eight bytes a cycle without stalling its input, since the removed header makes room. Latency 4
-    cycles for a packet of at least 24 bytes.
+    cycles from the beat with the first byte behind the header, for a packet of at least 24 bytes.
     """
 
     def __init__(self, known, learned):
@@ -94,7 +94,8 @@ class Strip(wiring.Component):
         meta = Signal(self._learned)
         held, held_valid = Signal(PacketBeat), Signal()
 
-        pair = Cat(held.data, head.beat.data)
+        # Behind a last beat comes another packet, which must not show while that beat waits.
+        pair = Cat(held.data, Mux(held.last, 0, head.beat.data.as_value()))
         turned = Array([pair[8 * n : 8 * (n + LANES)] for n in range(LANES)])[rotate]
         from_next = Signal(4)
         whole = Signal(5)
