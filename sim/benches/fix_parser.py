@@ -112,7 +112,7 @@ async def malformed(dut):
     bench = ParserBench(dut, Parser.FIX, gaps=0.9, ready=0.8)
     await bench.clocked.reset()
     flows = range(4, 8)
-    waiting = {flow: b"" for flow in flows}
+    waiting = dict.fromkeys(flows, b"")
     for fault in list(FAULTS.values()) * 3:
         flow = random.choice(flows)
         waiting[flow] += fault(random.Random(random.random()), ORDER) + encode(ORDER)
