@@ -8,6 +8,7 @@ from hdl.limits import FIELD_LIMIT, MESSAGE_LIMIT
 from host.capture.packets import Packets
 from host.capture.write import tcp_packet, udp_packet
 from tests.cards.comparison import CLIENTS, FLOWS, GATEWAY, SECOND_GATEWAY
+from tests.cards.fuzzing import mostly, weighted
 
 SOH = b"\x01"
 CARRIED_TAGS = (1, 11, 34, 35, 38, 40, 41, 44, 54, 55, 59)
@@ -54,12 +55,15 @@ tags = st.one_of(
     ),
     digits,
 )
-fields = st.one_of(
-    st.tuples(tags, st.just(b"="), st.one_of(numbers, texts), st.just(SOH)).map(b"".join),
-    st.tuples(st.sampled_from([b"34", b"38", b"44"]), st.just(b"="), numbers, st.just(SOH)).map(b"".join),
-    st.tuples(tags, st.just(b"="), long_values, st.just(SOH)).map(b"".join),
-    st.sampled_from([SOH, SOH * 3, b"=\x01", b"58\x01", b"8=FIX.4.4\x01", b"9=5\x01", b"10=000\x01", b"1=x\x01"]),
-    texts,
+fields = weighted(
+    (4, st.tuples(tags, st.just(b"="), st.one_of(numbers, texts), st.just(SOH)).map(b"".join)),
+    (4, st.tuples(st.sampled_from([b"34", b"38", b"44"]), st.just(b"="), numbers, st.just(SOH)).map(b"".join)),
+    (1, st.tuples(tags, st.just(b"="), long_values, st.just(SOH)).map(b"".join)),
+    (
+        1,
+        st.sampled_from([SOH, SOH * 3, b"=\x01", b"58\x01", b"8=FIX.4.4\x01", b"9=5\x01", b"10=000\x01", b"1=x\x01"]),
+    ),
+    (1, texts),
 )
 orders = st.builds(
     lambda number, side, price, quantity: (
@@ -80,34 +84,36 @@ def message(body: bytes, begin: bytes, length: bytes | int, check: bytes | int) 
     return head + b"10=" + (b"%03d" % ((sum(head) + check) % 256) if isinstance(check, int) else check) + SOH
 
 
-mostly_right = st.sampled_from([0] * 12 + [1, -1, 7])
-bodies = st.one_of(
-    orders,
-    st.lists(fields, max_size=6).map(b"".join),
-    st.tuples(st.just(b"35=D\x01"), st.lists(fields, max_size=8).map(b"".join)).map(b"".join),
+bodies = weighted(
+    (4, orders),
+    (2, st.lists(fields, max_size=6).map(b"".join)),
+    (4, st.tuples(st.just(b"35=D\x01"), st.lists(fields, max_size=8).map(b"".join)).map(b"".join)),
     # As long as a message may be, and a little more.
-    st.integers(MESSAGE_LIMIT - 2000 - 40, MESSAGE_LIMIT - 2000).map(
-        lambda size: b"35=8\x0158=" + b"p" * 1990 + b"\x0196=" + b"q" * (size - 17) + SOH
+    (
+        1,
+        st.integers(MESSAGE_LIMIT - 2000 - 40, MESSAGE_LIMIT - 2000).map(
+            lambda size: b"35=8\x0158=" + b"p" * 1990 + b"\x0196=" + b"q" * (size - 17) + SOH
+        ),
     ),
+)
+wrong_lengths = st.one_of(
+    st.sampled_from([1, -1, 7, -7]),
+    st.sampled_from(
+        [b"", b"0", b"00", b"4069", b"4096", b"999999999", b"0000000005", b"-5", b"5.", b"65536", b"16384"]
+    ),
+    digits,
 )
 messages = st.builds(
     message,
     bodies,
-    st.sampled_from(
-        [b"8=FIX.4.4\x01"] * 8 + [b"8=FIX\x01", b"8=FIXT.1.1\x01", b"8=FIX8=FIX.4.2\x01", b"8=FI\x01", b""]
+    mostly(
+        b"8=FIX.4.4\x01", st.sampled_from([b"8=FIX\x01", b"8=FIXT.1.1\x01", b"8=FIX8=FIX.4.2\x01", b"8=FI\x01", b""])
     ),
-    st.one_of(
-        mostly_right,
-        mostly_right,
-        st.sampled_from(
-            [b"", b"0", b"00", b"4069", b"4096", b"999999999", b"0000000005", b"-5", b"5.", b"65536", b"16384"]
-        ),
-        digits,
-    ),
-    st.one_of(mostly_right, mostly_right, st.sampled_from([b"", b"0", b"0000", b"25 ", b"1=2"])),
+    mostly(0, wrong_lengths),
+    mostly(0, st.sampled_from([1, -1, b"", b"0", b"0000", b"25 ", b"1=2"])),
 )
 cut_short = st.tuples(messages, st.integers(0, 80)).map(lambda drawn: drawn[0][: -drawn[1] or None])
-pieces = st.one_of(messages, messages, cut_short, fields, st.lists(SMALL_ALPHABET, max_size=40).map(b"".join))
+pieces = weighted((6, messages), (2, cut_short), (1, fields), (1, st.lists(SMALL_ALPHABET, max_size=40).map(b"".join)))
 streams = st.lists(pieces, max_size=8).map(b"".join)
 
 FIX_ENDS = {
