@@ -74,8 +74,8 @@ class RingWriter(wiring.Component):
     """Writes each message's bytes, then its frames, as far as the host's credit goes.
 
     What the two parsers say is taken packet by packet in ``order``. A message of n bytes with
-    f frames takes ``ceil(n / 8) + f + 5`` cycles. ``packet_end`` goes with the last release of a
-    packet. ``stalled`` is high in a cycle that waits for credit, ``wrote_frame``
+    f frames takes ``ceil(n / 8) + f + 2`` cycles, a packet's end that comes alone 1. ``packet_end`` goes
+    with the last release of a packet. ``stalled`` is high in a cycle that waits for credit, ``wrote_frame``
     for each frame written, ``wrote_payload`` for a message whose length is ``payload_length``.
     """
 

@@ -35,7 +35,7 @@ class SbeDecoder(wiring.Component):
     """SBE packets to frames, one for each group entry.
 
     A root block is taken at 8 bytes a cycle; see :class:`hdl.sbe_walker.SbeWalker` for what else costs a cycle. A frame is
-    valid 4 cycles after the last byte of its entry was taken.
+    valid 4 or 5 cycles (as its alignment has it) after the last byte of its entry was taken, where the decoder keeps up.
     """
 
     i: In(stream.Signature(PayloadBeat))

@@ -26,6 +26,9 @@ TOP = "bench"
 """The Verilog module that a bench's component becomes."""
 
 PORT = re.compile(r"^  (?:input|output)\s+(?:wire |reg )?\s*(?:\[\d+:\d+\] )?(\S+);", re.MULTILINE)
+KEYWORD = re.compile(r"\\(\w+) ")
+"""An escaped name that is one of Verilog's words, such as ``release``: a bench sees it with an underscore behind."""
+
 VERILATOR_FLAGS = ("--x-assign", "fast", "--x-initial", "0", "--noassert", "-Wno-fatal", "-Wno-WIDTH")
 MAKE_FLAGS = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 """g++'s optimisation. Higher levels cost more time than a bench of ten thousand cycles wins by them."""
@@ -134,7 +137,7 @@ def _verilog(name: str, bench: Bench) -> str:
         return cached.read_text()
     # Amaranth and its Yosys are not meant for several threads.
     with _amaranth:
-        text = convert(component(), TOP)
+        text = KEYWORD.sub(r"\1_", convert(component(), TOP))
     cached.parent.mkdir(parents=True, exist_ok=True)
     cached.write_text(text)
     return text

@@ -29,6 +29,7 @@ FLOWS = (
     Flow(Protocol.UDP, GATEWAY, Parser.SBE, Endpoint(0, CLIENT.port)),
     Flow(Protocol.TCP, GATEWAY, Parser.FIX, ANYWHERE),
 )
+BESIDE_DATA = ("timestamp", "flow", "fragment", "parser")
 SHORTEST = 60
 """Bytes of an Ethernet packet without FCS: shorter ones are padded."""
 
@@ -114,11 +115,10 @@ class EthernetBench:
             counts[names[counter]] += 1
             if names[counter] == "parsed":
                 for beat in beats(packet[begin:end], timestamp=number):
-                    here = (beat["data"], bool(beat["last"]), number)
-                    expected.append((*here, flow, bool(fragment), int(FLOWS[flow].parser)))
+                    beside = (number, flow, bool(fragment), int(FLOWS[flow].parser))
+                    expected.append((beat["data"], bool(beat["last"]), *beside))
         found = [
-            (beat["data"][: beat["count"]], bool(beat["last"]), beat["timestamp"])
-            + (beat["flow"], bool(beat["fragment"]), beat["parser"])
+            (beat["data"][: beat["count"]], bool(beat["last"]), *(beat[name] for name in BESIDE_DATA))
             for beat in self.sink.values()
         ]
         for number, (ours, theirs) in enumerate(zip(found, expected, strict=False)):

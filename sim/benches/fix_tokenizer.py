@@ -80,7 +80,7 @@ def check(field: dict[str, Any], flow: int, first: int, end: int) -> None:
     assert token["timestamp"] == _times[flow][packet], text
     assert token["sum"] == sum(text) % 256, text
     assert token["in_value"] == bool(equals), text
-    assert token["tag_bad"] == (not tag.isdigit() and tag != b"" or tag.startswith(b"0")), text
+    assert token["tag_bad"] == ((not tag.isdigit() and tag != b"") or tag.startswith(b"0")), text
     assert token["tag_digits"] == min(len(tag), COUNTED_TAG_DIGITS) or len(tag) > COUNTED_TAG_DIGITS, text
     if not token["tag_bad"]:
         digits = [byte - ord("0") for byte in reversed(tag)] + [0] * TAG_DIGITS
