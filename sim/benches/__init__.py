@@ -16,11 +16,11 @@ class Bench(NamedTuple):
 
 NAMES = (
     "fixed_point",
-    "fix_tokenizer",
-    "fix_parser",
     "strip",
     "ethernet",
     "payload_store",
+    "fix_tokenizer",
+    "fix_parser",
     "sbe_decoder",
     "ring_writer",
     "registers",
@@ -28,4 +28,4 @@ NAMES = (
 )
 
 BENCHES = {name: Bench(f"sim.benches.{name}") for name in NAMES}
-"""All benches, in the order in which data meets the blocks' parts."""
+"""All benches by name: parts first, then blocks in the order in which data meets them, then the card."""
