@@ -106,7 +106,7 @@ def replay(
             errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
         known = load_limits(limits) if limits else Limits()
         with _journal(journal) as directory:
-            _announce_build(card, schema)
+            _prepare(card, schema)
             run = Replay(opened, card, flows, schema, known, directory)
             with _stop_on_interrupt(run):
                 total = sum(int(capture.packets.length.sum()) for capture in opened)
@@ -177,12 +177,14 @@ def demo(
         DEMO_DIRECTORY.mkdir(parents=True, exist_ok=True)
         console.print(f"Generating {orders:,} orders of 8 FIX sessions with market data between them.")
         made = make(orders, seed)
-        _announce_build(card, SCHEMA)
+        _prepare(card, SCHEMA)
         journal = DEMO_DIRECTORY / "journal"
         shutil.rmtree(journal, ignore_errors=True)
         capture = DEMO_DIRECTORY / "demo.pcap"
-        with ReplayProgress(console, int(made.packets.length.sum())) as progress:
-            result, checks = parts.run(made, capture, card, journal, progress)
+        run = parts.make_replay(made, capture, card, journal)
+        with _stop_on_interrupt(run), ReplayProgress(console, int(made.packets.length.sum())) as progress:
+            result = run.run(progress)
+        checks = parts.check(made, result)
         print_report(console, result)
         table = Table(title="\nReconciliation", title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("what", min_width=46)
@@ -195,6 +197,8 @@ def demo(
         file = DEMO_DIRECTORY / "summary.json"
         file.write_text(json.dumps(parts.summary(made, result, checks), indent=2) + "\n")
         console.print(f"\nThe capture is {capture}, this summary {file}.", highlight=False)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
     if not all(each.closes for each in checks):
         raise typer.Exit(1)
 
@@ -208,13 +212,16 @@ def _journal(directory: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _announce_build(url: str, schema: Path | None) -> None:
-    if url != "rtl:":
-        return
+def _prepare(url: str, schema: Path | None) -> None:
+    """Compile what the first replay needs, saying so, or say that opening the card will."""
     from hdl.sbe_schema import load_schema
+    from host.replay.warm import is_warm, warm
     from sim.shared_library import is_built
 
-    if not is_built(load_schema(schema) if schema else None):
+    if not is_warm():
+        console.print("Compiling the host's loops (about half a minute, once) ...")
+        warm()
+    if url == "rtl:" and not is_built(load_schema(schema) if schema else None):
         console.print("Compiling the card's RTL (about a minute, once for each schema) ...")
 
 

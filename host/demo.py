@@ -1,6 +1,5 @@
 """The demo: generated traffic through the card, the gateway and the journal, and whether everything adds up."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from host.gateway.limits import DEFAULT_NODES, Limits
 from host.gateway.notional import NOTIONAL_DECIMALS
 from host.gateway.risk import Account, Instrument
 from host.generate import ACCOUNTS, INSTRUMENTS, SCHEMA, Generated
-from host.replay import Progress, Replay, Result
+from host.replay import Replay, Result
 
 DEMO_LIMITS = Limits(
     instruments=tuple(
@@ -86,11 +85,7 @@ def summary(generated: Generated, result: Result, checks: list[Check]) -> dict[s
     }
 
 
-def run(
-    generated: Generated, capture: Path, url: str, journal: Path, show: Callable[[Progress], None]
-) -> tuple[Result, list[Check]]:
-    """Write the traffic to ``capture`` and replay it from there, as any capture is."""
+def make_replay(generated: Generated, capture: Path, url: str, journal: Path) -> Replay:
+    """Write the traffic to ``capture`` and make it ready to be played from there, as any capture is."""
     generated.write(capture)
-    replay = Replay([open_capture(capture)], url, list(generated.flows), SCHEMA, DEMO_LIMITS, journal)
-    result = replay.run(show)
-    return result, check(generated, result)
+    return Replay([open_capture(capture)], url, list(generated.flows), SCHEMA, DEMO_LIMITS, journal)
