@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import PacketBeat
-from hdl.ethernet import PACKET_COUNTERS, Ethernet
+from hdl.ethernet import PACKET_COUNTERS, PACKETS_AT_ONCE, Ethernet
 from hdl.fix_parser import FixParser
 from hdl.payload_store import PayloadStore
 from hdl.registers import RegisterBus, Registers
@@ -60,7 +60,7 @@ class Card(wiring.Component):
             store.releases.eq(ring_writer.releases),
         ]
         counts, more = ethernet.counts, registers.increments
-        m.d.comb += [more[name].eq(sum(counts[name][n] for n in range(3))) for name in PACKET_COUNTERS]
+        m.d.comb += [more[name].eq(sum(counts[name][n] for n in range(PACKETS_AT_ONCE))) for name in PACKET_COUNTERS]
         with m.If(store.fix.valid & store.fix.ready):
             m.d.comb += more.fix_bytes.eq(store.fix.payload.count)
         with m.If(ring_writer.wrote_payload):

@@ -35,6 +35,9 @@ IpMeta = data.StructLayout(
 )
 FlowMeta = data.StructLayout({"flow": range(FLOWS), "parser": Parser, "fragment": 1})
 
+PACKETS_AT_ONCE = 5
+"""Most packets that one counter counts in one cycle."""
+
 PACKET_COUNTERS = ("packets", "other", "damaged", "oversize", "fragments", "unmatched", "empty", "parsed")
 
 
@@ -50,7 +53,7 @@ class Ethernet(wiring.Component):
     i: In(stream.Signature(PacketBeat))
     o: Out(stream.Signature(RoutedBeat))
     flows: In(data.ArrayLayout(FlowRow, FLOWS))
-    counts: Out(data.StructLayout(dict.fromkeys(PACKET_COUNTERS, 3)))
+    counts: Out(data.StructLayout(dict.fromkeys(PACKET_COUNTERS, PACKETS_AT_ONCE)))
 
     def elaborate(self, platform):
         m = Module()
@@ -79,8 +82,9 @@ class Ethernet(wiring.Component):
         m.d.comb += [
             self.counts.packets.eq(link.takes),
             self.counts.other.eq(Cat(link_other, network_other)),
+            # Each in its own bit: a packet may vanish in the cycle in which the next one is dropped.
             self.counts.damaged.eq(
-                Cat(link_damaged | link.vanished, network_damaged | network.vanished, transport_damaged)
+                Cat(link_damaged, link.vanished, network_damaged, network.vanished, transport_damaged)
             ),
             self.counts.oversize.eq(oversize),
             self.counts.fragments.eq(fragments),

@@ -10,6 +10,10 @@
 #include "Vcard.h"
 #include "harness_constants.h"
 
+// Cycles without a beat taken, a line written or a packet finished after which the card hangs: the longest work that one
+// beat makes is a few times the longest packet's bytes.
+constexpr uint64_t HANGS_AFTER = 1 << 18;
+
 // Verilator's spelling of the port group__name.
 #define PORT(group, name) group##___05F##name
 
@@ -124,12 +128,14 @@ uint64_t tickgate_read(void* handle, uint32_t address) {
 uint64_t tickgate_cycles(void* handle) { return static_cast<Harness*>(handle)->cycles; }
 
 // Feeds packets until all are finished with, or the card waits for credit that is not there. Returns how many were taken;
-// `unfinished` says how many of those it is not done with. -1: the card wrote outside the memory.
+// `unfinished` says how many of those it is not done with. -1: the card wrote outside the memory. -2: it hangs.
 int64_t tickgate_feed(void* handle, const uint8_t* data, const uint64_t* offset, const uint32_t* length,
                       const uint64_t* timestamp, int64_t packets, uint32_t* unfinished) {
     Harness& h = *static_cast<Harness*>(handle);
     int64_t index = 0;
     bool presented = false;
+    uint64_t moved = h.cycles;  // when the card last did something
+    uint32_t finished = h.card.finished;
     update_credit(h);
     while (!h.out_of_bounds) {
         if (h.card.stalled && !update_credit(h)) {
@@ -146,6 +152,13 @@ int64_t tickgate_feed(void* handle, const uint8_t* data, const uint64_t* offset,
         if (!presented && h.card.finished == h.pushed && !h.card.PORT(memory, valid)) break;
         h.card.PORT(packets, valid) = presented;
         const bool taken = presented && h.card.PORT(packets, ready);
+        if (taken || h.card.PORT(memory, valid) || h.card.finished != finished) {
+            moved = h.cycles;
+            finished = h.card.finished;
+        } else if (h.cycles - moved > HANGS_AFTER) {
+            h.card.PORT(packets, valid) = 0;
+            return -2;
+        }
         cycle(h);
         if (taken) {
             presented = false;

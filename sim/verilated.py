@@ -88,7 +88,7 @@ class VerilatedCard:
             self._handle, *(array.ctypes.data for array in arrays), len(rest), ctypes.byref(unfinished)
         )
         if taken < 0:
-            raise RuntimeError("the card wrote outside the ring's memory")
+            raise RuntimeError("the card hangs" if taken == -2 else "the card wrote outside the ring's memory")
         self._ahead = unfinished.value
         return begin + taken - self._ahead
 
