@@ -1,0 +1,73 @@
+"""Real captures give the same frames on both cards, and what decoders by others read in them."""
+
+from collections import Counter
+
+import pytest
+
+from hdl.flow import Endpoint, Flow, Parser, Protocol
+from hdl.frame import MALFORMED_FLAGS
+from host.capture.flows import find_flows
+from host.capture.reader import read_packets
+from tests.cards.comparison import (
+    GEOMETRIES,
+    ROOMY,
+    Geometry,
+    assert_every_byte_is_in_one_message,
+    frames_of_flow,
+    reading_of_equal_cards,
+)
+from tests.cards.fix_grammar import Cut, cut_into_packets
+from tests.cards.peers import entries_that_agree_with_sbe, frames_that_agree_with_simplefix
+
+CME_FEEDS = [
+    Flow(Protocol.UDP, Endpoint.parse("224.0.31.64:14340"), Parser.SBE),
+    Flow(Protocol.UDP, Endpoint.parse("224.0.32.64:15340"), Parser.SBE),
+]
+CME_MESSAGES = {32: 19_138, 35: 614, 37: 388, 42: 388, 12: 18}
+"""Messages of the capture by template."""
+CME_BOOK_ENTRIES = 29_148
+"""Entries of the capture's messages of template 32."""
+
+FIX_STREAMS = ("fix.4.1.set.1", "fix.5.0.set.2")
+
+
+@pytest.mark.parametrize("geometry", [ROOMY, Geometry(256, 1 << 15, 100)], ids=["roomy ring", "small ring"])
+def test_the_cme_capture_gives_the_same_frames_on_both_cards_and_those_of_the_sbe_package(shared_data, geometry):
+    schema = shared_data / "schemas/omi/Cme.Futures.Mdp3.Sbe.v1.6.xml"
+    packets = read_packets(shared_data / "cme_mdp3/Cme.Mdp3.Sbe.v6.1.pcap")
+    reading = reading_of_equal_cards(packets, CME_FEEDS, schema, geometry)
+    assert reading.counters["parsed"] == len(packets) == 10_000
+    frames = reading.frames
+    assert not (frames["flags"] & MALFORMED_FLAGS).any()
+    assert ((frames["message_type"] == 32) & (frames["entry_offset"] > 0)).sum() == CME_BOOK_ENTRIES
+    distinct = reading.distinct_messages()
+    assert Counter(int.from_bytes(message[2:4], "little") for _, message in distinct) == CME_MESSAGES
+    assert sum(CME_MESSAGES.values()) == len(distinct)
+    if geometry is ROOMY:
+        assert entries_that_agree_with_sbe(reading, schema) >= CME_BOOK_ENTRIES
+
+
+@pytest.mark.parametrize(("name", "messages"), [("trace-fix4.2.pcap", 4), ("trace-fix4.4.pcap", 5)])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_fix_over_tcp_gives_the_same_frames_on_both_cards_and_those_of_simplefix(shared_data, name, messages, geometry):
+    packets = read_packets(shared_data / "fix_tcp" / name)
+    reading = reading_of_equal_cards(packets, find_flows(packets, sbe=False).table(), geometry=geometry)
+    assert frames_that_agree_with_simplefix(reading) == len(reading.frames) == messages
+
+
+@pytest.mark.parametrize("name", FIX_STREAMS)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 61, 1448, 9000])
+def test_a_fix_stream_gives_the_same_frames_on_both_cards_however_it_is_cut(shared_data, name, size):
+    stream = (shared_data / "fix_streams" / name).read_bytes()
+    reading = reading_of_equal_cards(cut_into_packets({0: stream}, [Cut(0, size)], most_packets=len(stream)))
+    assert_every_byte_is_in_one_message(reading, {0: stream})
+    assert frames_that_agree_with_simplefix(reading) == stream.count(b"8=FIX")
+
+
+def test_fix_streams_interleaved_give_the_frames_that_each_gives_alone(shared_data):
+    streams = {row: (shared_data / "fix_streams" / name).read_bytes() for row, name in enumerate(FIX_STREAMS)}
+    turns = [Cut(0, 13), Cut(1, 200), Cut(0, 1), Cut(1, 8)]
+    together = reading_of_equal_cards(cut_into_packets(streams, turns), geometry=GEOMETRIES[1])
+    for row, stream in streams.items():
+        alone = reading_of_equal_cards(cut_into_packets({row: stream}, [Cut(row, 9000)]))
+        assert frames_of_flow(together, row) == frames_of_flow(alone, row)
