@@ -136,7 +136,7 @@ def packet_of(drawn: HeaderDraw) -> bytes:
 packet_lists = st.lists(weighted((9, headers.map(packet_of)), (1, st.binary(max_size=60))), min_size=1, max_size=10)
 
 
-@examples(400)
+@examples(250)
 @given(packet_lists, st.sampled_from(GEOMETRIES))
 def test_any_headers_give_the_same_counters_and_frames_on_both_cards(packets, geometry):
     reading_of_equal_cards(Packets.of(packets), geometry=geometry)

@@ -29,13 +29,13 @@ def same_on_both_cards(packets: list[bytes], schema: Path, geometry) -> None:
     reading_of_equal_cards(Packets.of(packets, times), schema=schema, geometry=geometry)
 
 
-@examples(400)
+@examples(250)
 @given(packets_by(DEMO_SCHEMA), geometries)
 def test_packets_of_the_demo_s_schema_give_the_same_frames_on_both_cards(packets, geometry):
     same_on_both_cards(packets, DEMO_SCHEMA, geometry)
 
 
-@examples(150)
+@examples(100)
 @given(st.data(), geometries)
 def test_packets_of_cme_s_schema_give_the_same_frames_on_both_cards(shared_data, data, geometry):
     schema = shared_data / "schemas/omi/Cme.Futures.Mdp3.Sbe.v1.6.xml"
@@ -50,7 +50,7 @@ def test_packets_of_an_odd_schema_give_the_same_frames_on_both_cards(packets, ge
     same_on_both_cards(packets, ODD_SCHEMA, geometry)
 
 
-@examples(150)
+@examples(100)
 @given(
     st.lists(
         st.one_of(
