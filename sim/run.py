@@ -58,11 +58,12 @@ def _run(names: list[str], waves: bool, seed: int) -> int:
 
         runs = {
             name: pool.submit(cocotb_verilator.run, name, BENCHES[name], waves=waves, seed=seed, say=say)
-            for name in names
+            # The card, which is the last, takes longest to compile.
+            for name in reversed(names)
         }
-        for run in runs.values():
+        for name in names:
             try:
-                results.append(run.result())
+                results.append(runs[name].result())
             except cocotb_verilator.BuildError as error:
                 broken += 1
                 console.print(f"[red]{escape(str(error))}")
