@@ -233,6 +233,7 @@ def _write_message(ring, tables, state, data, message, there, readable, cause):
 
     ``readable``: the header may be read where it is whole. ``cause``: 0, or why the message is malformed as it stands.
     """
+    state.frames = 0
     if not state.stored:
         payload_offset = write_message(ring, data, message, there)
         if payload_offset < 0:
@@ -240,7 +241,6 @@ def _write_message(ring, tables, state, data, message, there, readable, cause):
         state.stored = True
         state.payload_offset = payload_offset
         state.payload_length = there
-    state.frames = 0
     state.message_type = np.uint16(0)
     header = tables.header[0]
     if readable and there >= header.size:

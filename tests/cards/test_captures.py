@@ -31,7 +31,11 @@ CME_BOOK_ENTRIES = 29_148
 FIX_STREAMS = ("fix.4.1.set.1", "fix.5.0.set.2")
 
 
-@pytest.mark.parametrize("geometry", [ROOMY, Geometry(256, 1 << 15, 100)], ids=["roomy ring", "small ring"])
+@pytest.mark.parametrize(
+    "geometry",
+    [ROOMY, Geometry(256, 1 << 16, 100), Geometry(1 << 11, 1 << 15, 100)],
+    ids=["roomy", "few slots", "few bytes"],
+)
 def test_the_cme_capture_gives_the_same_frames_on_both_cards_and_those_of_the_sbe_package(shared_data, geometry):
     schema = shared_data / "schemas/omi/Cme.Futures.Mdp3.Sbe.v1.6.xml"
     packets = read_packets(shared_data / "cme_mdp3/Cme.Mdp3.Sbe.v6.1.pcap")
