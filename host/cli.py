@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from host.replay import Replay
 
 app = typer.Typer(
     help="An open trading gateway: FPGA protocol parsing, a NumPy and Numba host.",
@@ -226,7 +229,7 @@ def _prepare(url: str, schema: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _stop_on_interrupt(run) -> Iterator[None]:  # type: ignore[no-untyped-def]
+def _stop_on_interrupt(run: "Replay") -> Iterator[None]:
     """Ctrl-C ends the replay after the present slice; a second one ends the program."""
 
     def stop(number: int, frame: object) -> None:

@@ -1,6 +1,7 @@
 """The cards beside Amaranth's own simulator, simplefix and the sbe package."""
 
 import time
+from typing import Any
 
 import numpy as np
 import sbe
@@ -79,7 +80,7 @@ def _pysim(packets: Packets) -> Work:
     simulator.add_clock(1e-8)
     seconds = [0.0]
 
-    async def play(context) -> None:  # type: ignore[no-untyped-def]
+    async def play(context: Any) -> None:
         beats = (
             (packet[at : at + 8], at + 8 >= len(packet))
             for packet in map(packets.packet, range(len(packets)))

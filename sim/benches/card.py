@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 
 from hdl.beat import PacketBeat
 from hdl.card import Card
-from hdl.flow import Endpoint, Flow, Parser, Protocol
+from hdl.flow import Flow
 from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
 from hdl.sbe_schema import load_schema
 from host.capture.packets import Packets
@@ -24,7 +24,6 @@ AFTERWARDS = 100
 """Cycles for the last lines to reach memory and be read."""
 HEADERS = 54
 """Bytes of Ethernet, IPv4 and TCP headers."""
-NOBODY = Flow(Protocol.UDP, Endpoint(1, 1), Parser.SBE)
 NOT_COMPARED = "credit_stalls"
 """The soft card has no clock."""
 
@@ -34,17 +33,12 @@ def component() -> wiring.Component:
 
 
 class CardBench:
-    """The card between packets and the host's memory, set up as a driver does it.
-
-    FIX flows outlive a reset (memories have none), so each test has its own rows of the flow table, from
-    ``first_row`` on; rows before them are in use but never met.
-    """
+    """The card between packets and the host's memory, set up as a driver does it."""
 
     def __init__(
         self,
         dut: Any,
         generated: tuple[Flow, ...],
-        first_row: int,
         *,
         gaps: float,
         ready: float,
@@ -65,7 +59,7 @@ class CardBench:
         )
         self._writes: list[tuple[int, int]] = []
         self.clocked.watch(self._write_next)
-        self.flows = (NOBODY,) * first_row + generated
+        self.flows = generated
         self._packets: list[bytes] = []
         self._times: list[int] = []
 
@@ -130,7 +124,7 @@ class CardBench:
 async def demo_traffic(dut):
     """The demo's traffic: several sessions with malformed messages, cut into segments, and market data."""
     generated = generate(150, seed=random.getrandbits(32), sessions=4, feeds=1, malformed=0.2)
-    bench = CardBench(dut, generated.flows, 0, gaps=0.95, ready=0.9)
+    bench = CardBench(dut, generated.flows, gaps=0.95, ready=0.9)
     await bench.start()
     for index in range(len(generated.packets)):
         bench.send(generated.packets.packet(index), int(generated.packets.timestamp[index]))
@@ -142,7 +136,7 @@ async def demo_traffic(dut):
 async def slow_host(dut):
     """A host that seldom looks, with the smallest rings: packets wait for credit, nothing is lost."""
     generated = generate(60, seed=random.getrandbits(32), sessions=4, feeds=1, malformed=0.1)
-    bench = CardBench(dut, generated.flows, 5, gaps=1.0, ready=0.5, frame_slots=4)
+    bench = CardBench(dut, generated.flows, gaps=1.0, ready=0.5, frame_slots=4)
     bench.host.eagerness = 0.01
     await bench.start()
     for index in range(len(generated.packets)):
@@ -155,7 +149,7 @@ async def slow_host(dut):
 async def passed_over(dut):
     """Packets cut at any byte and with wrong bytes among good ones: each is counted, and the good ones come through."""
     generated = generate(40, seed=random.getrandbits(32), sessions=4, feeds=1)
-    bench = CardBench(dut, generated.flows, 10, gaps=0.9, ready=0.9)
+    bench = CardBench(dut, generated.flows, gaps=0.9, ready=0.9)
     await bench.start()
     for index in range(len(generated.packets)):
         packet, timestamp = generated.packets.packet(index), int(generated.packets.timestamp[index])

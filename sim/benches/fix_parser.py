@@ -142,3 +142,24 @@ async def beyond_the_limits(dut):
     bench.send(bytes(random.choices(b"8=FIX.49=1\x0135=D", k=3000)), 11)
     close(bench, range(8, 12))
     await bench.check()
+
+
+@cocotb.test()
+async def half_a_message(dut):
+    """Leaves flows in the middle of a message, of a field and of garbage, for the reset that begins the next test."""
+    bench = ParserBench(dut, Parser.FIX)
+    await bench.clocked.reset()
+    for flow, unfinished in enumerate((encode(ORDER)[:40], b"8=FIX.4.4", b"junk\x01", encode(ORDER)[:-1]), start=12):
+        bench.send(unfinished, flow)
+    assert await bench.check() == []
+
+
+@cocotb.test()
+async def a_reset_forgets_what_was_unfinished(dut):
+    """After a reset every flow begins anew, also those that `half_a_message` left unfinished."""
+    bench = ParserBench(dut, Parser.FIX)
+    await bench.clocked.reset()
+    for flow in range(12, 16):
+        bench.send(encode(ORDER), flow)
+    frames = await bench.check()
+    assert [frame["kind"] for frame in frames] == [Kind.NEW_ORDER] * 4

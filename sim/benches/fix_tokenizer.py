@@ -31,7 +31,7 @@ COUNTED_TAG_DIGITS = 10
 ALPHABET = b"8=FIX\x01\x01=.-0123456789A"
 
 _streams = [bytearray() for _ in range(FLOWS)]
-"""What each flow has carried; the tokenizer keeps unfinished fields over a reset, so tests do too."""
+"""What each flow has carried; each test has flows of its own."""
 _times: list[dict[int, int]] = [{} for _ in range(FLOWS)]
 """Per flow, the timestamp of each packet by its first position."""
 _done = [0] * FLOWS

@@ -25,9 +25,6 @@ POSITIONS = 1 << POSITION_BITS
 OF_THE_RING = ("payload_offset", "payload_length", "generation")
 """Frame fields that the ring writer fills in."""
 
-_positions = [0] * FLOWS
-"""Where each flow's stream goes on. Parsers keep their flows over a reset (memories have none), so tests do too."""
-
 
 def beats(payload: bytes, **same: Any) -> list[dict[str, Any]]:
     """A packet's beats, eight bytes each; ``same`` is what stands in all of them."""
@@ -82,6 +79,7 @@ class ParserBench:
         self.source = self.clocked.source("i", PayloadBeat, gaps)
         self.sink = self.clocked.sink("o", Parsed, ready)
         self._parser = parser
+        self._positions = [0] * FLOWS  # where each flow's stream goes on
         self._packets: list[bytes] = []
         self._streams: dict[int, dict[int, int]] = {}
         self._ends: list[tuple[int, int]] = []
@@ -89,13 +87,13 @@ class ParserBench:
     def send(self, payload: bytes, flow: int = 0, fragment: bool = False) -> None:
         """Have a packet's payload taken, behind those before it."""
         timestamp = 1_000_000_000_000_000_000 + len(self._packets)
-        position = _positions[flow]
+        position = self._positions[flow]
         stream = self._streams.setdefault(flow, {})
         for beat in beats(payload, timestamp=timestamp, flow=flow, fragment=fragment):
             self.source.send([beat | {"position": position % POSITIONS}])
             stream.update(((position + n) % POSITIONS, byte) for n, byte in enumerate(beat["data"]))
             position += beat["count"]
-        _positions[flow] = position
+        self._positions[flow] = position
         self._packets.append(packet(payload, self._parser, flow, fragment))
         self._ends.append((flow, position % POSITIONS))
 
