@@ -16,7 +16,7 @@ from numba import njit
 
 from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
 from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION, header_offset
-from host.card.memory import load_acquire, store_release
+from host.memory import load_acquire, store_release
 
 FRAME_SLOTS = 1 << 16
 """Slots of a ring unless the caller wants others: 4 MiB of frames, which a second-level cache nearly holds."""

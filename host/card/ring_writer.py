@@ -11,8 +11,8 @@ from numba import njit
 
 from hdl.frame import FRAME_BYTES
 from hdl.ring_layout import LINE_BYTES
-from host.card.memory import KERNEL, copy_bytes, load_acquire, store_release
 from host.card.ring import FRAMES_READ, GENERATION_BYTE, PAYLOAD_READ, Ring, generation_of
+from host.memory import KERNEL, copy_bytes, load_acquire, store_release
 
 NO_CREDIT = -1
 

@@ -12,13 +12,13 @@ from hdl.limits import FLOWS
 from hdl.register_map import COUNTERS
 from hdl.sbe_schema import Schema
 from host.capture.packets import Packets
-from host.card.memory import KERNEL
 from host.card.ring import Ring
 from host.card.ring_writer import RingMemory
 from host.card.sbe_tables import SbeTables, sbe_tables
 from host.card.soft_ethernet import PARSED, dissect, flow_table
 from host.card.soft_fix import FIX_STATE_DTYPE, fix_store, take_fix
 from host.card.soft_sbe import SBE_STATE_DTYPE, take_sbe
+from host.memory import KERNEL
 
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
 PACKETS = _INDEX["packets"]

@@ -8,7 +8,7 @@ from numba import njit
 from hdl.flow import Flow, Protocol
 from hdl.limits import PACKET_LIMIT
 from hdl.register_map import COUNTERS
-from host.card.memory import KERNEL
+from host.memory import KERNEL
 
 FLOW_DTYPE = np.dtype(
     [

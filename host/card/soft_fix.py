@@ -5,9 +5,9 @@ from numba import njit
 
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT, STORE_BYTES
-from host.card.memory import KERNEL, copy_bytes, find_byte
 from host.card.ring_writer import finish_frame, has_frame_credit, write_message
 from host.card.soft_number import read_integer, read_price, read_quantity
+from host.memory import KERNEL, copy_bytes, find_byte
 
 SEEK, LENGTH, BODY, TRAILER = range(4)
 """Phases of the framing."""

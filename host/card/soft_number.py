@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Flag
-from host.card.memory import KERNEL
+from host.memory import KERNEL
 
 ZERO = ord("0")
 MINUS = ord("-")

@@ -11,6 +11,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from host.memory import load_word
+
 SOH = 1
 
 _U = np.uint64
@@ -18,21 +20,6 @@ _C1 = _U(0x87C37B91114253D5)
 _C2 = _U(0x4CF5AD432745937F)
 _ONES = _U(0x0101010101010101)
 _HIGHS = _U(0x8080808080808080)
-
-
-@intrinsic
-def load_word(typingctx, array, index):
-    """The eight bytes of a uint8 array from ``index`` on, as a little-endian word, at any alignment."""
-    signature = types.uint64(array, types.intp)
-
-    def codegen(context, builder, signature, arguments):
-        view = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0])
-        pointer = builder.gep(view.data, [arguments[1]])
-        load = builder.load(builder.bitcast(pointer, ir.IntType(64).as_pointer()))
-        load.align = 1
-        return load
-
-    return signature, codegen
 
 
 @intrinsic
