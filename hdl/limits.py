@@ -18,3 +18,6 @@ STORE_BYTES = 16384
 
 ENTRY_LIMIT = 512
 """Most frames a message; what goes beyond is flagged TOO_LONG."""
+
+HEADER_LIMIT = 8
+"""Longest SBE message header and group dimension in bytes: the card reads each in one beat."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Kind
+from hdl.limits import HEADER_LIMIT
 from hdl.sbe_schema import Field, Group, Message, Schema, SchemaError, ValueKind
 
 
@@ -116,7 +117,19 @@ class FramePlan:
 
 
 def plan_frames(schema: Schema) -> tuple[FramePlan, ...]:
-    """The plans of all messages. Raises SchemaError for a price or quantity that has no fixed scale."""
+    """The plans of all messages. Raises SchemaError for a price or quantity that has no fixed scale, and for a header
+    or dimension beyond HEADER_LIMIT."""
+    if schema.header.size > HEADER_LIMIT:
+        raise SchemaError(
+            f"{schema.path}: a header of {schema.header.size} bytes; at most {HEADER_LIMIT} are supported"
+        )
+    for message in schema.messages:
+        for group in message.groups:
+            if group.dimension.size > HEADER_LIMIT:
+                raise SchemaError(
+                    f"{schema.path}: message '{message.name}': group '{group.name}' has a dimension of "
+                    f"{group.dimension.size} bytes; at most {HEADER_LIMIT} are supported"
+                )
     if (largest := max(message.template_id for message in schema.messages)) > 0xFFFF:
         raise SchemaError(f"{schema.path}: template id {largest} does not fit the frame's 16 bits")
     return tuple(

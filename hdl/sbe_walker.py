@@ -12,7 +12,7 @@ from hdl.frame import Flag
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.sbe_framing import PACKET_HEADER_BYTES, SEQUENCE_BYTES, SIZE_BYTES
 from hdl.sbe_plan import BlockPlan, Where, plan_frames
-from hdl.sbe_schema import Schema, SchemaError, Slot
+from hdl.sbe_schema import Schema, Slot
 
 
 class Element(enum.IntEnum):
@@ -59,8 +59,7 @@ class SbeWalker(wiring.Component):
     cycle of its own, and a message's end takes one more. ``root`` and ``entry`` hold the blocks of the step that ``o`` holds.
     Latency 2 cycles from an entry's last byte.
 
-    ``blocks`` lists all block plans; ``Step.block`` is an index of it. Raises SchemaError where the schema's header or a
-    dimension is longer than 8 bytes.
+    ``blocks`` lists all block plans; ``Step.block`` is an index of it. Raises SchemaError for a schema without a frame plan.
     """
 
     def __init__(self, schema: Schema):
@@ -71,9 +70,6 @@ class SbeWalker(wiring.Component):
         for plan in self._plans:
             self._root_block.append(len(self.blocks))
             self.blocks += [plan.root, *plan.groups]
-        sizes = [schema.header.size, *(group.dimension.size for plan in self._plans for group in plan.message.groups)]
-        if max(sizes) > LANES:
-            raise SchemaError(f"{schema.path}: a header or dimension of more than {LANES} bytes is not supported")
         needed = dict.fromkeys(Where, 1)
         for block in self.blocks:
             for _, source in block.sources():

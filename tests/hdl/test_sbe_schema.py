@@ -1,5 +1,6 @@
 """The schema compiler: what it reads, and what it refuses with file and line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,17 @@ def test_a_price_without_a_fixed_scale_is_refused(tmp_path, type_name):
     schema = one_message(tmp_path, f'<field name="Px" id="44" type="{type_name}"/>')
     with pytest.raises(SchemaError, match="'Px'"):
         plan_frames(schema)
+
+
+def test_headers_and_dimensions_of_more_than_a_beat_are_refused(tmp_path):
+    schema = one_message(tmp_path, GROUP.format(""))
+    with pytest.raises(SchemaError, match="a header of 12 bytes; at most 8"):
+        plan_frames(replace(schema, header=replace(schema.header, size=12)))
+    (message,) = schema.messages
+    (group,) = message.groups
+    large = replace(group, dimension=replace(group.dimension, size=10))
+    with pytest.raises(SchemaError, match=f"group '{group.name}' has a dimension of 10 bytes; at most 8"):
+        plan_frames(replace(schema, messages=(replace(message, groups=(large,)),)))
 
 
 def test_the_schema_of_cme_mdp3_is_read_completely(shared_data):
