@@ -157,18 +157,34 @@ def test_a_capture_cut_in_the_middle_is_played_to_its_last_whole_packet(made):
     assert "Reconciled" in done.stdout
 
 
-def test_ctrl_c_stops_cleanly_with_what_was_done_so_far(made):
+def test_ctrl_c_stops_cleanly_with_what_was_done_so_far(made, tmp_path):
+    journal = tmp_path / "journal"
     done = tickgate("generate", "long.pcap", "--orders", "60000", cwd=made)
     assert done.returncode == 0
     process = subprocess.Popen(
-        [TICKGATE, "replay", "long.pcap", "--schema", "made.xml", "--limits", "made.toml", "--json", "long.json"],
+        [
+            TICKGATE,
+            "replay",
+            "long.pcap",
+            "--schema",
+            "made.xml",
+            "--limits",
+            "made.toml",
+            "--json",
+            "long.json",
+            "--journal",
+            str(journal),
+        ],
         cwd=made,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    # Long enough that it plays, short enough that it is not done: the RTL takes several seconds.
-    time.sleep(3)
+    # The journal is there once it plays, and the RTL takes several seconds for all of it.
+    deadline = time.monotonic() + 240
+    while not list(journal.glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=120)
     assert process.returncode == 130, output + error
