@@ -1,6 +1,6 @@
-"""Reads capture files: pcap and pcapng, told apart by their first bytes and never by their name.
+"""Reads capture files: pcap, pcapng and FIX text, told apart by what is in them and never by their name.
 
-The file is mapped, not copied: packets are where they lie in it. Only Ethernet is taken.
+A capture is mapped, not copied: packets are where they lie in it. Only Ethernet is taken.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host.capture import pcap
+from host.capture import fix_log, pcap
 from host.capture.packets import Packets
 
 CHUNK = 1 << 17
@@ -63,7 +63,8 @@ class Capture:
     Attributes:
         path: the file.
         packets: its whole packets, over the mapped file.
-        warning: what is missing, in one line, where the file ends inside a packet; None where it is whole.
+        warning: what is missing, in one line, where the file ends inside a packet; for FIX text what was read of it
+            and what not; None for a whole capture.
     """
 
     path: Path
@@ -77,7 +78,8 @@ def read_packets(path: str | os.PathLike[str]) -> Packets:
 
 
 def open_capture(path: str | os.PathLike[str]) -> Capture:
-    """Map a pcap or pcapng file and find its packets. Raises CaptureError.
+    """Map a pcap or pcapng file and find its packets, or make packets of the FIX messages of a log or byte stream
+    (docs/captures.md). Raises CaptureError.
 
     A file that ends inside a packet is read up to its last whole one, and ``warning`` says so. The file must
     not be shortened while it is in use.
@@ -90,6 +92,8 @@ def open_capture(path: str | os.PathLike[str]) -> Capture:
     for order in "<>":
         if len(head) >= 4 and struct.unpack(order + "I", head[:4])[0] in PCAP_MAGICS:
             return _read_pcap(path, data, order)
+    if fix_log.has_fix(data) and (capture := _read_fix_text(path, data)) is not None:
+        return capture
     raise CaptureError(f"{path}: {_what_it_is(data[:512].tobytes())}")
 
 
@@ -122,9 +126,19 @@ def _what_it_is(head: bytes) -> str:
     except UnicodeDecodeError:
         text = ""
     if text and all(char.isprintable() or char in "\t\r\n\f\x01" for char in text):
-        name = "FIX text" if "8=FIX" in text else "text"
-        return f"{name} at byte offset 0, not a packet capture; give a pcap or pcapng file"
+        name = "FIX text without a whole message" if "8=FIX" in text else "text"
+        return f"{name} at byte offset 0, not a packet capture; give a pcap or pcapng file, or a log of FIX messages"
     return f"neither pcap nor pcapng at byte offset 0 (begins with {head[:4].hex(' ')}); give a pcap or pcapng file"
+
+
+def _read_fix_text(path: Path, data: np.ndarray) -> Capture | None:
+    if len(data) > fix_log.TEXT_BYTES_MAX:
+        raise CaptureError(
+            f"{path}: FIX text of {len(data)} bytes, at most {fix_log.TEXT_BYTES_MAX} are read at once; "
+            "split it between lines, with 'split -C 1G'"
+        )
+    text = fix_log.read_fix_text(data.tobytes())
+    return None if text is None else Capture(path, text.packets, f"{path}: {text.describe()}")
 
 
 def _link_type_error(path: Path, link_type: int, at: int) -> CaptureError:
