@@ -32,7 +32,7 @@ FIRST_ADDRESS, PORT = 0x7F000001, 9878
 
 SEPARATORS = (
     b"\x01", b"<SOH>", b"<soh>", b"[SOH]", b"{SOH}", b"^A", b"\\x01", b"\\u0001", b"\\001", b"\xe2\x90\x81",
-    b"&#1;", b"&#x1;", b"&#x01;", b" | ", b"|", b";", b"^", b"~", b"#", b"!", b"\t", b" ",
+    b"&#1;", b"&#x1;", b"&#x01;", b" | ", b" |", b"| ", b"|", b";", b"^", b"~", b"#", b"!", b"\t", b" ",
 )  # fmt: skip
 """What stands for SOH in logs. Where one begins with another, the longer one stands first."""
 
@@ -44,7 +44,7 @@ BREAK = rb"(?:\r?\n)?"
 BEGIN = re.compile(
     BREAK.join((b"8", b"=", b"F", b"I", b"X"))
     + rb"(?:[A-Za-z0-9._]|\r?\n){0,32}("
-    + b"|".join(re.escape(separator) for separator in SEPARATORS)
+    + b"|".join(BREAK.join(re.escape(bytes([each])) for each in separator) for separator in SEPARATORS)
     + rb")"
 )
 """BeginString and the separator behind it, which is that of the whole message."""
@@ -194,7 +194,7 @@ class _Log:
             at = begin.start()
             following = self._begin(at + 1)
             limit = min(at + MESSAGE_BYTES_MAX, following.start() if following else len(data))
-            found = _message(data[at:limit], begin[1])
+            found = _message(data[at:limit], _joined(begin[1]))
             if found is None:
                 self.endless += 1
                 self.first_endless = self.first_endless or self._line + data.count(b"\n", self._counted, at)
@@ -239,6 +239,11 @@ class _Log:
                 )
         self._line += self.data.count(b"\n", self._counted, stop)
         self._counted = stop
+
+
+def _joined(separator: bytes) -> bytes:
+    """A separator without the line break that may stand in it."""
+    return separator.replace(b"\r\n", b"").replace(b"\n", b"")
 
 
 def _message(text: bytes, separator: bytes) -> tuple[bytes, int] | None:
@@ -317,7 +322,7 @@ def _size(text: bytes, separator: bytes, whole: bool) -> int:
     start = trailer.end()
     value = digits.match(text, start) or ended.match(text, start) or re.compile(rb"[0-9]{3}").match(text, start)
     if value is None and not whole:
-        value = re.compile(rb"[0-9]*").match(text, start)
+        value = re.compile(rb"[0-9]+").match(text, start)
     return value.end() if value else 0
 
 

@@ -89,6 +89,7 @@ LAYOUTS = {
     ),
     "broken within 8=FIX": (b"x\n" + shown("^A").replace(b"8=FIX", b"8=F\nIX"), [ORDER]),
     "broken in a separator": (b"x\n" + shown("^A").replace(b"^A34", b"^\nA34") + b"\n", [ORDER]),
+    "broken in the first separator": (b"x\n" + shown("^A").replace(b"^A", b"^\nA", 1) + b"\n", [ORDER]),
     "broken within the checksum": (b"x\n" + shown("|")[:-2] + b"\n" + shown("|")[-2:] + b"\n", [ORDER]),
     "broken and indented": (b"x\n" + shown("|").replace(b"|34", b"\n    |34").replace(b"|55", b"\n\t|55"), [ORDER]),
     "broken where a value has a blank": (b"x\n" + shown("|").replace(b"a b", b"a\n b"), [ORDER]),
@@ -134,6 +135,12 @@ def test_a_message_without_tag_10_is_counted_and_not_made_up(tmp_path):
     assert segments(capture) == [ORDER]
     assert "3 lines could not be used (the first is line 1)" in capture.warning
     assert "2 messages have no end (the first begins in line 2)" in capture.warning
+
+
+def test_a_message_that_ends_within_tag_10_is_counted_and_not_made_up(tmp_path):
+    capture = opened(tmp_path, b"> " + shown("|") + b"\n> " + shown("|")[:-4] + b"\n\n")
+    assert segments(capture) == [ORDER]
+    assert "1 message has no end (the first begins in line 2)" in capture.warning
 
 
 def test_an_empty_line_ends_a_message(tmp_path):
