@@ -68,6 +68,14 @@ def count_available(frame_bytes: np.ndarray, number: int, slots: int, limit: int
 
 
 @njit(cache=True)
+def is_overrun(frame_bytes: np.ndarray, number: int, slots: int) -> bool:
+    """Whether the slot of frame ``number`` holds a later lap's: neither that frame nor the one of the lap before."""
+    there = load_acquire(frame_bytes, number % slots * FRAME_BYTES + GENERATION_BYTE)
+    expected = generation_of(number, slots)
+    return there != expected and there != (expected - 1) & 0xFF
+
+
+@njit(cache=True)
 def count_intact(frame_bytes: np.ndarray, number: int, slots: int, count: int) -> int:
     """How many of ``count`` frames from ``number`` on are certainly as they were when they were read before this call.
 
@@ -203,10 +211,15 @@ class Ring:
     def poll(self, limit: int = FRAME_SLOTS) -> np.ndarray:
         """The frames that are there, as a view of the ring, at most ``limit`` and never across the ring's end.
 
-        They stay until :meth:`release`. What was read from the view counts once release has not raised.
+        They stay until :meth:`release`. What was read from the view counts once release has not raised. Raises
+        :class:`Lapped` where the next slot holds a frame of a later lap.
         """
-        slot = self.position % len(self.frames)
-        return self.frames[slot : slot + count_available(self.frame_bytes, self.position, len(self.frames), limit)]
+        slots = len(self.frames)
+        slot = self.position % slots
+        count = count_available(self.frame_bytes, self.position, slots, limit)
+        if count == 0 and is_overrun(self.frame_bytes, self.position, slots):
+            raise Lapped(f"the card has overrun frame {self.position}, which was not read yet")
+        return self.frames[slot : slot + count]
 
     def message(self, frame: np.void) -> memoryview:
         """The raw message of a frame, as a read-only view of the payload ring."""
