@@ -58,7 +58,9 @@ def _bad_input() -> Iterator[None]:
         raise _fail(error) from None
 
 
-CaptureArgument = Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")]
+CaptureArgument = Annotated[
+    list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files, FIX logs or byte streams.")
+]
 CardOption = Annotated[
     str, typer.Option("--card", metavar="URL", help="rtl: (the card's RTL, simulated) or soft: (the same in Numba).")
 ]

