@@ -6,17 +6,19 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import PacketBeat, RoutedBeat
 from hdl.flow import Parser, Protocol
+from hdl.headers import (
+    ETHERTYPE_BYTES,
+    ETHERTYPE_OFFSET,
+    IPV4,
+    IPV4_HEADER_BYTES,
+    MOST_VLAN_TAGS,
+    TCP_HEADER_BYTES,
+    UDP_HEADER_BYTES,
+    VLAN_TAG_BYTES,
+    VLAN_TAGS,
+)
 from hdl.limits import FLOWS, PACKET_LIMIT
 from hdl.strip import KEEP_ALL, Strip
-
-ETHERTYPE_OFFSET = 12
-VLAN_TAGS = (0x8100, 0x88A8)
-VLAN_TAG_BYTES = 4
-MOST_VLAN_TAGS = 2
-IPV4 = 0x0800
-IPV4_HEADER_BYTES = 20
-UDP_HEADER_BYTES = 8
-TCP_HEADER_BYTES = 20
 
 FlowRow = data.StructLayout(
     {
@@ -105,20 +107,20 @@ class Ethernet(wiring.Component):
             types.append((offset, Cat(strip.window[offset + 1], strip.window[offset])))
         is_tag = [Cat(value == tag for tag in VLAN_TAGS).any() for _, value in types]
         with m.If(~is_tag[0]):
-            m.d.comb += [ethertype.eq(types[0][1]), skip.eq(types[0][0] + 2)]
+            m.d.comb += [ethertype.eq(types[0][1]), skip.eq(types[0][0] + ETHERTYPE_BYTES)]
         with m.Elif(~is_tag[1]):
-            m.d.comb += [ethertype.eq(types[1][1]), skip.eq(types[1][0] + 2)]
+            m.d.comb += [ethertype.eq(types[1][1]), skip.eq(types[1][0] + ETHERTYPE_BYTES)]
         with m.Else():
-            m.d.comb += [ethertype.eq(types[2][1]), skip.eq(types[2][0] + 2)]
+            m.d.comb += [ethertype.eq(types[2][1]), skip.eq(types[2][0] + ETHERTYPE_BYTES)]
         damaged = Signal()
         other = Signal()
         # What lies behind the packet's end is not looked at: a short packet is damaged whatever its type seems.
         whole = Signal()
         m.d.comb += [
             whole.eq(
-                (strip.available >= types[0][0] + 2)
-                & (~is_tag[0] | (strip.available >= types[1][0] + 2))
-                & (~is_tag[0] | ~is_tag[1] | (strip.available >= types[2][0] + 2))
+                (strip.available >= types[0][0] + ETHERTYPE_BYTES)
+                & (~is_tag[0] | (strip.available >= types[1][0] + ETHERTYPE_BYTES))
+                & (~is_tag[0] | ~is_tag[1] | (strip.available >= types[2][0] + ETHERTYPE_BYTES))
             ),
             damaged.eq(~whole),
             other.eq(whole & (ethertype != IPV4)),

@@ -7,32 +7,41 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import POSITION_BITS, Parsed, PayloadBeat
+from hdl.fix_tags import (
+    ACCOUNT_TAG,
+    BODY_LENGTH_TAG,
+    CHECK_SUM_FIELD_BYTES,
+    CHECK_SUM_TAG,
+    CL_ORD_ID_TAG,
+    KIND_OF_MSG_TYPE,
+    MOST_LENGTH_DIGITS,
+    MOST_TAG_DIGITS,
+    MSG_SEQ_NUM_TAG,
+    MSG_TYPE_TAG,
+    ORD_TYPE_TAG,
+    ORDER_QTY_TAG,
+    ORIG_CL_ORD_ID_TAG,
+    PRICE_TAG,
+    SIDE_TAG,
+    SYMBOL_TAG,
+    TIME_IN_FORCE_TAG,
+)
 from hdl.fix_tokenizer import NUMBER_CHARACTERS, FieldBeat, Tokenizer
 from hdl.fixed_point import FixedPoint, Text
 from hdl.flow_state import FlowState
 from hdl.frame import MALFORMED_FLAGS, PRICE_DECIMALS, QUANTITY_DECIMALS, Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT
 
-BODY_LENGTH_TAG = 9
-CHECK_SUM_TAG = 10
-CHECK_SUM_FIELD_BYTES = len("10=000|")
-
-MSG_TYPE = 35
-OFFSETS = {11: "client_order_id", 41: "original_order_id", 55: "symbol", 1: "account"}
-CHARACTERS = {54: "side", 40: "order_type", 59: "time_in_force"}
-NUMBERS = {34: "sequence", 44: "price", 38: "quantity"}
-TAKEN_TAGS = (MSG_TYPE, *OFFSETS, *CHARACTERS, *NUMBERS)
-"""The tags that the frame carries."""
-
-KIND_OF_MSG_TYPE = {
-    **dict.fromkeys("012345A", Kind.SESSION),
-    "D": Kind.NEW_ORDER,
-    "F": Kind.CANCEL,
-    "G": Kind.REPLACE,
-    "8": Kind.EXECUTION,
-    "9": Kind.CANCEL_REJECT,
+OFFSETS = {
+    CL_ORD_ID_TAG: "client_order_id",
+    ORIG_CL_ORD_ID_TAG: "original_order_id",
+    SYMBOL_TAG: "symbol",
+    ACCOUNT_TAG: "account",
 }
-"""MsgType to kind; any other is OTHER."""
+CHARACTERS = {SIDE_TAG: "side", ORD_TYPE_TAG: "order_type", TIME_IN_FORCE_TAG: "time_in_force"}
+NUMBERS = {MSG_SEQ_NUM_TAG: "sequence", PRICE_TAG: "price", ORDER_QTY_TAG: "quantity"}
+TAKEN_TAGS = (MSG_TYPE_TAG, *OFFSETS, *CHARACTERS, *NUMBERS)
+"""The tags that the frame carries."""
 
 SEQUENCE_CHARACTERS = 10
 
@@ -166,7 +175,7 @@ class Framer(wiring.Component):
         token = field.token
         after = Signal(Framing, name=f"after{k}")
         span = _SpanSignals(k)
-        tag_bad = token.tag_bad | ~token.in_value | (token.tag_digits == 0) | (token.tag_digits > 9)
+        tag_bad = token.tag_bad | ~token.in_value | (token.tag_digits == 0) | (token.tag_digits > MOST_TAG_DIGITS)
 
         timestamp = Mux(state.start == token.first, token.timestamp, state.timestamp)
         held = Signal(16, name=f"held{k}")
@@ -199,10 +208,10 @@ class Framer(wiring.Component):
                     ~tag_bad
                     & _tag_is(token, BODY_LENGTH_TAG)
                     & (token.value_length >= 1)
-                    & (token.value_length <= 9)
-                    & _are_digits(token, 9)
+                    & (token.value_length <= MOST_LENGTH_DIGITS)
+                    & _are_digits(token, MOST_LENGTH_DIGITS)
                 )
-                large = Cat(token.characters[n] != 0 for n in range(4, 9)).any()
+                large = Cat(token.characters[n] != 0 for n in range(4, MOST_LENGTH_DIGITS)).any()
                 with m.If(field.unterminated | ~good):
                     m.d.comb += [fail.eq(1), cause.eq(lost_length)]
                 with m.Elif(large | (held + length + CHECK_SUM_FIELD_BYTES > MESSAGE_LIMIT)):
@@ -274,7 +283,7 @@ class Framer(wiring.Component):
         taken, before = after.taken, state.taken
         usable = ~tag_bad & (token.value_length != 0)
         causes = Signal(16, name=f"take_causes{k}")
-        first_wrong = ~before.first_seen & ~(usable & _tag_is(token, MSG_TYPE))
+        first_wrong = ~before.first_seen & ~(usable & _tag_is(token, MSG_TYPE_TAG))
         m.d.comb += [
             taken.first_seen.eq(1),
             after.flags.eq(state.flags | causes | Mux(first_wrong, Flag.STRUCTURE, 0)),
@@ -302,12 +311,12 @@ class Framer(wiring.Component):
                     else:
                         # The CRC of one or two characters is their text, the first one on top.
                         two = token.value_length == 2
-                        longest = 2 if tag == MSG_TYPE else 1
-                        text = Cat(token.crc[8:16], token.crc[:8]) if tag == MSG_TYPE else token.crc[:8]
+                        longest = 2 if tag == MSG_TYPE_TAG else 1
+                        text = Cat(token.crc[8:16], token.crc[:8]) if tag == MSG_TYPE_TAG else token.crc[:8]
                         with m.If(token.value_length > longest):
                             m.d.comb += causes.eq(Flag.VALUE)
                         with m.Else():
-                            name = "message_type" if tag == MSG_TYPE else CHARACTERS[tag]
+                            name = "message_type" if tag == MSG_TYPE_TAG else CHARACTERS[tag]
                             m.d.comb += taken[name].eq(Mux(two, text, token.crc[:8]))
 
 
@@ -368,8 +377,8 @@ class FrameBuilder(wiring.Component):
             done.flags
             | Mux(price.bad | quantity.bad | sequence.bad, Flag.VALUE, 0)
             | Mux(price.range | quantity.range | sequence_range, Flag.RANGE, 0)
-            | Mux(seen[44], 0, Flag.PRICE_ABSENT)
-            | Mux(seen[38], 0, Flag.QUANTITY_ABSENT)
+            | Mux(seen[PRICE_TAG], 0, Flag.PRICE_ABSENT)
+            | Mux(seen[ORDER_QTY_TAG], 0, Flag.QUANTITY_ABSENT)
         )
         kind = Signal(8)
         with m.Switch(kept.message_type):

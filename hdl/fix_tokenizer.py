@@ -5,11 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, POSITION_BITS, PayloadBeat
+from hdl.fix_tags import BEGIN, SOH
 from hdl.flow_state import FlowState
 from hdl.limits import FIELD_LIMIT, FLOWS
 
-SOH = 0x01
-BEGIN = b"8=FIX"
 TAG_DIGITS = 4
 """Digits kept of a tag. Tags that the frame carries have at most two, no used tag has more than four."""
 NUMBER_CHARACTERS = 20

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hdl.fix_tags import SESSION_TYPES
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Kind
 from hdl.limits import HEADER_LIMIT
 from hdl.sbe_schema import Field, Group, Message, Schema, SchemaError, ValueKind
@@ -67,7 +68,7 @@ SCALE_LIMIT = 10**18
 MARKET_DATA_TYPES = ("X", "W")
 """Semantic types of messages whose entries are market data: incremental refresh, snapshot."""
 
-MESSAGE_KINDS = {"d": Kind.DEFINITION, "f": Kind.STATUS} | dict.fromkeys("012345A", Kind.SESSION)
+MESSAGE_KINDS = {"d": Kind.DEFINITION, "f": Kind.STATUS} | dict.fromkeys(SESSION_TYPES, Kind.SESSION)
 """Kind by a message's semantic type; anything else is OTHER."""
 
 ENTRY_KINDS = dict.fromkeys((ord(char) for char in "01EFJ"), Kind.BOOK_UPDATE) | {ord("2"): Kind.TRADE}

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hdl.fix_tags import SESSION_TYPES
 from hdl.flow import Parser
 from host.capture.reader import open_capture
 from host.cluster.report import ReportKind
@@ -21,9 +22,6 @@ DEMO_LIMITS = Limits(
     nodes=DEFAULT_NODES,
 )
 """The limits that fit the generated traffic."""
-
-
-SESSION_TYPES = "012345A"
 
 
 @dataclass(frozen=True)

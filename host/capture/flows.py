@@ -6,7 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.flow import ANYWHERE, Endpoint, Flow, Parser, Protocol
+from hdl.headers import (
+    ETHERTYPE_BYTES,
+    ETHERTYPE_OFFSET,
+    IPV4,
+    IPV4_HEADER_BYTES,
+    MOST_VLAN_TAGS,
+    TCP_HEADER_BYTES,
+    UDP_HEADER_BYTES,
+    VLAN_TAG_BYTES,
+    VLAN_TAGS,
+)
 from hdl.limits import FLOWS, PACKET_LIMIT
 from host.capture.packets import Packets
 
@@ -20,7 +32,7 @@ CONVERSATIONS = 4096
 SLOTS = 4 * CONVERSATIONS
 """Slots of the hash table: a power of two, sparse enough for short probes."""
 
-BEGIN = np.frombuffer(b"8=FIX", np.uint8)
+BEGIN = np.frombuffer(BEGIN_TEXT, np.uint8)
 
 PROTOCOL, SOURCE, SOURCE_PORT, DESTINATION, DESTINATION_PORT, PACKETS, BYTES, MATCHED, FIRST, NEXT = range(10)
 """Columns of the conversation table. MATCHED counts the bytes of ``8=FIX`` just seen (5: FIX was found), NEXT
@@ -225,15 +237,15 @@ def _headers(packet: np.ndarray) -> tuple[Offset, Offset, Offset, Offset, Offset
     """
     nothing = (0, 0, 0, 0, 0)
     size = len(packet)
-    ip = 14
-    for _ in range(2):
-        if size >= ip and _number(packet, ip - 2, 2) in (0x8100, 0x88A8):
-            ip += 4
-    if size < ip + 20 or _number(packet, ip - 2, 2) != 0x0800:
+    ip = ETHERTYPE_OFFSET + ETHERTYPE_BYTES
+    for _ in range(MOST_VLAN_TAGS):
+        if size >= ip and _number(packet, ip - 2, 2) in VLAN_TAGS:
+            ip += VLAN_TAG_BYTES
+    if size < ip + IPV4_HEADER_BYTES or _number(packet, ip - 2, 2) != IPV4:
         return nothing
     header = (np.int64(packet[ip]) & 15) * 4
     total = _number(packet, ip + 2, 2)
-    if packet[ip] >> 4 != 4 or header < 20 or header > total or total > PACKET_LIMIT:
+    if packet[ip] >> 4 != 4 or header < IPV4_HEADER_BYTES or header > total or total > PACKET_LIMIT:
         return nothing
     if _number(packet, ip + 6, 2) & 0x1FFF != 0:
         return nothing
@@ -241,10 +253,14 @@ def _headers(packet: np.ndarray) -> tuple[Offset, Offset, Offset, Offset, Offset
     transport = ip + header
     end = min(size, ip + total)
     if protocol == 17:
-        return (protocol, ip, transport, transport + 8, end) if end >= transport + 8 else nothing
-    if protocol != 6 or end < transport + 20:
+        return (
+            (protocol, ip, transport, transport + UDP_HEADER_BYTES, end)
+            if end >= transport + UDP_HEADER_BYTES
+            else nothing
+        )
+    if protocol != 6 or end < transport + TCP_HEADER_BYTES:
         return nothing
     data_offset = (np.int64(packet[transport + 12]) >> 4) * 4
-    if data_offset < 20 or transport + data_offset > ip + total:
+    if data_offset < TCP_HEADER_BYTES or transport + data_offset > ip + total:
         return nothing
     return protocol, ip, transport, transport + data_offset, end

@@ -6,6 +6,17 @@ import numpy as np
 from numba import njit
 
 from hdl.flow import Flow, Protocol
+from hdl.headers import (
+    ETHERTYPE_BYTES,
+    ETHERTYPE_OFFSET,
+    IPV4,
+    IPV4_HEADER_BYTES,
+    MOST_VLAN_TAGS,
+    TCP_HEADER_BYTES,
+    UDP_HEADER_BYTES,
+    VLAN_TAG_BYTES,
+    VLAN_TAGS,
+)
 from hdl.limits import PACKET_LIMIT
 from hdl.register_map import COUNTERS
 from host.memory import KERNEL
@@ -31,15 +42,6 @@ UNMATCHED = _COUNTER["unmatched"]
 EMPTY = _COUNTER["empty"]
 PARSED = _COUNTER["parsed"]
 
-ETHERTYPE_BYTE = 12
-ETHERTYPE_BYTES = 2
-ETHERTYPE_IPV4 = 0x0800
-ETHERTYPE_VLANS = (0x8100, 0x88A8)
-VLAN_TAG_BYTES = 4
-MOST_VLAN_TAGS = 2
-IPV4_HEADER_BYTES = 20
-TCP_HEADER_BYTES = 20
-UDP_HEADER_BYTES = 8
 MORE_FRAGMENTS = 0x2000
 FRAGMENT_OFFSET = 0x1FFF
 TCP = int(Protocol.TCP)
@@ -72,14 +74,14 @@ def dissect(data, start, length, flows):
     ends in ``data``, and whether it is a fragment.
     """
     end = start + length
-    at = start + ETHERTYPE_BYTE
+    at = start + ETHERTYPE_OFFSET
     for _ in range(MOST_VLAN_TAGS):
-        if at + ETHERTYPE_BYTES > end or _big_endian_16(data, at) not in ETHERTYPE_VLANS:
+        if at + ETHERTYPE_BYTES > end or _big_endian_16(data, at) not in VLAN_TAGS:
             break
         at += VLAN_TAG_BYTES
     if at + ETHERTYPE_BYTES > end:
         return DAMAGED, 0, 0, 0, False
-    if _big_endian_16(data, at) != ETHERTYPE_IPV4:
+    if _big_endian_16(data, at) != IPV4:
         return OTHER, 0, 0, 0, False
 
     ip = at + ETHERTYPE_BYTES

@@ -3,6 +3,27 @@
 import numpy as np
 from numba import njit
 
+from hdl.fix_tags import (
+    ACCOUNT_TAG,
+    BODY_LENGTH_TAG,
+    CHECK_SUM_FIELD_BYTES,
+    CHECK_SUM_TAG,
+    CL_ORD_ID_TAG,
+    MOST_LENGTH_DIGITS,
+    MOST_TAG_DIGITS,
+    MSG_SEQ_NUM_TAG,
+    MSG_TYPE_TAG,
+    ORD_TYPE_TAG,
+    ORDER_QTY_TAG,
+    ORIG_CL_ORD_ID_TAG,
+    PRICE_TAG,
+    SIDE_TAG,
+    SOH,
+    SYMBOL_TAG,
+    TIME_IN_FORCE_TAG,
+)
+from hdl.fix_tags import BEGIN as BEGIN_TEXT
+from hdl.fix_tags import KIND_OF_MSG_TYPE as KINDS
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT, STORE_BYTES
 from host.card.ring_writer import finish_frame, has_frame_credit, write_message
@@ -26,33 +47,20 @@ PRICE_ABSENT = int(Flag.PRICE_ABSENT)
 QUANTITY_ABSENT = int(Flag.QUANTITY_ABSENT)
 MALFORMED = int(Kind.MALFORMED)
 
-SOH = 0x01
 EQUALS = ord("=")
 ZERO = ord("0")
-BEGIN = np.frombuffer(b"8=FIX", np.uint8)
+BEGIN = np.frombuffer(BEGIN_TEXT, np.uint8)
 BAD_TAG = -1
-MOST_TAG_DIGITS = 9
-MOST_LENGTH_DIGITS = 9
-CHECK_SUM_FIELD_BYTES = 7
-"""``10=nnn`` and its SOH."""
-
-BEGIN_STRING_TAG, BODY_LENGTH_TAG, CHECK_SUM_TAG = 8, 9, 10
-ACCOUNT_TAG, CL_ORD_ID_TAG, ORIG_CL_ORD_ID_TAG, SYMBOL_TAG = 1, 11, 41, 55
-MSG_SEQ_NUM_TAG, MSG_TYPE_TAG = 34, 35
-ORDER_QTY_TAG, ORD_TYPE_TAG, PRICE_TAG, SIDE_TAG, TIME_IN_FORCE_TAG = 38, 40, 44, 54, 59
-TAKEN_TAGS = sum(1 << tag for tag in (1, 11, 34, 35, 38, 40, 41, 44, 54, 55, 59))
+TAKEN = (
+    ACCOUNT_TAG, CL_ORD_ID_TAG, MSG_SEQ_NUM_TAG, MSG_TYPE_TAG, ORDER_QTY_TAG, ORD_TYPE_TAG,
+    ORIG_CL_ORD_ID_TAG, PRICE_TAG, SIDE_TAG, SYMBOL_TAG, TIME_IN_FORCE_TAG,
+)  # fmt: skip
+TAKEN_TAGS = sum(1 << tag for tag in TAKEN)
 """Bit n is set where tag n feeds the frame; all are below 64."""
 
 KIND_OF_MSG_TYPE = np.full(1 << 16, Kind.OTHER, np.uint8)
 """Kind by ``message_type``."""
-for _msg_type, _kind in {
-    "D": Kind.NEW_ORDER,
-    "F": Kind.CANCEL,
-    "G": Kind.REPLACE,
-    "8": Kind.EXECUTION,
-    "9": Kind.CANCEL_REJECT,
-    **dict.fromkeys("012345A", Kind.SESSION),
-}.items():
+for _msg_type, _kind in KINDS.items():
     KIND_OF_MSG_TYPE[ord(_msg_type)] = _kind
 
 FIX_STATE_DTYPE = np.dtype(

@@ -5,15 +5,13 @@ from numba import njit
 
 from hdl.frame import Flag, Kind
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
+from hdl.sbe_framing import PACKET_HEADER_BYTES, SEQUENCE_BYTES, SIZE_BYTES
 from hdl.sbe_plan import ENTRY_KINDS, FRAME_FIELDS
 from host.card.ring_writer import finish_frame, has_frame_credit, write_message
 from host.card.sbe_tables import ABSENT, CONSTANT, KIND_BY_ENTRY_TYPE, NO_TEMPLATE
 from host.memory import KERNEL, load_unsigned
 
 ZERO = ord("0")
-PACKET_HEADER_BYTES = 12
-SEQUENCE_BYTES = 4
-SIZE_BYTES = 2
 
 LENGTH = int(Flag.LENGTH)
 RANGE = int(Flag.RANGE)

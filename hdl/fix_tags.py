@@ -1,0 +1,32 @@
+"""What of FIX tag=value both cards go by: tags, types and lengths (docs/fix.md). The only definition."""
+
+from hdl.frame import Kind
+
+SOH = 0x01
+BEGIN = b"8=FIX"
+"""What a message begins with."""
+
+BODY_LENGTH_TAG = 9
+CHECK_SUM_TAG = 10
+CHECK_SUM_FIELD_BYTES = len("10=000|")
+
+ACCOUNT_TAG, CL_ORD_ID_TAG, ORIG_CL_ORD_ID_TAG, SYMBOL_TAG = 1, 11, 41, 55
+MSG_SEQ_NUM_TAG, MSG_TYPE_TAG = 34, 35
+ORDER_QTY_TAG, ORD_TYPE_TAG, PRICE_TAG, SIDE_TAG, TIME_IN_FORCE_TAG = 38, 40, 44, 54, 59
+
+MOST_TAG_DIGITS = 9
+MOST_LENGTH_DIGITS = 9
+"""Digits of BodyLength, leading zeros included."""
+
+SESSION_TYPES = "012345A"
+"""MsgTypes of session messages: Heartbeat to Logout, and Logon."""
+
+KIND_OF_MSG_TYPE = {
+    **dict.fromkeys(SESSION_TYPES, Kind.SESSION),
+    "D": Kind.NEW_ORDER,
+    "F": Kind.CANCEL,
+    "G": Kind.REPLACE,
+    "8": Kind.EXECUTION,
+    "9": Kind.CANCEL_REJECT,
+}
+"""MsgType to kind; any other is OTHER."""

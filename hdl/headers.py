@@ -1,0 +1,13 @@
+"""What of Ethernet, IPv4, TCP and UDP headers both cards go by (docs/ethernet.md). The only definition."""
+
+ETHERTYPE_OFFSET = 12
+ETHERTYPE_BYTES = 2
+VLAN_TAGS = (0x8100, 0x88A8)
+"""EtherTypes of 802.1Q and of 802.1ad (QinQ)."""
+VLAN_TAG_BYTES = 4
+MOST_VLAN_TAGS = 2
+IPV4 = 0x0800
+IPV4_HEADER_BYTES = 20
+UDP_HEADER_BYTES = 8
+TCP_HEADER_BYTES = 20
+"""Headers without options."""
