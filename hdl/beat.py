@@ -32,10 +32,14 @@ RoutedBeat = data.StructLayout(
         "timestamp": 64,
         "flow": range(FLOWS),
         "fragment": 1,
+        "gap": 1,
         "parser": Parser,
     }
 )
-"""Payload bytes of one packet, whose flow and parser are known."""
+"""Payload bytes of one packet, whose flow and parser are known.
+
+A packet in front of which bytes of the flow are missing begins with a ``gap`` beat: it has no bytes (``count``
+is 0, and it is not the ``last``), and the low 32 bits of ``data`` say how many are missing."""
 
 PayloadBeat = data.StructLayout(
     {
@@ -46,9 +50,11 @@ PayloadBeat = data.StructLayout(
         "flow": range(FLOWS),
         "position": POSITION_BITS,
         "fragment": 1,
+        "gap": 1,
     }
 )
-"""Payload bytes of one packet of a flow; ``position`` is the first byte's place in the flow's stream."""
+"""Payload bytes of one packet of a flow; ``position`` is the first byte's place in the flow's stream. ``gap`` as
+in ``RoutedBeat``."""
 
 Message = data.StructLayout(
     {
@@ -56,12 +62,14 @@ Message = data.StructLayout(
         "start": POSITION_BITS,
         "length": 16,
         "frames": 16,
+        "entries": 1,
         "packet_end": 1,
         "release": POSITION_BITS,
     }
 )
 """What a parser says when a message is complete: its bytes are ``[start, start + length)`` of the flow's stream,
-and so many ``frames`` were handed over for it (0: no message, only a packet's end). With
+and so many ``frames`` were handed over for it (0: no message, only a packet's end). ``entries``: the message is a
+FIX market data message whose entries are still to be read from its bytes; its one frame is what they have in common. With
 ``packet_end`` the packet is done: bytes before ``release`` are not needed any more."""
 
 Parsed = data.StructLayout({"has_frame": 1, "frame": frame_layout(), "has_message": 1, "message": Message})

@@ -1,20 +1,20 @@
 """The card's limits. Each number stands here once, with its reason."""
 
-FLOWS = 16
+FLOWS = 64
 """Rows of the flow table."""
 
 MESSAGE_LIMIT = 4096
 """Longest well-formed message in bytes; a longer one is flagged TOO_LONG."""
 
 FIELD_LIMIT = 2048
-"""Longest FIX field in bytes, tag and SOH included. Half of MESSAGE_LIMIT, so that a span of
-garbage that is cut after a whole field stays below 6144 bytes."""
+"""Longest FIX field in bytes, tag and SOH included. Half of MESSAGE_LIMIT, so that what is reported as one
+malformed span stays within 8192 bytes: a message, the field that failed, and another one."""
 
 PACKET_LIMIT = 9216
 """Longest IPv4 packet in bytes (jumbo frames); a longer one is passed over and counted."""
 
 STORE_BYTES = 16384
-"""Bytes kept a flow until their message is complete: one packet and one span of garbage fit."""
+"""Bytes kept a flow until their message is complete: the longest span of garbage fits, and what comes meanwhile."""
 
 ENTRY_LIMIT = 512
 """Most frames a message; what goes beyond is flagged TOO_LONG."""

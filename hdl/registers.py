@@ -6,10 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.ethernet import FlowRow
 from hdl.limits import FLOWS
-from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
+from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
 from hdl.ring_writer import RingSettings
 
-ADDRESS_BITS = 8
+ADDRESS_BITS = max(register.address + ROW_STRIDE * register.rows for register in REGISTERS).bit_length()
 
 RegisterBus = wiring.Signature(
     {
