@@ -3,17 +3,19 @@
 #
 #   ./setup.sh          everything; does nothing when all is there
 #   ./setup.sh system   only the system packages
+#   ./setup.sh boards   everything, and the tools that synthesize and place (make timing)
 #   ./setup.sh lock     write requirements.lock anew from pyproject.toml
 #
 # Exit codes: 0 ready, 1 an installation failed, 2 the user has to do something (it says what).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# What of pyproject.toml goes into .venv. `boards` is large and stays out until a bitstream is built.
-readonly EXTRAS=hdl,sim,test,lint
+# What of pyproject.toml goes into .venv. `boards` is large and stays out until something is synthesized.
+readonly EXTRAS=hdl,sim,formal,test,lint
 readonly UV_VERSION=0.13.9 # writes the lock
 readonly VENV=.venv
 readonly STAMP=$VENV/tickgate-ready # written last: an interrupted installation leaves none
+readonly BOARDS_STAMP=$VENV/tickgate-boards # there are the tools of ./setup.sh boards
 readonly LOG=$VENV/setup.log
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -205,16 +207,18 @@ pip_install() {
 }
 
 install_python() {
-    local stamp='' base contents
+    local stamp='' extras=$EXTRAS base contents
     base=$(base "$PYTHON")
     contents=$(contents)
     if [[ -f $STAMP ]]; then stamp=$(<"$STAMP"); fi
     if [[ $stamp == "$base"$'\n'"$contents" ]]; then return; fi
+    if [[ -f $BOARDS_STAMP ]]; then extras+=,boards; fi
     if [[ ${stamp%%$'\n'*} != "$base" ]]; then
         say "making $VENV with Python $PY_VERSION ($PYTHON)"
         rm -rf "$VENV"
         "$PYTHON" -m venv "$VENV"
-        say "installing the versions of requirements.lock ($EXTRAS), about 160 MB to fetch, one to three minutes"
+        extras=$EXTRAS
+        say "installing the versions of requirements.lock ($extras), about 220 MB to fetch, one to three minutes"
     else
         say "bringing $VENV up to date with requirements.lock and pyproject.toml"
     fi
@@ -222,11 +226,20 @@ install_python() {
     : >"$LOG"
     pip_install setuptools >/dev/null
     # Build isolation would fetch a build backend that the lock does not name.
-    pip_install --no-build-isolation --editable ".[$EXTRAS]"
-    "$VENV/bin/python" -m compileall -q -j 0 hdl host sim >/dev/null || true
+    pip_install --no-build-isolation --editable ".[$extras]"
+    "$VENV/bin/python" -m compileall -q -j 0 hdl host sim bitstreams >/dev/null || true
     printf '%s\n%s\n' "$base" "$contents" >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"
     say "$VENV is ready"
+}
+
+# After install_python, which keeps them up to date from then on.
+install_boards() {
+    if [[ -f $BOARDS_STAMP ]]; then return; fi
+    say "installing yosys and nextpnr, about 100 MB to fetch, a minute"
+    pip_install --no-build-isolation --editable ".[$EXTRAS,boards]"
+    touch "$BOARDS_STAMP"
+    say "the tools are ready; the first call of each compiles WebAssembly for about a minute"
 }
 
 # ---- The lock -------------------------------------------------------------------------------
@@ -261,6 +274,11 @@ case ${1:-all} in
         install_python
         ;;
     system) install_system ;;
+    boards)
+        install_system
+        install_python
+        install_boards
+        ;;
     lock) write_lock ;;
-    *) die 2 "usage: ./setup.sh [system | lock]" ;;
+    *) die 2 "usage: ./setup.sh [system | boards | lock]" ;;
 esac

@@ -246,4 +246,4 @@ class TestEnvironment:
     def test_an_unknown_word_is_refused(self, tmp_path: Path) -> None:
         ran = Machine(tmp_path, user=1000).setup("everything")
         assert ran.returncode == 2
-        assert "usage: ./setup.sh [system | lock]" in ran.stderr
+        assert "usage: ./setup.sh [system | boards | lock]" in ran.stderr
