@@ -27,10 +27,10 @@ from hdl.fix_tags import (
     TIME_IN_FORCE_TAG,
 )
 from hdl.fix_tokenizer import NUMBER_CHARACTERS, FieldBeat, Tokenizer
-from hdl.fixed_point import FixedPoint, Text
 from hdl.flow_state import FlowState
 from hdl.frame import MALFORMED_FLAGS, PRICE_DECIMALS, QUANTITY_DECIMALS, Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT
+from hdl.old_fixed_point import FixedPoint, Text
 
 OFFSETS = {
     CL_ORD_ID_TAG: "client_order_id",

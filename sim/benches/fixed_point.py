@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.fix_tokenizer import MINUS, NO_DIGIT, NUMBER_CHARACTERS, POINT
-from hdl.fixed_point import FixedPoint, Text
+from hdl.old_fixed_point import FixedPoint, Text
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS
 from sim.benches.packing import packing
 from sim.benches.streams import Clocked
