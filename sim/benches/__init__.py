@@ -22,6 +22,7 @@ NAMES = (
     "fix_tokenizer",
     "fix_parser",
     "sbe_decoder",
+    "fix_entries",
     "ring_writer",
     "registers",
     "card",
