@@ -15,13 +15,14 @@ from host.capture.packets import Packets
 from host.card.ring import Ring
 from host.card.ring_writer import RingMemory
 from host.card.sbe_tables import SbeTables, sbe_tables
-from host.card.soft_ethernet import PARSED, dissect, flow_table
-from host.card.soft_fix import FIX_STATE_DTYPE, fix_store, take_fix
+from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, dissect, flow_table, follow, settle
+from host.card.soft_fix import FIX_STATE_DTYPE, fix_store, take_fix, take_hole
 from host.card.soft_sbe import SBE_STATE_DTYPE, take_sbe
 from host.memory import KERNEL
 
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
 PACKETS = _INDEX["packets"]
+GAPS = _INDEX["gaps"]
 FIX_BYTES = _INDEX["fix_bytes"]
 FRAMES = _INDEX["frames"]
 PAYLOAD_BYTES = _INDEX["payload_bytes"]
@@ -35,6 +36,7 @@ class Parsing(NamedTuple):
     """
 
     flows: np.ndarray
+    followed: np.ndarray
     counters: np.ndarray
     waiting: np.ndarray
     fix: np.ndarray
@@ -50,8 +52,17 @@ def feed_packets(ring, parsing, data, offset, length, timestamp, first):
     counters = parsing.counters
     for index in range(first, offset.size):
         start = np.int64(offset[index])
-        counter, flow, begin, end, fragment = dissect(data, start, np.int64(length[index]), parsing.flows)
+        counter, flow, header, begin, end, fragment = dissect(data, start, np.int64(length[index]), parsing.flows)
         resumed = parsing.waiting[0] != 0
+        if header and parsing.flows[flow].followed and not resumed:
+            counter, begin, missing = follow(parsing.followed[flow], data, header, begin, end)
+            if missing != NO_HOLE:
+                # Without credit the packet is as good as not looked at: it comes again.
+                if not take_hole(ring, parsing.fix, parsing.stored, flow, missing, timestamp[index], fragment):
+                    return index
+                counters[GAPS] += 1
+            if counter == PARSED:
+                settle(parsing.followed[flow], begin, end, missing)
         fix = counter == PARSED and parsing.flows[flow].parser == FIX
         if not resumed:
             counters[PACKETS] += 1
@@ -99,6 +110,7 @@ class SoftCard:
         self._memory = RingMemory.of(ring)
         self._parsing = Parsing(
             flows=flow_table(flows),
+            followed=np.zeros(FLOWS, FOLLOWED_DTYPE),
             counters=np.zeros(len(COUNTERS), np.int64),
             waiting=np.zeros(1, np.int64),
             fix=np.zeros(FLOWS, FIX_STATE_DTYPE),

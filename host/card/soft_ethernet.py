@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from hdl.flow import Flow, Protocol
+from hdl.flow import Flow, Parser, Protocol
 from hdl.headers import (
     ETHERTYPE_BYTES,
     ETHERTYPE_OFFSET,
@@ -29,9 +29,14 @@ FLOW_DTYPE = np.dtype(
         ("source_address", np.int64),
         ("source_port", np.int64),
         ("parser", np.int64),
+        ("followed", np.bool_),
     ]
 )
-"""A row of the flow table; a source address or port of 0 fits any."""
+"""A row of the flow table; a source address or port of 0 fits any. ``followed``: by TCP's sequence numbers."""
+
+FOLLOWED_DTYPE = np.dtype([("next", np.int64), ("known", np.bool_), ("renewed", np.bool_)])
+"""Where a followed flow is: the sequence number that is due, whether it is known, and whether a SYN has begun another
+connection of which no byte has come yet."""
 
 _COUNTER = {name: index for index, name in enumerate(COUNTERS)}
 OTHER = _COUNTER["other"]
@@ -40,6 +45,7 @@ OVERSIZE = _COUNTER["oversize"]
 FRAGMENTS = _COUNTER["fragments"]
 UNMATCHED = _COUNTER["unmatched"]
 EMPTY = _COUNTER["empty"]
+REPEATED = _COUNTER["repeated"]
 PARSED = _COUNTER["parsed"]
 
 MORE_FRAGMENTS = 0x2000
@@ -47,12 +53,27 @@ FRAGMENT_OFFSET = 0x1FFF
 TCP = int(Protocol.TCP)
 UDP = int(Protocol.UDP)
 
+SEQUENCE_OFFSET, FLAGS_OFFSET = 4, 13
+SYN = 0x02
+SEQUENCES = 1 << 32
+NO_HOLE = -1
+
 
 def flow_table(flows: Sequence[Flow]) -> np.ndarray:
     """The flow table as an array of FLOW_DTYPE."""
     return np.array(
-        [(flow.protocol, *flow.destination, *flow.source, flow.parser) for flow in flows],
+        [(flow.protocol, *flow.destination, *flow.source, flow.parser, is_followed(flow)) for flow in flows],
         FLOW_DTYPE,
+    )
+
+
+def is_followed(flow: Flow) -> bool:
+    """Whether a row is one direction of one TCP connection that FIX is read from."""
+    return (
+        flow.protocol is Protocol.TCP
+        and flow.parser is Parser.FIX
+        and flow.source.address != 0
+        and flow.source.port != 0
     )
 
 
@@ -70,8 +91,8 @@ def _big_endian_32(data, index):
 def dissect(data, start, length, flows):
     """What becomes of the packet at ``data[start : start + length]``.
 
-    Returns the counter that it belongs to and, for PARSED, the row of the flow table, where its payload begins and
-    ends in ``data``, and whether it is a fragment.
+    Returns the counter that it belongs to and, for PARSED and EMPTY, the row of the flow table, where its TCP or UDP
+    header begins, where its payload begins and ends in ``data``, and whether it is a fragment.
     """
     end = start + length
     at = start + ETHERTYPE_OFFSET
@@ -80,40 +101,40 @@ def dissect(data, start, length, flows):
             break
         at += VLAN_TAG_BYTES
     if at + ETHERTYPE_BYTES > end:
-        return DAMAGED, 0, 0, 0, False
+        return DAMAGED, 0, 0, 0, 0, False
     if _big_endian_16(data, at) != IPV4:
-        return OTHER, 0, 0, 0, False
+        return OTHER, 0, 0, 0, 0, False
 
     ip = at + ETHERTYPE_BYTES
     if end - ip < IPV4_HEADER_BYTES:
-        return DAMAGED, 0, 0, 0, False
+        return DAMAGED, 0, 0, 0, 0, False
     header_bytes = np.int64(data[ip] & 15) * 4
     total_bytes = _big_endian_16(data, ip + 2)
     if data[ip] >> 4 != 4 or header_bytes < IPV4_HEADER_BYTES or header_bytes > total_bytes:
-        return DAMAGED, 0, 0, 0, False
+        return DAMAGED, 0, 0, 0, 0, False
     if total_bytes > PACKET_LIMIT:
-        return OVERSIZE, 0, 0, 0, False
+        return OVERSIZE, 0, 0, 0, 0, False
     fragment = _big_endian_16(data, ip + 6)
     if fragment & FRAGMENT_OFFSET:
-        return FRAGMENTS, 0, 0, 0, False
+        return FRAGMENTS, 0, 0, 0, 0, False
     protocol = np.int64(data[ip + 9])
     if protocol not in (TCP, UDP):
-        return OTHER, 0, 0, 0, False
+        return OTHER, 0, 0, 0, 0, False
     if end - ip < header_bytes:
-        return DAMAGED, 0, 0, 0, False
+        return DAMAGED, 0, 0, 0, 0, False
 
     transport = ip + header_bytes
     there = min(end, ip + total_bytes)
     if protocol == UDP:
         if there - transport < UDP_HEADER_BYTES:
-            return DAMAGED, 0, 0, 0, False
+            return DAMAGED, 0, 0, 0, 0, False
         payload = transport + UDP_HEADER_BYTES
     else:
         if there - transport < TCP_HEADER_BYTES:
-            return DAMAGED, 0, 0, 0, False
+            return DAMAGED, 0, 0, 0, 0, False
         data_offset = np.int64(data[transport + 12] >> 4) * 4
         if data_offset < TCP_HEADER_BYTES or data_offset > total_bytes - header_bytes:
-            return DAMAGED, 0, 0, 0, False
+            return DAMAGED, 0, 0, 0, 0, False
         payload = transport + data_offset
 
     source_address = _big_endian_32(data, ip + 12)
@@ -130,6 +151,39 @@ def dissect(data, start, length, flows):
             and (row.source_address == 0 or row.source_address == source_address)
         ):
             if payload >= there:
-                return EMPTY, number, payload, payload, False
-            return PARSED, number, payload, there, fragment & MORE_FRAGMENTS != 0
-    return UNMATCHED, 0, 0, 0, False
+                return EMPTY, number, transport, payload, payload, False
+            return PARSED, number, transport, payload, there, fragment & MORE_FRAGMENTS != 0
+    return UNMATCHED, 0, 0, 0, 0, False
+
+
+@njit(**KERNEL)
+def follow(flow, data, transport, begin, end):
+    """What of the payload ``data[begin:end]`` of a followed flow's segment, whose header is at ``transport``, is new.
+
+    Returns the counter that the packet belongs to, where the new bytes begin, and how many bytes are missing before
+    them (NO_HOLE: it is no hole). Doing so again changes nothing; :func:`settle` does, once the bytes are taken.
+    """
+    sequence = _big_endian_32(data, transport + SEQUENCE_OFFSET)
+    if data[transport + FLAGS_OFFSET] & SYN:
+        sequence = (sequence + 1) % SEQUENCES
+        flow.renewed |= flow.known and flow.next != sequence
+        flow.known = True
+        flow.next = sequence
+    if begin >= end:
+        return EMPTY, begin, NO_HOLE
+    if not flow.known:
+        flow.known = True
+        flow.next = sequence
+    ahead = (sequence - flow.next + SEQUENCES // 2) % SEQUENCES - SEQUENCES // 2
+    if ahead <= begin - end:
+        return REPEATED, end, NO_HOLE
+    if ahead > 0:
+        return PARSED, begin, ahead
+    return PARSED, begin - ahead, 0 if flow.renewed else NO_HOLE
+
+
+@njit(**KERNEL)
+def settle(flow, begin, end, missing):
+    """The parser has been told of what :func:`follow` found, and takes the bytes ``[begin, end)``."""
+    flow.next = (flow.next + max(missing, 0) + end - begin) % SEQUENCES
+    flow.renewed = False

@@ -9,8 +9,7 @@ from hdl.fix_tags import (
     CHECK_SUM_FIELD_BYTES,
     CHECK_SUM_TAG,
     CL_ORD_ID_TAG,
-    MOST_LENGTH_DIGITS,
-    MOST_TAG_DIGITS,
+    ENTRY_TAGS,
     MSG_SEQ_NUM_TAG,
     MSG_TYPE_TAG,
     ORD_TYPE_TAG,
@@ -22,15 +21,24 @@ from hdl.fix_tags import (
     SYMBOL_TAG,
     TIME_IN_FORCE_TAG,
 )
-from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.fix_tags import KIND_OF_MSG_TYPE as KINDS
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
-from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT, STORE_BYTES
+from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT, PACKET_LIMIT
 from host.card.ring_writer import finish_frame, has_frame_credit, write_message
-from host.card.soft_number import read_integer, read_price, read_quantity
+from host.card.soft_fix_entries import ENTRY_DTYPE, find_entry_causes, write_entries
+from host.card.soft_fix_fields import (
+    BAD_TAG,
+    NO_TAG,
+    check_sum_is_right,
+    crc64,
+    find_begin,
+    read_announcement,
+    read_tag,
+)
+from host.card.soft_number import read_integer, read_length, read_price, read_quantity
 from host.memory import KERNEL, copy_bytes, find_byte
 
-SEEK, LENGTH, BODY, TRAILER = range(4)
+SEEK, LENGTH, BODY, DATA, TRAILER = range(5)
 """Phases of the framing."""
 
 GARBAGE = int(Flag.GARBAGE)
@@ -38,7 +46,6 @@ LENGTH_FLAG = int(Flag.LENGTH)
 CHECKSUM = int(Flag.CHECKSUM)
 TAG = int(Flag.TAG)
 VALUE = int(Flag.VALUE)
-RANGE = int(Flag.RANGE)
 TOO_LONG = int(Flag.TOO_LONG)
 STRUCTURE = int(Flag.STRUCTURE)
 FRAGMENT = int(Flag.FRAGMENT)
@@ -46,11 +53,8 @@ DUPLICATE_TAG = int(Flag.DUPLICATE_TAG)
 PRICE_ABSENT = int(Flag.PRICE_ABSENT)
 QUANTITY_ABSENT = int(Flag.QUANTITY_ABSENT)
 MALFORMED = int(Kind.MALFORMED)
+GAP = int(Kind.GAP)
 
-EQUALS = ord("=")
-ZERO = ord("0")
-BEGIN = np.frombuffer(BEGIN_TEXT, np.uint8)
-BAD_TAG = -1
 TAKEN = (
     ACCOUNT_TAG, CL_ORD_ID_TAG, MSG_SEQ_NUM_TAG, MSG_TYPE_TAG, ORDER_QTY_TAG, ORD_TYPE_TAG,
     ORIG_CL_ORD_ID_TAG, PRICE_TAG, SIDE_TAG, SYMBOL_TAG, TIME_IN_FORCE_TAG,
@@ -63,19 +67,31 @@ KIND_OF_MSG_TYPE = np.full(1 << 16, Kind.OTHER, np.uint8)
 for _msg_type, _kind in KINDS.items():
     KIND_OF_MSG_TYPE[ord(_msg_type)] = _kind
 
+ENTRY_TAG_OF_MSG_TYPE = np.full(1 << 8, NO_TAG, np.int64)
+"""The tag with which entries begin, by a MsgType of one character."""
+for _msg_type, _tag in ENTRY_TAGS.items():
+    ENTRY_TAG_OF_MSG_TYPE[ord(_msg_type)] = _tag
+
+KEPT_BYTES = 2 * MESSAGE_LIMIT + PACKET_LIMIT
+"""Bytes kept a flow: the longest span that is not settled yet, and a packet behind it."""
+
 FIX_STATE_DTYPE = np.dtype(
     [
         # Bytes from the message's start on that are kept in the store, and how many of them are older than the packet.
         ("held", np.int64),
         ("arrival", np.int64),
-        # Places relative to the message's start: the current field, how far it was searched, the body's end.
+        # Places relative to the message's start: the current field, how far it was searched, the ends of body and data.
         ("field", np.int64),
         ("scanned", np.int64),
         ("body_end", np.int64),
+        ("data_end", np.int64),
         ("phase", np.int64),
         ("flags", np.int64),
         ("field_timestamp", np.uint64),
         ("message_timestamp", np.uint64),
+        # What the field before has announced.
+        ("data_tag", np.int64),
+        ("data_bytes", np.int64),
         # What was taken from the message; bit n of `seen` is tag n, bit 0 any field of the body.
         ("seen", np.uint64),
         ("price", np.int64),
@@ -90,55 +106,23 @@ FIX_STATE_DTYPE = np.dtype(
         ("original_order_id", np.uint16),
         ("symbol", np.uint16),
         ("account", np.uint16),
-    ]
+        # Its entries: the tag with which they begin (NO_TAG: they are not looked for) and where the first one
+        # does (0: there is none yet); while they are written, whether the bytes are in the ring and how many frames.
+        ("entry_tag", np.int64),
+        ("first_entry", np.int64),
+        ("stored", np.bool_),
+        ("payload_offset", np.int64),
+        ("entries_written", np.int64),
+        ("entry", ENTRY_DTYPE),
+    ],
+    align=True,
 )
 """A flow's state between packets."""
 
 
 def fix_store() -> np.ndarray:
-    """The bytes kept for all flows, STORE_BYTES each."""
-    return np.zeros(FLOWS * STORE_BYTES, np.uint8)
-
-
-@njit(**KERNEL)
-def _crc64(data, start, end):
-    """hdl.frame.crc64 of ``data[start:end]``."""
-    state = np.uint64(0)
-    for index in range(start, end):
-        overflow = state >> np.uint64(56)
-        state = state << np.uint64(8) | np.uint64(data[index])
-        state ^= overflow ^ overflow << np.uint64(1) ^ overflow << np.uint64(3) ^ overflow << np.uint64(4)
-    return state
-
-
-@njit(**KERNEL)
-def _read_tag(data, field, end):
-    """A field's tag (BAD_TAG where it is bad) and where its value begins."""
-    tag = 0
-    index = field
-    while index < end and index - field <= MOST_TAG_DIGITS:
-        digit = np.int64(data[index]) - ZERO
-        if digit < 0 or digit > 9:
-            break
-        tag = tag * 10 + digit
-        index += 1
-    digits = index - field
-    if index >= end or data[index] != EQUALS or not 1 <= digits <= MOST_TAG_DIGITS or data[field] == ZERO:
-        return BAD_TAG, end
-    return tag, index + 1
-
-
-@njit(**KERNEL)
-def _find_begin(data, field, end):
-    """The last place of BeginString's first bytes within a field, or -1."""
-    for index in range(end - BEGIN.size, field - 1, -1):
-        if data[index] == BEGIN[0]:
-            same = 1
-            while same < BEGIN.size and data[index + same] == BEGIN[same]:
-                same += 1
-            if same == BEGIN.size:
-                return index
-    return -1
+    """The bytes kept for all flows, KEPT_BYTES each."""
+    return np.zeros(FLOWS * KEPT_BYTES, np.uint8)
 
 
 @njit(**KERNEL)
@@ -159,11 +143,13 @@ def _forget(state):
     state.original_order_id = np.uint16(0)
     state.symbol = np.uint16(0)
     state.account = np.uint16(0)
+    state.entry_tag = NO_TAG
+    state.first_entry = 0
 
 
 @njit(**KERNEL)
-def _take(state, data, start, tag, value, end):
-    """Take a field of the body; its value is ``data[value:end]``."""
+def _take(state, data, start, field, tag, value, end):
+    """Take the field of the body at ``field``; its value is ``data[value:end]``."""
     if state.seen & np.uint64(1) == 0:
         state.seen |= np.uint64(1)
         if tag != MSG_TYPE_TAG or value == end:
@@ -174,7 +160,13 @@ def _take(state, data, start, tag, value, end):
     if value == end:
         state.flags |= VALUE
         return
-    if tag >= 64 or TAKEN_TAGS >> tag & 1 == 0:
+    if tag >= 64:
+        state.data_tag, state.data_bytes, cause = read_announcement(data, tag, value, end)
+        state.flags |= cause
+        if tag == state.entry_tag and state.first_entry == 0:
+            state.first_entry = field - start
+        return
+    if TAKEN_TAGS >> tag & 1 == 0 or state.first_entry:
         return
     bit = np.uint64(1) << np.uint64(tag)
     if state.seen & bit:
@@ -192,7 +184,7 @@ def _take(state, data, start, tag, value, end):
         state.account = offset
     elif tag == SYMBOL_TAG:
         state.symbol = offset
-        state.instrument = _crc64(data, value, end)
+        state.instrument = crc64(data, value, end)
     elif tag == PRICE_TAG:
         state.price, cause = read_price(data, value, end)
     elif tag == ORDER_QTY_TAG:
@@ -211,48 +203,14 @@ def _take(state, data, start, tag, value, end):
         state.message_type = np.uint16(data[value])
         if end - value == 2:
             state.message_type |= np.uint16(data[value + 1]) << np.uint16(8)
+        else:
+            state.entry_tag = ENTRY_TAG_OF_MSG_TYPE[data[value]]
     state.flags |= cause
 
 
 @njit(**KERNEL)
-def _read_body_length(data, value, end):
-    """BodyLength, or -1 where it is not 1 to 9 digits."""
-    if not 1 <= end - value <= MOST_LENGTH_DIGITS:
-        return -1
-    length = 0
-    for index in range(value, end):
-        digit = np.int64(data[index]) - ZERO
-        if digit < 0 or digit > 9:
-            return -1
-        length = length * 10 + digit
-    return length
-
-
-@njit(**KERNEL)
-def _check_sum_is_right(data, start, field, value, end):
-    """Whether the three digits ``data[value:end]`` are the sum of ``data[start:field]`` modulo 256."""
-    if end - value != 3:
-        return False
-    stated = 0
-    for index in range(value, end):
-        digit = np.int64(data[index]) - ZERO
-        if digit < 0 or digit > 9:
-            return False
-        stated = stated * 10 + digit
-    total = np.uint32(0)
-    for index in range(start, field):
-        total += np.uint32(data[index])
-    return stated == np.int64(total & np.uint32(0xFF))
-
-
-@njit(**KERNEL)
-def _write(ring, state, data, start, length, flags, garbled, flow):
-    """Write the message ``data[start : start + length]`` and its frame; False (and nothing) without credit."""
-    if not has_frame_credit(ring):
-        return False
-    payload_offset = write_message(ring, data, start, length)
-    if payload_offset < 0:
-        return False
+def _fill_frame(ring, state, payload_offset, length, flags, kind, flow):
+    """Fill the next frame's slot with what was taken, the order view; the caller finishes it."""
     if state.seen >> np.uint64(PRICE_TAG) & np.uint64(1) == 0:
         flags |= PRICE_ABSENT
     if state.seen >> np.uint64(ORDER_QTY_TAG) & np.uint64(1) == 0:
@@ -266,7 +224,7 @@ def _write(ring, state, data, start, length, flags, garbled, flow):
     frame.payload_length = length
     frame.flow = flow
     frame.sequence = state.sequence
-    frame.kind = MALFORMED if garbled or flags & MALFORMED_FLAGS else KIND_OF_MSG_TYPE[state.message_type]
+    frame.kind = kind
     frame.side = state.side
     frame.order_type = state.order_type
     frame.time_in_force = state.time_in_force
@@ -278,7 +236,61 @@ def _write(ring, state, data, start, length, flags, garbled, flow):
     frame.account = state.account
     frame.entry_offset = 0
     frame.spare = 0
+
+
+@njit(**KERNEL)
+def _write(ring, state, data, start, length, flags, kind, flow):
+    """Write the bytes ``data[start : start + length]`` and their one frame; False (and nothing) without credit."""
+    if not has_frame_credit(ring):
+        return False
+    payload_offset = write_message(ring, data, start, length)
+    if payload_offset < 0:
+        return False
+    _fill_frame(ring, state, payload_offset, length, flags, kind, flow)
     finish_frame(ring)
+    return True
+
+
+@njit(**KERNEL)
+def _write_message(ring, state, data, start, field, after, flags, flow):
+    """Write the message from ``start`` to ``after``, whose trailer is at ``field``; False where a frame waits for credit."""
+    kind = MALFORMED if flags & MALFORMED_FLAGS else KIND_OF_MSG_TYPE[state.message_type]
+    if state.first_entry and kind != MALFORMED:
+        causes = find_entry_causes(state, data, start, field)
+        if causes == 0:
+            if not write_entries(ring, state, data, start, field, after - start, flags, flow):
+                return False
+            state.stored = False
+            state.entries_written = 0
+            return True
+        flags |= causes
+        kind = MALFORMED
+    return _write(ring, state, data, start, after - start, flags, kind, flow)
+
+
+@njit(**KERNEL)
+def take_hole(ring, states, stored, flow, missing, timestamp, fragment):
+    """``missing`` bytes are not there behind those that the flow has had: write a GAP frame of what is unfinished.
+
+    False (and nothing) without credit.
+    """
+    state = states[flow]
+    if not has_frame_credit(ring):
+        return False
+    payload_offset = write_message(ring, stored, flow * KEPT_BYTES, state.held)
+    if payload_offset < 0:
+        return False
+    flags = state.flags | (FRAGMENT if fragment else 0)
+    # Nothing of the message is needed any more: the frame is filled from the state.
+    state.message_timestamp = timestamp
+    state.sequence = np.uint32(missing)
+    _fill_frame(ring, state, payload_offset, state.held, flags, GAP, flow)
+    finish_frame(ring)
+    _forget(state)
+    state.held = 0
+    state.arrival = 0
+    state.field = 0
+    state.scanned = 0
     return True
 
 
@@ -287,11 +299,11 @@ def take_fix(ring, states, store, stored, data, begin, end, flow, timestamp, fra
     """Parse a flow's next bytes, ``data[begin:end]``; False where a frame waits for credit.
 
     Then call again with ``resumed``: the bytes are kept in ``store`` (``stored`` is the same memory, read-only like
-    ``data``), and the field that gave the frame is read again. A field gives at most one frame, and nothing is
-    settled before that is written.
+    ``data``), and the field that gave the frame is read again. A field gives the frames of one message at most, and
+    nothing is settled before they are written.
     """
     state = states[flow]
-    base = flow * STORE_BYTES
+    base = flow * KEPT_BYTES
     fragment_flag = FRAGMENT if fragment else 0
     in_store = resumed or state.held > 0
     if resumed:
@@ -311,49 +323,66 @@ def take_fix(ring, states, store, stored, data, begin, end, flow, timestamp, fra
         # The field: [field, after), its value [value, value_end).
         limit = min(stop, field + FIELD_LIMIT)
         value_end = find_byte(source, SOH, scanned, limit)
-        unterminated = value_end == limit
-        if unterminated and limit - field < FIELD_LIMIT:
-            scanned = stop
-            done = True
-            break
-        after = value_end if unterminated else value_end + 1
-        tag, value = _read_tag(source, field, value_end)
         field_timestamp = timestamp if field >= arrival else state.field_timestamp
         if field == start:
             state.message_timestamp = field_timestamp
+        if value_end == limit:
+            if limit - field < FIELD_LIMIT:
+                scanned = stop
+                done = True
+                break
+            # An overrun.
+            flags = state.flags | TOO_LONG | fragment_flag
+            if not _write(ring, state, source, start, limit - start, flags, MALFORMED, flow):
+                break
+            _forget(state)
+            start = field = scanned = limit
+            continue
+        after = value_end + 1
+        tag, value = read_tag(source, field, value_end)
 
         # The phase: a cause means that the field fails it.
         cause = 0
         if state.phase == BODY:
-            if unterminated:
-                cause = TOO_LONG
-            elif after > body_end:
+            announced = state.data_tag != NO_TAG and state.data_tag == tag
+            lacking = state.data_bytes - (value_end - value) if announced else 0
+            if after > body_end or lacking < 0:
                 cause = LENGTH_FLAG
+            elif lacking > 0:
+                state.phase = DATA
+                state.data_end = value + state.data_bytes - start
+                state.data_tag = NO_TAG
             else:
-                _take(state, source, start, tag, value, value_end)
+                state.data_tag = NO_TAG
+                _take(state, source, start, field, tag, value, value_end)
                 if after == body_end:
                     state.phase = TRAILER
+        elif state.phase == DATA:
+            data_after = start + state.data_end + 1
+            if after > body_end or after > data_after:
+                cause = LENGTH_FLAG
+            elif after == data_after:
+                state.phase = TRAILER if after == body_end else BODY
         elif state.phase == TRAILER:
-            if tag == CHECK_SUM_TAG and not unterminated:
+            if tag == CHECK_SUM_TAG and after - field == CHECK_SUM_FIELD_BYTES:
                 flags = state.flags | fragment_flag
-                if not _check_sum_is_right(source, start, field, value, value_end):
+                if not check_sum_is_right(source, start, field, value, value_end):
                     flags |= CHECKSUM
-                if not _write(ring, state, source, start, after - start, flags, False, flow):
+                if not _write_message(ring, state, source, start, field, after, flags, flow):
                     break
                 _forget(state)
                 start = after
             else:
-                cause = TOO_LONG if unterminated else LENGTH_FLAG
+                cause = LENGTH_FLAG
         elif state.phase == LENGTH:
-            body_length = _read_body_length(source, value, value_end) if tag == BODY_LENGTH_TAG else -1
-            if unterminated:
-                cause = TOO_LONG
-            elif body_length < 0:
+            body_length = read_length(source, value, value_end) if tag == BODY_LENGTH_TAG else -1
+            if body_length < 0:
                 cause = LENGTH_FLAG
             elif after - start + body_length + CHECK_SUM_FIELD_BYTES > MESSAGE_LIMIT:
                 cause = TOO_LONG
             else:
                 body_end = after + body_length
+                state.data_tag = NO_TAG
                 state.phase = BODY
                 if body_length == 0:
                     state.phase = TRAILER
@@ -363,21 +392,18 @@ def take_fix(ring, states, store, stored, data, begin, end, flow, timestamp, fra
 
         if cause:
             flags = state.flags | cause
-            message = _find_begin(source, field, after)
+            message = find_begin(source, field, after)
             if message >= 0:
                 if message > start and not _write(
-                    ring, state, source, start, message - start, flags | fragment_flag, True, flow
+                    ring, state, source, start, message - start, flags | fragment_flag, MALFORMED, flow
                 ):
                     break
                 _forget(state)
                 start = message
                 state.message_timestamp = field_timestamp
-                if unterminated:
-                    state.flags = TOO_LONG
-                else:
-                    state.phase = LENGTH
-            elif after - start >= FIELD_LIMIT:
-                if not _write(ring, state, source, start, after - start, flags | fragment_flag, True, flow):
+                state.phase = LENGTH
+            elif state.phase == SEEK and after - start >= FIELD_LIMIT:
+                if not _write(ring, state, source, start, after - start, flags | fragment_flag, MALFORMED, flow):
                     break
                 _forget(state)
                 start = after

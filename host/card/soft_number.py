@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from hdl.fix_tags import MOST_LENGTH_DIGITS
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Flag
 from host.memory import KERNEL
 
@@ -21,6 +22,20 @@ POWERS_OF_TEN = np.array([10**power for power in range(max(PRICE_DECIMALS, QUANT
 LARGEST_PRICE = np.array([(2**63 - 1) // 10**power for power in range(PRICE_DECIMALS + 1)], np.uint64)
 """By power of ten: the largest number that may still be multiplied by it."""
 LARGEST_QUANTITY = np.array([(10**19 - 1) // 10**power for power in range(QUANTITY_DECIMALS + 1)], np.uint64)
+
+
+@njit(**KERNEL)
+def read_length(data, start, end):
+    """A BodyLength or a length of data in ``data[start:end]``, or -1 where it is not 1 to 9 digits."""
+    if not 1 <= end - start <= MOST_LENGTH_DIGITS:
+        return -1
+    length = 0
+    for index in range(start, end):
+        digit = np.int64(data[index]) - ZERO
+        if digit < 0 or digit > 9:
+            return -1
+        length = length * 10 + digit
+    return length
 
 
 @njit(**KERNEL)

@@ -138,8 +138,8 @@ def test_what_is_no_card_is_refused(url, reason):
 
 
 def test_flow_tables_that_the_card_cannot_hold_are_refused():
-    with pytest.raises(CardError, match="17 flows are too many"):
-        open_card("soft:", FLOWS[:1] * 17)
+    with pytest.raises(CardError, match="65 flows are too many"):
+        open_card("soft:", FLOWS[:1] * 65)
     with pytest.raises(CardError, match="an SBE flow needs a schema"):
         open_card("soft:", [Flow(Protocol.UDP, GATEWAY, Parser.SBE)])
 

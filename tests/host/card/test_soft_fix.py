@@ -147,11 +147,18 @@ def test_the_first_of_two_fields_counts_and_an_empty_one_does_not(parse_fix, fix
     assert frame["flags"] == Flag.VALUE | Flag.DUPLICATE_TAG
 
 
-@pytest.mark.parametrize("check", [b"000", b"1", b"0256", b"1a2", b""])
+@pytest.mark.parametrize("check", [b"000", b"1a2", b"999", b"-01", b" 16"])
 def test_a_wrong_check_sum_ends_the_message_all_the_same(parse_fix, fix_message, check):
-    wrong = fix_message("35=0|", check=check) if check else fix_message("35=0|")[:-4] + b"\x01"
+    wrong = fix_message("35=0|", check=check)
+    ((frame, raw),) = parse_fix(wrong)
+    assert (raw, frame["flags"], frame["kind"]) == (wrong, Flag.CHECKSUM | ABSENT, Kind.MALFORMED)
+
+
+@pytest.mark.parametrize("trailer", [b"10=1", b"10=0163", b"10=", b"10", b"010=16", b"11=163", b"1=00163", b""])
+def test_a_trailer_is_seven_bytes_or_the_body_length_is_wrong(parse_fix, fix_message, trailer):
+    wrong = fix_message("35=0|")[:-7] + trailer + b"\x01"
     (first, raw), (second, _) = parse_fix(wrong + fix_message("35=1|"))
-    assert (raw, first["flags"], first["kind"]) == (wrong, Flag.CHECKSUM | ABSENT, Kind.MALFORMED)
+    assert (raw, first["flags"], first["kind"]) == (wrong, Flag.LENGTH | ABSENT, Kind.MALFORMED)
     assert (second["kind"], second["flags"]) == (Kind.SESSION, ABSENT)
 
 
@@ -199,23 +206,46 @@ def test_garbage_is_cut_after_the_field_that_makes_it_2048_bytes_or_more(parse_f
     assert len(raw) == 2048
 
 
-def test_an_unterminated_field_is_too_long(parse_fix, fix_message):
+def test_a_field_without_soh_is_cut_after_2048_bytes(parse_fix, fix_message):
     longest = b"35=D\x0158=" + b"t" * 2044 + b"\x01"
     ((frame, _),) = parse_fix(fix_message(longest))
     assert frame["flags"] == ABSENT
-    long = b"35=D\x0158=" + b"t" * 2045 + b"\x01"
-    (frame, raw), *_ = parse_fix(fix_message(long) + fix_message("35=1|"))
+    head = b"8=FIX.4.4\x019=3000\x0135=D\x01"
+    (frame, raw), *_ = parse_fix(head + b"58=" + b"t" * 2045 + b"rest\x01" + fix_message("35=1|"))
     assert (frame["kind"], frame["flags"]) == (Kind.MALFORMED, Flag.TOO_LONG | ABSENT)
     assert frame["message_type"] == ord("D")
-    assert raw.endswith(b"t" * 2045)
+    assert raw == head + b"58=" + b"t" * 2045
 
 
-def test_an_unterminated_field_with_a_begin_fails_at_its_begin(parse_fix, fix_message):
-    stream = b"a" * 1000 + b"8=FIX" + b"b" * 1043 + b"\x01" + fix_message("35=1|")
-    first, second, third = parse_fix(stream)
-    assert (first[1], first[0]["flags"] & MALFORMED_FLAGS) == (b"a" * 1000, Flag.GARBAGE)
-    assert (second[1], second[0]["flags"] & MALFORMED_FLAGS) == (b"8=FIX" + b"b" * 1043 + b"\x01", Flag.TOO_LONG)
-    assert third[0]["kind"] == Kind.SESSION
+@pytest.mark.parametrize(
+    ("before", "flags"),
+    [
+        (b"", Flag.TOO_LONG),
+        (b"junk\x01", Flag.TOO_LONG | Flag.GARBAGE),
+        (b"8=FIX.4.4\x01", Flag.TOO_LONG),
+        (b"8=FIX.4.4\x019=3000\x0158=1\x01", Flag.TOO_LONG | Flag.STRUCTURE),
+        (b"8=FIX.4.4\x019=5\x0135=0\x01", Flag.TOO_LONG),
+        (b"8=FIX.4.4\x019=3000\x0135=0\x0195=2040\x01", Flag.TOO_LONG),
+        (b"8=FIX.4.4\x019=3000\x0135=0\x0195=2100\x0196=a\x01", Flag.TOO_LONG),
+    ],
+)
+def test_an_overrun_is_cut_in_every_phase_whatever_it_holds(parse_fix, fix_message, before, flags):
+    overrun = b"96=" + b"x" * 1000 + b"8=FIX.4.4" + b"y" * 1036
+    good = fix_message("35=1|")
+    (frame, raw), (after, raw_after) = parse_fix(before + overrun + good)
+    assert (raw, frame["kind"], frame["flags"] & MALFORMED_FLAGS) == (before + overrun, Kind.MALFORMED, flags)
+    assert (raw_after, after["kind"]) == (good, Kind.SESSION)
+
+
+def test_a_message_that_fails_is_not_cut_before_the_field_behind_it_ends(parse_fix, fix_message):
+    head = b"8=FIX.4.4\x019=3000\x0135=D\x0158=" + b"a" * 2000 + b"\x01"
+    failing = b"58=" + b"b" * 1500 + b"\x01"
+    assert parse_fix(head + failing) == []
+    good = fix_message("35=1|")
+    (frame, raw), _ = parse_fix(head + failing + good)
+    assert (raw, frame["flags"] & MALFORMED_FLAGS) == (head + failing, Flag.LENGTH)
+    ((frame, raw),) = parse_fix(head + failing + b"x\x01" + b"y\x01")
+    assert (raw, frame["flags"] & MALFORMED_FLAGS) == (head + failing + b"x\x01", Flag.LENGTH)
 
 
 def test_the_longest_message_is_well_formed(parse_fix, fix_message):
@@ -311,7 +341,7 @@ def test_any_bytes_belong_to_one_message_each_whatever_the_packets(parse_fix, wi
     whole = parse_fix(stream)
     joined = b"".join(raw for _, raw in whole)
     assert stream.startswith(joined)
-    assert all(0 < len(raw) <= 6144 for _, raw in whole)
+    assert all(0 < len(raw) <= 8192 for _, raw in whole)
     edges = sorted({0, *(cut for cut in cuts if cut < len(stream)), len(stream)})
     pieces = [stream[start:end] for start, end in itertools.pairwise(edges)]
     assert without_time_and_place(parse_fix(*pieces)) == without_time_and_place(whole)
