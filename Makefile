@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format sim bench docs lock clean
+.PHONY: help setup demo test lint format sim timing bench docs lock clean
 
 PYTHON := .venv/bin/python
 
@@ -31,6 +31,10 @@ format: setup ## rewrite the files as the formatter wants them
 
 sim: setup ## cocotb benches of the RTL (BENCH=fix_parser for one, WAVES=1 for waves)
 	@$(PYTHON) -m sim.run $(if $(BENCH),--bench $(BENCH)) $(if $(filter-out 0,$(WAVES)),--waves)
+
+timing: ## synthesize and place the blocks, write build/timing.json (BLOCK=fix_parser, SEEDS=1)
+	@./setup.sh boards
+	@$(PYTHON) -m bitstreams.timing $(if $(BLOCK),--block '$(BLOCK)') $(if $(SEEDS),--seeds $(SEEDS))
 
 bench: setup ## measure against peers, write build/bench.json
 	@$(PYTHON) -m host.bench

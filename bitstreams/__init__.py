@@ -1,0 +1,1 @@
+"""The card on silicon: synthesis, placement, and what they say of size and speed."""

@@ -1,0 +1,60 @@
+"""Calls yosys and nextpnr."""
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from sim import toolchain
+
+SETUP = "./setup.sh boards installs it"
+
+
+class ToolFailed(Exception):
+    """A tool ended in an error, or without saying anything. The text is one line and names the log."""
+
+
+def missing(variables: Sequence[str]) -> str:
+    """Which tools of ``variables`` (as in sim/toolchain.py) are not there, in words; empty when all are."""
+    environment = toolchain.environment()
+    absent = [environment[name] for name in variables if not _found(environment, name)]
+    return f"{', '.join(absent)} not found: {SETUP}" if absent else ""
+
+
+def _found(environment: dict[str, str], variable: str) -> str | None:
+    return shutil.which(environment[variable], path=environment["PATH"])
+
+
+@functools.cache
+def version(variable: str) -> str:
+    """What a tool says of its version. Its first call after an installation takes a minute."""
+    environment = toolchain.environment()
+    option = "-V" if variable == "YOSYS" else "--version"
+    ran = subprocess.run([environment[variable], option], env=environment, capture_output=True, text=True, check=True)
+    return (ran.stdout + ran.stderr).strip().splitlines()[-1]
+
+
+def compiles_first(variable: str) -> bool:
+    """Whether the tool is WebAssembly that was not compiled on this machine yet."""
+    name = toolchain.environment()[variable]
+    if not name.startswith("yowasp-"):
+        return False
+    import platformdirs
+
+    default = platformdirs.user_cache_dir("YoWASP", appauthor=False)
+    cache = Path(os.environ.get("YOWASP_CACHE_DIR", default), name.replace("-", "_"))
+    return not any(file.is_file() for file in cache.rglob("*"))
+
+
+def run(variable: str, arguments: Sequence[str], folder: Path) -> int:
+    """Run a tool in ``folder`` and return its exit code; it must write a log by itself.
+
+    It gets no standard output: yosys as WebAssembly stops in the middle of abc9 without a word when that
+    is a file or a pipe.
+    """
+    environment = toolchain.environment()
+    quiet = subprocess.DEVNULL
+    command = [environment[variable], *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, stdin=quiet, stdout=quiet, stderr=quiet).returncode
