@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format sim timing bench docs lock clean
+.PHONY: help setup demo test lint format sim fuzz timing bench docs lock clean
 
 PYTHON := .venv/bin/python
 
@@ -35,6 +35,9 @@ sim: setup ## cocotb benches of the RTL (BENCH=fix_parser for one, WAVES=1 for w
 timing: ## synthesize and place the blocks, write build/timing.json (BLOCK=fix_parser, SEEDS=1)
 	@./setup.sh boards
 	@$(PYTHON) -m bitstreams.timing $(if $(BLOCK),--block '$(BLOCK)') $(if $(SEEDS),--seeds $(SEEDS))
+
+fuzz: setup ## generated and mutated packets through both cards (MINUTES=1), what differs is kept as a test
+	@$(PYTHON) -m tests.cards.fuzz $(if $(MINUTES),--minutes '$(MINUTES)')
 
 bench: setup ## measure against peers, write build/bench.json
 	@$(PYTHON) -m host.bench

@@ -1,27 +1,56 @@
-"""How long hypothesis looks for differences, and how it weighs what it tries.
+"""Properties that a fixed slice of examples tries in ``make test`` and others, for as long as one likes, in ``make fuzz``."""
 
-``TICKGATE_FUZZ=50 make test ARGS=tests/cards`` takes 50 times as many examples, other ones in every run; without it the
-examples are few and always the same.
-"""
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import os
-
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-FUZZ = int(os.environ.get("TICKGATE_FUZZ", "0"))
+
+class Kind(NamedTuple):
+    """A kind of input, and what is said of it.
+
+    Attributes:
+        name: what is generated.
+        check: fails where the property does not hold for what the strategies drew.
+        strategies: for the check's arguments.
+        schema: of the cards that it opens; None: the demo's.
+    """
+
+    name: str
+    check: Callable[..., None]
+    strategies: tuple[st.SearchStrategy, ...]
+    schema: Path | None = None
 
 
-def examples(count: int) -> settings:
-    """Settings for ``count`` examples in an ordinary run."""
+KINDS: list[Kind] = []
+"""All kinds of the test modules that were imported."""
+
+
+def plan(count: int, fixed: bool) -> settings:
+    """Settings for ``count`` examples: ``fixed`` ones, or others in every run."""
     return settings(
-        max_examples=count * max(FUZZ, 1),
-        derandomize=not FUZZ,
+        max_examples=count,
+        derandomize=fixed,
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
     )
+
+
+def fuzzed(
+    name: str, count: int, *strategies: st.SearchStrategy, schema: Path | None = None
+) -> Callable[[Callable[..., None]], Any]:
+    """Make of a property a kind of ``make fuzz``, and a test of ``count`` examples, always the same."""
+
+    def decorate(check: Callable[..., None]) -> Any:
+        KINDS.append(Kind(name, check, strategies, schema))
+        return plan(count, fixed=True)(given(*strategies)(check))
+
+    return decorate
 
 
 def weighted(*choices: tuple[int, st.SearchStrategy]) -> st.SearchStrategy:

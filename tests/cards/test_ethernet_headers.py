@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from hypothesis import given
 from hypothesis import strategies as st
 
 from hdl.flow import Protocol
@@ -20,7 +19,7 @@ from tests.cards.comparison import (
     reading_of_equal_cards,
 )
 from tests.cards.fix_grammar import message
-from tests.cards.fuzzing import examples, mostly, weighted
+from tests.cards.fuzzing import fuzzed, mostly, weighted
 from tests.cards.sbe_grammar import sbe_payloads
 
 ADDRESSES = st.sampled_from([0, *(end.address for end in (*CLIENTS, FEEDER, GATEWAY, FEED))])
@@ -30,7 +29,7 @@ ENDS = st.sampled_from(
 )
 
 payloads = st.one_of(
-    st.just(message(b"35=D\x0134=1\x0138=5\x0144=1.25\x01", b"8=FIX.4.4\x01", 0, 0)),
+    st.just(message(b"35=D\x0134=1\x0138=5\x0144=1.25\x01", b"8=FIX.4.4\x01")),
     sbe_payloads(compiled(DEMO_SCHEMA)),
     st.binary(max_size=40),
     st.just(b"35=D\x0158=abc\x01"),
@@ -57,6 +56,8 @@ class HeaderDraw:
     fragment: int
     tcp_options: int
     tcp_header: int | None
+    sequence: int
+    tcp_flags: int
     udp_more: int
     address: int | None
     port: int | None
@@ -82,6 +83,8 @@ headers = st.builds(
     fragment=mostly(0x4000, st.sampled_from([0, 0x2000, 0x2001, 0x1FFF, 1, 0x8000, 0xA000]), 4),
     tcp_options=mostly(0, st.integers(0, 10), 3),
     tcp_header=mostly(None, st.integers(0, 15), 9),
+    sequence=mostly(0, st.sampled_from([1, 2, 30, 2**31 - 1, 2**31, 2**32 - 1]), 3),
+    tcp_flags=mostly(0x18, st.integers(0, 255), 3),
     udp_more=mostly(0, st.integers(-20, 20)),
     address=mostly(None, ADDRESSES, 5),
     port=mostly(None, PORTS, 5),
@@ -107,7 +110,10 @@ def packet_of(drawn: HeaderDraw) -> bytes:
     ports = two(source.port) + two(destination.port)
     if drawn.protocol == Protocol.TCP:
         words = 5 + drawn.tcp_options if drawn.tcp_header is None else drawn.tcp_header
-        transport = ports + bytes(8) + bytes([words << 4, 0x18]) + bytes(6) + b"\x01" * (4 * drawn.tcp_options)
+        numbers = drawn.sequence.to_bytes(4, "big") + bytes(4)
+        transport = (
+            ports + numbers + bytes([words << 4, drawn.tcp_flags]) + bytes(6) + b"\x01" * (4 * drawn.tcp_options)
+        )
     else:
         transport = ports + two(8 + len(drawn.payload) + drawn.udp_more) + bytes(2)
     segment = transport + drawn.payload
@@ -136,14 +142,12 @@ def packet_of(drawn: HeaderDraw) -> bytes:
 packet_lists = st.lists(weighted((9, headers.map(packet_of)), (1, st.binary(max_size=60))), min_size=1, max_size=10)
 
 
-@examples(250)
-@given(packet_lists, st.sampled_from(GEOMETRIES))
+@fuzzed("packet headers", 150, packet_lists, st.sampled_from(GEOMETRIES))
 def test_any_headers_give_the_same_counters_and_frames_on_both_cards(packets, geometry):
     reading_of_equal_cards(Packets.of(packets), geometry=geometry)
 
 
-@examples(25)
-@given(headers)
+@fuzzed("cut packets", 15, headers)
 def test_a_packet_cut_at_every_byte_is_counted_alike(drawn):
     whole = packet_of(drawn)
     places = range(min(len(whole), 130) + 1)
