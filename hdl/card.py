@@ -7,15 +7,21 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import PacketBeat
 from hdl.ethernet import PACKET_COUNTERS, PACKETS_AT_ONCE, Ethernet
 from hdl.fix_parser import FixParser
+from hdl.limits import FLOWS
 from hdl.payload_store import PayloadStore
 from hdl.registers import RegisterBus, Registers
 from hdl.ring_writer import MemoryWrite, RingWriter
 from hdl.sbe_decoder import SbeDecoder
 from hdl.sbe_schema import Schema
+from hdl.tcp_sequence import SEGMENT_COUNTERS, TcpSequence
+
+PASSED_OVER = ("other", "damaged", "oversize", "fragments", "unmatched", "empty", "repeated")
+"""Counters of packets of which no byte goes to a parser."""
 
 
 class Card(wiring.Component):
     """Everything wired. ``schema`` is what SBE flows are decoded by; a card without one must not be given such flows.
+    ``flows`` (at most FLOWS) is how many rows the flow table has, with their memories, for FPGAs too small for all of them.
 
     ``finished`` counts the packets that the card is done with, passed over or written out, modulo 2^32; ``stalled``
     is high while the rings wait for credit. Both are for whoever feeds the card from memory.
@@ -27,21 +33,24 @@ class Card(wiring.Component):
     finished: Out(32)
     stalled: Out(1)
 
-    def __init__(self, schema: Schema | None = None):
+    def __init__(self, schema: Schema | None = None, flows: int = FLOWS):
         self._schema = schema
+        self._flows = flows
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.registers = registers = Registers()
-        m.submodules.ethernet = ethernet = Ethernet()
-        m.submodules.store = store = PayloadStore()
+        m.submodules.registers = registers = Registers(self._flows)
+        m.submodules.ethernet = ethernet = Ethernet(self._flows)
+        m.submodules.sequence = sequence = TcpSequence(self._flows)
+        m.submodules.store = store = PayloadStore(self._flows)
         m.submodules.fix_parser = fix_parser = FixParser()
         m.submodules.ring_writer = ring_writer = RingWriter()
 
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         wiring.connect(m, wiring.flipped(self.packets), ethernet.i)
-        wiring.connect(m, ethernet.o, store.i)
+        wiring.connect(m, ethernet.o, sequence.i)
+        wiring.connect(m, sequence.o, store.i)
         wiring.connect(m, store.order, ring_writer.order)
         wiring.connect(m, store.fix, fix_parser.i)
         wiring.connect(m, fix_parser.o, ring_writer.fix)
@@ -61,12 +70,13 @@ class Card(wiring.Component):
         ]
         counts, more = ethernet.counts, registers.increments
         m.d.comb += [more[name].eq(sum(counts[name][n] for n in range(PACKETS_AT_ONCE))) for name in PACKET_COUNTERS]
+        m.d.comb += [more[name].eq(sequence.counts[name]) for name in SEGMENT_COUNTERS]
         with m.If(store.fix.valid & store.fix.ready):
             m.d.comb += more.fix_bytes.eq(store.fix.payload.count)
         with m.If(ring_writer.wrote_payload):
             m.d.comb += more.payload_bytes.eq(ring_writer.payload_length)
         retired = ring_writer.releases & ring_writer.packet_end
-        passed_over = sum(more[name] for name in PACKET_COUNTERS if name not in ("packets", "parsed"))
+        passed_over = sum(more[name] for name in PASSED_OVER)
         m.d.sync += self.finished.eq(self.finished + passed_over + retired)
         m.d.comb += self.stalled.eq(ring_writer.stalled)
         m.d.comb += [more.frames.eq(ring_writer.wrote_frame), more.credit_stalls.eq(ring_writer.stalled)]

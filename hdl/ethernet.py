@@ -4,8 +4,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import PacketBeat, RoutedBeat
+from hdl.beat import PacketBeat
 from hdl.flow import Parser, Protocol
+from hdl.flow_match import DELAY, FlowMatch, FlowRow
 from hdl.headers import (
     ETHERTYPE_BYTES,
     ETHERTYPE_OFFSET,
@@ -18,81 +19,78 @@ from hdl.headers import (
     VLAN_TAGS,
 )
 from hdl.limits import FLOWS, PACKET_LIMIT
-from hdl.strip import KEEP_ALL, Strip
-
-FlowRow = data.StructLayout(
-    {
-        "protocol": unsigned(8),
-        "parser": unsigned(8),
-        "destination": unsigned(32),
-        "destination_port": unsigned(16),
-        "source": unsigned(32),
-        "source_port": unsigned(16),
-    }
-)
-"""A row of the flow table. Protocol 0: not in use; source address or port 0: any."""
+from hdl.strip import Strip
+from hdl.trim import KEEP_ALL, tagged
 
 IpMeta = data.StructLayout(
     {"protocol": unsigned(8), "source": 32, "destination": 32, "length": 16, "fragment": 1},
 )
-FlowMeta = data.StructLayout({"flow": range(FLOWS), "parser": Parser, "fragment": 1})
 
-PACKETS_AT_ONCE = 5
-"""Most packets that one counter counts in one cycle."""
+TransportRead = data.StructLayout(
+    {"skip": unsigned(6), "damaged": 1, "fragment": 1, "syn": 1, "sequence": unsigned(32)},
+)
+"""What the reader of a UDP or TCP header says of it."""
 
-PACKET_COUNTERS = ("packets", "other", "damaged", "oversize", "fragments", "unmatched", "empty", "parsed")
+Segment = data.StructLayout(
+    {"flow": range(FLOWS), "parser": Parser, "fragment": 1, "followed": 1, "syn": 1, "sequence": unsigned(32)}
+)
+"""What is known of a packet of a flow. ``followed``: its bytes are followed by TCP sequence number;
+``sequence`` is that of its first payload byte."""
+
+PACKETS_AT_ONCE = 3
+"""Most packets that one counter counts in one cycle: one in each of the three headers."""
+
+PACKET_COUNTERS = ("packets", "other", "damaged", "oversize", "fragments", "unmatched")
 
 
 class Ethernet(wiring.Component):
     """Finds each packet's flow and passes on its payload, first byte in lane 0.
 
-    Eight bytes a cycle without stalling its input. The payload's first beat is valid 11 or 12 cycles (as its alignment
-    has it) after the beat with its first byte was taken, so 16 after the first beat of a UDP packet, 17 of a TCP packet.
-    ``counts`` has one bit a counter of ``PACKET_COUNTERS``, high for a cycle for each packet counted; since
-    packets overlap, ``damaged`` and ``other`` have several bits.
+    A packet of a flow without a payload byte goes on as one beat without bytes. ``flows`` is meant to
+    stand still while packets come. ``counts`` has bits for each counter of ``PACKET_COUNTERS``, one high for a cycle for each
+    packet counted; since packets overlap, ``damaged`` and ``other`` have several.
+
+    Eight bytes a cycle without stalling its input. The payload's first beat is valid 13 or 14 cycles (as its alignment
+    has it) after the beat with its first byte was taken.
     """
 
-    i: In(stream.Signature(PacketBeat))
-    o: Out(stream.Signature(RoutedBeat))
-    flows: In(data.ArrayLayout(FlowRow, FLOWS))
-    counts: Out(data.StructLayout(dict.fromkeys(PACKET_COUNTERS, PACKETS_AT_ONCE)))
+    def __init__(self, flows: int = FLOWS):
+        self._flows = flows
+        super().__init__(
+            {
+                "i": In(stream.Signature(PacketBeat)),
+                "o": Out(stream.Signature(tagged(Segment))),
+                "flows": In(data.ArrayLayout(FlowRow, flows)),
+                "counts": Out(data.StructLayout(dict.fromkeys(PACKET_COUNTERS, PACKETS_AT_ONCE))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.link = link = Strip(data.StructLayout({}), data.StructLayout({}))
         m.submodules.network = network = Strip(data.StructLayout({}), IpMeta)
-        m.submodules.transport = transport = Strip(IpMeta, FlowMeta)
+        m.submodules.transport = transport = Strip(IpMeta, Segment, delay=DELAY)
+        m.submodules.match = match = FlowMatch(self._flows)
         m.d.comb += [
             link.i.valid.eq(self.i.valid),
             link.i.payload.beat.eq(self.i.payload),
             self.i.ready.eq(link.i.ready),
+            match.table.eq(self.flows),
         ]
         wiring.connect(m, link.o, network.i)
         wiring.connect(m, network.o, transport.i)
+        wiring.connect(m, transport.o, wiring.flipped(self.o))
 
         link_damaged, link_other = self._read_link(m, link)
         network_damaged, network_other, oversize, fragments = self._read_network(m, network)
-        transport_damaged, unmatched = self._read_transport(m, transport)
-
-        beat, meta = transport.o.payload.beat, transport.o.payload.meta
+        transport_damaged, unmatched = self._read_transport(m, transport, match)
         m.d.comb += [
-            self.o.valid.eq(transport.o.valid),
-            transport.o.ready.eq(self.o.ready),
-            *(self.o.payload[name].eq(beat[name]) for name in ("data", "count", "last", "timestamp")),
-            *(self.o.payload[name].eq(meta[name]) for name in ("flow", "fragment", "parser")),
-        ]
-        m.d.comb += [
-            self.counts.packets.eq(link.takes),
+            self.counts.packets.eq(link.answers),
             self.counts.other.eq(Cat(link_other, network_other)),
-            # Each in its own bit: a packet may vanish in the cycle in which the next one is dropped.
-            self.counts.damaged.eq(
-                Cat(link_damaged, link.vanished, network_damaged, network.vanished, transport_damaged)
-            ),
+            self.counts.damaged.eq(Cat(link_damaged, network_damaged, transport_damaged)),
             self.counts.oversize.eq(oversize),
             self.counts.fragments.eq(fragments),
             self.counts.unmatched.eq(unmatched),
-            self.counts.empty.eq(transport.vanished),
-            self.counts.parsed.eq(self.o.valid & self.o.ready & self.o.payload.last),
         ]
         return m
 
@@ -128,7 +126,7 @@ class Ethernet(wiring.Component):
             strip.keep.eq(KEEP_ALL),
             strip.drop.eq(damaged | other),
         ]
-        return damaged & strip.takes, other & strip.takes
+        return damaged & strip.answers, other & strip.answers
 
     @staticmethod
     def _read_network(m, strip):
@@ -153,49 +151,54 @@ class Ethernet(wiring.Component):
             strip.learned.length.eq(total - header),
             strip.learned.fragment.eq(byte[6][5]),
         ]
-        return tuple(cause & strip.takes for cause in (damaged, other, oversize, later))
+        return tuple(cause & strip.answers for cause in (damaged, other, oversize, later))
 
-    def _read_transport(self, m, strip):
-        """UDP (RFC 768) and TCP (RFC 9293, section 3.1), and the flow table."""
+    @staticmethod
+    def _read_transport(m, strip, match):
+        """UDP (RFC 768) and TCP (RFC 9293, section 3.1); what they say waits until the flow's row is found."""
         byte, known = strip.window, strip.known
-        is_tcp = known.protocol == Protocol.TCP
-        tcp_header = Signal(6)
-        damaged = Signal()
+        header = Signal(6)
+        is_tcp, damaged = Signal(), Signal()
         m.d.comb += [
-            tcp_header.eq(byte[12][4:] << 2),
+            is_tcp.eq(known.protocol == Protocol.TCP),
+            header.eq(Mux(is_tcp, byte[12][4:] << 2, UDP_HEADER_BYTES)),
             damaged.eq(
                 Mux(
                     is_tcp,
-                    (strip.available < TCP_HEADER_BYTES)
-                    | (tcp_header < TCP_HEADER_BYTES)
-                    | (tcp_header > known.length),
+                    (strip.available < TCP_HEADER_BYTES) | (header < TCP_HEADER_BYTES) | (header > known.length),
                     strip.available < UDP_HEADER_BYTES,
                 )
             ),
+            match.key.protocol.eq(known.protocol),
+            match.key.source.eq(known.source),
+            match.key.source_port.eq(Cat(byte[1], byte[0])),
+            match.key.destination.eq(known.destination),
+            match.key.destination_port.eq(Cat(byte[3], byte[2])),
         ]
-        source_port, destination_port = Cat(byte[1], byte[0]), Cat(byte[3], byte[2])
-        fits = Signal(FLOWS)
-        row = Signal(range(FLOWS))
-        parser = Signal(8)
-        for n in reversed(range(FLOWS)):
-            entry = self.flows[n]
-            m.d.comb += fits[n].eq(
-                (entry.protocol == known.protocol)
-                & (entry.destination == known.destination)
-                & (entry.destination_port == destination_port)
-                & ((entry.source == 0) | (entry.source == known.source))
-                & ((entry.source_port == 0) | (entry.source_port == source_port))
-            )
-            with m.If(fits[n]):
-                m.d.comb += [row.eq(n), parser.eq(entry.parser)]
+        read = Signal(TransportRead)
+        m.d.comb += [
+            read.skip.eq(header),
+            read.damaged.eq(damaged),
+            read.fragment.eq(known.fragment),
+            read.syn.eq(byte[13][1]),
+            # A SYN counts as one byte before the first one.
+            read.sequence.eq(Cat(byte[7], byte[6], byte[5], byte[4]) + read.syn),
+        ]
+        for n in range(DELAY):
+            later = Signal(TransportRead, name=f"read{n}")
+            m.d.sync += later.eq(read)
+            read = later
         unmatched = Signal()
         m.d.comb += [
-            unmatched.eq(~damaged & ~fits.any()),
-            strip.skip.eq(Mux(is_tcp, tcp_header, UDP_HEADER_BYTES)),
+            unmatched.eq(~read.damaged & ~match.found),
+            strip.skip.eq(read.skip),
             strip.keep.eq(KEEP_ALL),
-            strip.drop.eq(damaged | unmatched),
-            strip.learned.flow.eq(row),
-            strip.learned.parser.eq(parser[:2]),
-            strip.learned.fragment.eq(known.fragment),
+            strip.drop.eq(read.damaged | unmatched),
+            strip.learned.flow.eq(match.row),
+            strip.learned.parser.eq(match.parser),
+            strip.learned.followed.eq(match.followed),
+            strip.learned.fragment.eq(read.fragment),
+            strip.learned.syn.eq(read.syn),
+            strip.learned.sequence.eq(read.sequence),
         ]
-        return damaged & strip.takes, unmatched & strip.takes
+        return read.damaged & strip.answers, unmatched & strip.answers

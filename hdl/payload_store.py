@@ -19,7 +19,8 @@ class PayloadStore(wiring.Component):
 
     A flow has a circular region of ``STORE_BYTES``. Eight byte-wide banks take a beat at any alignment in
     one cycle. ``read`` gives eight bytes of a row in the next cycle. ``release`` says up to which position a
-    flow's bytes are not needed any more; a beat that has no room waits for it.
+    flow's bytes are not needed any more; a beat that has no room waits for it. A gap beat goes on as it is: its
+    position is where the hole lies.
 
     ``order`` gives the parser of each packet, so that what the parsers say can be put in order again.
     Eight bytes a cycle, latency 1 cycle.
@@ -35,12 +36,16 @@ class PayloadStore(wiring.Component):
     release: In(Release)
     releases: In(1)
 
+    def __init__(self, flows: int = FLOWS):
+        self._flows = flows
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         beat = self.i.payload
 
-        written = Array(Signal(POSITION_BITS, name=f"written{n}") for n in range(FLOWS))
-        released = Array(Signal(POSITION_BITS, name=f"released{n}") for n in range(FLOWS))
+        written = Array(Signal(POSITION_BITS, name=f"written{n}") for n in range(self._flows))
+        released = Array(Signal(POSITION_BITS, name=f"released{n}") for n in range(self._flows))
         position = Signal(POSITION_BITS)
         used = Signal(POSITION_BITS)
         m.d.comb += [position.eq(written[beat.flow]), used.eq(position - released[beat.flow])]
@@ -69,14 +74,14 @@ class PayloadStore(wiring.Component):
                     m.d.sync += [
                         *(
                             output.payload[name].eq(beat[name])
-                            for name in ("data", "count", "last", "timestamp", "flow", "fragment")
+                            for name in ("data", "count", "last", "timestamp", "flow", "fragment", "gap")
                         ),
                         output.payload.position.eq(position),
                     ]
 
         read_bytes = []
         for bank in range(LANES):
-            rows = memory.Memory(shape=8, depth=FLOWS * ROWS, init=[])
+            rows = memory.Memory(shape=8, depth=self._flows * ROWS, init=[])
             m.submodules[f"bank{bank}"] = rows
             write, read = rows.write_port(), rows.read_port()
             lane = Signal(range(LANES), name=f"lane{bank}")

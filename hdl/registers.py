@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.ethernet import FlowRow
+from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
 from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
 from hdl.ring_writer import RingSettings
@@ -27,12 +27,21 @@ COUNT_BITS = 16
 
 
 class Registers(wiring.Component):
-    """Settings that the host writes, and counters that it reads. All 0 at reset."""
+    """Settings that the host writes, and counters that it reads. All 0 at reset.
 
-    bus: In(RegisterBus)
-    flows: Out(data.ArrayLayout(FlowRow, FLOWS))
-    ring: Out(RingSettings)
-    increments: In(data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS)))
+    The flow table has ``flows`` rows; what is written to rows behind them is lost.
+    """
+
+    def __init__(self, flows: int = FLOWS):
+        self._flows = flows
+        super().__init__(
+            {
+                "bus": In(RegisterBus),
+                "flows": Out(data.ArrayLayout(FlowRow, flows)),
+                "ring": Out(RingSettings),
+                "increments": In(data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -55,7 +64,7 @@ class Registers(wiring.Component):
                 for name in RingSettings.members:
                     with m.Case(ADDRESS[name]):
                         m.d.sync += self.ring[name].eq(bus.write_data)
-                for n in range(FLOWS):
+                for n in range(self._flows):
                     flow = self.flows[n]
                     with m.Case(ADDRESS["flow_control"] + ROW_STRIDE * n):
                         m.d.sync += [flow.protocol.eq(bus.write_data[:8]), flow.parser.eq(bus.write_data[8:16])]

@@ -18,6 +18,7 @@ NAMES = (
     "fixed_point",
     "strip",
     "ethernet",
+    "tcp_sequence",
     "payload_store",
     "fix_tokenizer",
     "fix_parser",

@@ -15,7 +15,7 @@ from sim.benches.parsers import POSITIONS, beats
 from sim.benches.streams import Clocked
 
 LATENCY = 1
-BESIDE_DATA = ("timestamp", "flow", "position", "fragment")
+BESIDE_DATA = ("timestamp", "flow", "position", "fragment", "gap")
 ROWS = STORE_BYTES // LANES
 
 
@@ -41,15 +41,21 @@ class StoreBench:
         self.parsers: list[Parser] = []
         self.expected: dict[Parser, list[tuple]] = {parser: [] for parser in Parser}
 
-    def send(self, payload: bytes, flow: int, fragment: bool = False) -> None:
-        """Have a packet stored; even flows are FIX, odd ones SBE."""
+    def send(self, payload: bytes, flow: int, fragment: bool = False, missing: int | None = None) -> None:
+        """Have a packet stored, which begins with a gap beat where bytes are missing; even flows are FIX, odd ones SBE."""
         parser = Parser.SBE if flow % 2 else Parser.FIX
         timestamp = len(self.parsers)
         self.parsers.append(parser)
-        for beat in beats(payload, timestamp=timestamp, flow=flow, fragment=fragment):
+        same = {"timestamp": timestamp, "flow": flow, "fragment": fragment}
+        if missing is not None:
+            gap = {"data": missing.to_bytes(LANES, "little"), "count": 0, "gap": True}
+            self.source.send([same | gap | {"parser": parser}])
+            position = len(self.streams[flow]) % POSITIONS
+            self.expected[parser].append((gap["data"], False, timestamp, flow, position, fragment, True))
+        for beat in beats(payload, **same):
             self.source.send([beat | {"parser": parser}])
             position = len(self.streams[flow]) % POSITIONS
-            here = (beat["data"], beat["last"], timestamp, flow, position, fragment)
+            here = (beat["data"], beat["last"], timestamp, flow, position, fragment, False)
             self.expected[parser].append(here)
             self.streams[flow] += beat["data"]
 
@@ -79,7 +85,11 @@ class StoreBench:
         assert self.order.values() == self.parsers
         for parser, sink in self.sinks.items():
             found = [
-                (beat["data"][: beat["count"]], bool(beat["last"]), *(beat[name] for name in BESIDE_DATA))
+                (
+                    beat["data"] if beat["gap"] else beat["data"][: beat["count"]],
+                    bool(beat["last"]),
+                    *(beat[name] for name in BESIDE_DATA),
+                )
                 for beat in sink.values()
             ]
             assert found == self.expected[parser]
@@ -101,11 +111,12 @@ async def full_rate(dut):
 
 @cocotb.test()
 async def many_flows(dut):
-    """Packets of all flows in any order, back-pressure on every output; what was released makes room."""
+    """Packets of all flows in any order, some behind a hole, back-pressure on every output; what was released makes room."""
     bench = StoreBench(dut, gaps=0.9, ready=0.8)
     await bench.clocked.reset()
     for _ in range(700):
-        bench.send(random.randbytes(random.randint(1, 100)), random.randrange(FLOWS), random.random() < 0.1)
+        missing = random.choice((None, None, 0, 1, (1 << 32) - 1))
+        bench.send(random.randbytes(random.randint(1, 100)), random.randrange(FLOWS), random.random() < 0.1, missing)
     reads = 0
     while not bench.source.idle:
         flow = random.randrange(FLOWS)

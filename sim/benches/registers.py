@@ -6,7 +6,7 @@ from typing import Any
 import cocotb
 from amaranth.lib import data, wiring
 
-from hdl.ethernet import FlowRow
+from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
 from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
 from hdl.registers import ADDRESS_BITS, COUNT_BITS, Registers
