@@ -7,7 +7,7 @@ import pytest
 from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import MALFORMED_FLAGS
 from host.capture.flows import find_flows
-from host.capture.reader import read_packets
+from host.capture.reader import CaptureError, read_packets
 from tests.cards.comparison import (
     GEOMETRIES,
     ROOMY,
@@ -16,7 +16,7 @@ from tests.cards.comparison import (
     frames_of_flow,
     reading_of_equal_cards,
 )
-from tests.cards.fix_grammar import Cut, cut_into_packets
+from tests.cards.fix_packets import Cut, cut_into_packets
 from tests.cards.peers import entries_that_agree_with_sbe, frames_that_agree_with_simplefix
 
 CME_FEEDS = [
@@ -27,6 +27,27 @@ CME_MESSAGES = {32: 19_138, 35: 614, 37: 388, 42: 388, 12: 18}
 """Messages of the capture by template."""
 CME_BOOK_ENTRIES = 29_148
 """Entries of the capture's messages of template 32."""
+
+FIX_LOGS = "fix_logs/FIX42-CoyTrade-BCExchange-"
+FIX_MESSAGES = {
+    "fix_tcp/trace-fix4.2.pcap": 4,
+    "fix_tcp/trace-fix4.4.pcap": 5,
+    "fix_streams/fix.4.1.set.1": 16,
+    "fix_streams/fix.5.0.set.2": 65,
+    f"{FIX_LOGS}MarketDataRequest.log": 1,
+    f"{FIX_LOGS}MessagesSplitBetweenMultipleLines.log": 4,
+    f"{FIX_LOGS}PipeDelimeter.log": 1,
+    f"{FIX_LOGS}SenderAndTargetInSameLogFile.log": 6,
+    f"{FIX_LOGS}SenderMessagePerLine.log": 4,
+    f"{FIX_LOGS}SenderMessagePerLineMixedWithOtherText.log": 6,
+    f"{FIX_LOGS}SenderMessagePerLineNoExtraLoggingInfo.log": 4,
+    f"{FIX_LOGS}TargetMessagePerLine.log": 6,
+    f"{FIX_LOGS}TargetMessagePerLineNoExtraLoggingInfo.log": 6,
+    # Its one message has a BodyLength that is too large, so it is never complete.
+    "fix_logs/FIX44-FXSpot-WithSubparties.log": 0,
+}
+"""Messages of each file of FIX, all of them well-formed."""
+LOG_WITHOUT_MESSAGES = f"{FIX_LOGS}NoMessagesInLog.log"
 
 FIX_STREAMS = ("fix.4.1.set.1", "fix.5.0.set.2")
 
@@ -51,12 +72,20 @@ def test_the_cme_capture_gives_the_same_frames_on_both_cards_and_those_of_the_sb
         assert entries_that_agree_with_sbe(reading, schema) >= CME_BOOK_ENTRIES
 
 
-@pytest.mark.parametrize(("name", "messages"), [("trace-fix4.2.pcap", 4), ("trace-fix4.4.pcap", 5)])
+@pytest.mark.parametrize("path", FIX_MESSAGES)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_fix_over_tcp_gives_the_same_frames_on_both_cards_and_those_of_simplefix(shared_data, name, messages, geometry):
-    packets = read_packets(shared_data / "fix_tcp" / name)
+def test_fix_by_others_gives_the_same_frames_on_both_cards_and_those_of_simplefix(shared_data, path, geometry):
+    """As `tickgate replay` reads it: captures, byte streams and logs."""
+    packets = read_packets(shared_data / path)
     reading = reading_of_equal_cards(packets, find_flows(packets, sbe=False).table(), geometry=geometry)
-    assert frames_that_agree_with_simplefix(reading) == len(reading.frames) == messages
+    assert frames_that_agree_with_simplefix(reading) == len(reading.frames) == FIX_MESSAGES[path]
+
+
+def test_no_file_of_fix_by_others_is_left_out(shared_data):
+    files = [path for path in shared_data.glob("fix_*/*") if path.name not in ("SOURCE.txt", "COPYING")]
+    assert {str(path.relative_to(shared_data)) for path in files} == {*FIX_MESSAGES, LOG_WITHOUT_MESSAGES}
+    with pytest.raises(CaptureError):
+        read_packets(shared_data / LOG_WITHOUT_MESSAGES)
 
 
 @pytest.mark.parametrize("name", FIX_STREAMS)
