@@ -32,9 +32,10 @@ format: setup ## rewrite the files as the formatter wants them
 sim: setup ## cocotb benches of the RTL (BENCH=fix_parser for one, WAVES=1 for waves)
 	@$(PYTHON) -m sim.run $(if $(BENCH),--bench $(BENCH)) $(if $(filter-out 0,$(WAVES)),--waves)
 
-timing: ## synthesize and place the blocks, write build/timing.json (BLOCK=fix_parser, SEEDS=1)
+timing: ## synthesize and place the blocks, write build/timing.json (BLOCK=fix_parser WIDTH=64 SEEDS=1 for one quickly)
 	@./setup.sh boards
-	@$(PYTHON) -m bitstreams.timing $(if $(BLOCK),--block '$(BLOCK)') $(if $(SEEDS),--seeds $(SEEDS))
+	@$(PYTHON) -m bitstreams.timing $(if $(BLOCK),--block '$(BLOCK)') $(if $(WIDTH),--width $(WIDTH)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter-out 0,$(DOCS)),--docs)
 
 fuzz: setup ## generated and mutated packets through both cards (MINUTES=1), what differs is kept as a test
 	@$(PYTHON) -m tests.cards.fuzz $(if $(MINUTES),--minutes '$(MINUTES)')

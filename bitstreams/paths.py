@@ -2,45 +2,65 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from bitstreams.harness import BLOCK
 
 Pin = tuple[str, str]
 """A cell and its port."""
 
-INTERCONNECT = re.compile(r"\(INTERCONNECT (\S+) (\S+) \(([\d:]+)\)")
+CELL_TYPE = re.compile(r'\(CELLTYPE "(\S+)"\)')
 INSTANCE = re.compile(r"\(INSTANCE (\S+)\)")
 IOPATH = re.compile(r"\(IOPATH (\S+) (\S+) \(([\d:]+)\)")
 SETUP = re.compile(r"\(SETUPHOLD \(posedge (\S+)\) \(\S+ (\S+)\) \(([\d:]+)\)")
-"""Of an SDF file by nextpnr: one of these a line. Delays are least:typical:most in ps."""
+INTERCONNECT = re.compile(r"\(INTERCONNECT (\S+) (\S+) \(([\d:]+)\)")
+"""What an SDF file of nextpnr says, one a line. Delays are least:typical:most, in ps."""
 
-TYPES = "TRELLIS_FF|LUT4|PFUMX|L6MUX21|CCU2C|DP16KD|PDPW16KD|TRELLIS_DPR16X4|MULT18X18D|ALU54B|SB_[A-Z0-9]+(?:_4K)?"
+TYPES = (
+    r"TRELLIS_FF|LUT4|PFUMX|L6MUX21|CCU2C|DP16KD|PDPW16KD|TRELLIS_DPR16X4|MULT18X18D|ALU54B|SB_[A-Z]+\d*[A-Z]*(?:_4K)?"
+)
 NAMED_AFTER = re.compile(rf"^(?P<signal>.*?)_(?:{TYPES})_(?P<rest>.*)$")
 """yosys names cells after a signal that they touch: ``sum_LUT4_Z`` drives ``sum``, ``sum_LUT4_Z_A_LUT4_Z`` the input A
 of that one."""
-DRIVES = re.compile(r"(?:Q|Z|O|S0|S1|F|DO[AB]?\d*)(?:_\d+)?(?:\$.*)?")
+
+DRIVES = re.compile(r"(?:Q|Z|O|S0|S1|DO[AB]?\d*|RDATA)(?:_\d+)?(?:\$.*)?")
 """What is left of the name of a cell that drives the signal itself; nextpnr adds $ and more."""
+
+MEMORY_CELL = re.compile(r"\$DPRAM_COMB\d$|\$RAMW_BLOCK$")
+"""What nextpnr adds to the names of the cells of a distributed RAM."""
 
 CONTROLS = {"CE": "enable of ", "LSR": "reset of ", "CEN": "enable of ", "SR": "reset of "}
 """A register's inputs other than its data."""
 
+CARRIES = ("FCI", "CIN")
+"""Inputs of a cell that lie on a carry chain."""
+
+KINDS = {"DP16KD": "block RAM", "ICESTORM_RAM": "block RAM", "MULT18X18D": "DSP", "ICESTORM_DSP": "DSP"}
+"""Cells that are neither LUTs nor registers."""
+
 BIT = re.compile(r"(\[\d+\])+$")
+INSIDE = f"{BLOCK}."
 
 
 @dataclass(frozen=True)
 class Hop:
-    """A step of a path: through a cell (``routed`` is false) or along a wire to one. ``place`` is in words."""
+    """A wire, and the cells behind it that no other wire leads to: a LUT, a carry chain, the last register.
 
-    place: str
-    ns: float
-    routed: bool
+    ``signal`` is what the last of them is named after; with ``~`` in front it is in the logic around that signal.
+    ``kind`` is empty for a LUT and a register. Delays in ns; those of registers are clock to output and setup.
+    """
+
+    signal: str
+    kind: str
+    routing_ns: float
+    logic_ns: float
 
 
 @dataclass(frozen=True)
 class TimingPath:
-    """From register to register, setup time included: the clock's period cannot be shorter than ``ns``."""
+    """From register to register. The clock's period cannot be shorter than ``ns``."""
 
     start: str
     end: str
@@ -48,44 +68,44 @@ class TimingPath:
 
     @property
     def routing_ns(self) -> float:
-        return sum(hop.ns for hop in self.hops if hop.routed)
+        return sum(hop.routing_ns for hop in self.hops)
 
     @property
     def logic_ns(self) -> float:
-        return sum(hop.ns for hop in self.hops if not hop.routed)
+        return sum(hop.logic_ns for hop in self.hops)
 
     @property
     def ns(self) -> float:
-        return sum(hop.ns for hop in self.hops)
-
-    @property
-    def wires(self) -> int:
-        """Wires that take time; a carry chain is none."""
-        return sum(hop.routed and hop.ns > 0 for hop in self.hops)
+        return self.routing_ns + self.logic_ns
 
     @property
     def through(self) -> list[str]:
-        """The signals between the two registers, without their bits and each once in a row."""
-        found: list[str] = []
-        for hop in self.hops:
-            name = BIT.sub("", hop.place)
-            if name not in (BIT.sub("", self.start), BIT.sub("", self.end), *found[-1:]):
-                found.append(name)
-        return found
+        """The signals between the registers, without their bits, each once in a row."""
+        ends = {_vector(self.start), _vector(self.end)}
+        names = [_vector(hop.signal) for hop in self.hops[1:-1]]
+        return [name for name, _ in groupby(name for name in names if name not in ends)]
 
     def sentence(self) -> str:
-        """The path in a line: from which register, through what, to which, and where the time goes."""
+        """From which register, through what, to which, and where the time goes."""
         through = f" through {', '.join(self.through)}" if self.through else ""
+        return f"{self.start} to {self.end}{through}: {self.figures()}"
+
+    def figures(self) -> str:
+        """Where the time goes."""
         return (
-            f"{self.start} to {self.end}{through}: {self.ns:.2f} ns, {self.logic_ns:.2f} ns logic, "
-            f"{self.routing_ns:.2f} ns routing, {self.wires} wires"
+            f"{self.ns:.2f} ns, {self.logic_ns:.2f} ns logic + {self.routing_ns:.2f} ns routing "
+            f"in {len(self.hops) - 1} wires"
         )
+
+
+def _vector(signal: str) -> str:
+    return BIT.sub("", signal).removeprefix("~")
 
 
 def signal_name(cell: str) -> str:
     """The signal of the design that a cell is named after; ``~`` in front: the cell is in the logic around it."""
     found = NAMED_AFTER.match(cell)
-    name, near = cell, ""
+    name, near = MEMORY_CELL.sub("", cell), ""
     if found is not None:
         name = found["signal"]
         near = "" if DRIVES.fullmatch(found["rest"]) else "~"
@@ -94,36 +114,47 @@ def signal_name(cell: str) -> str:
     return f"{near}port {name.replace('__', '.')}"
 
 
-INSIDE = f"{BLOCK}."
+@dataclass(frozen=True)
+class Arc:
+    """A delay in ns from ``source`` to the pin that the arc belongs to, along a wire or through a cell."""
+
+    source: Pin
+    ns: float
+    routed: bool
 
 
 @dataclass(frozen=True)
 class Delays:
-    """A placed design as a graph of pins (cell, port), in ns: what goes into a pin, and which pins a clock ends at."""
+    """A placed design as a graph of pins: the arcs into each, setup times in ns, the clocks' pins, cells' types."""
 
-    into: dict[Pin, list[tuple[Pin, float, bool]]]
+    into: dict[Pin, list[Arc]]
     setup: dict[Pin, float]
     clocks: frozenset[Pin]
+    types: dict[str, str]
 
 
 def read_delays(lines: Iterable[str]) -> Delays:
     """The graph that an SDF file of nextpnr describes."""
-    into: dict[Pin, list[tuple[Pin, float, bool]]] = defaultdict(list)
+    into: dict[Pin, list[Arc]] = defaultdict(list)
     setup: dict[Pin, float] = {}
     clocks: set[Pin] = set()
-    cell = ""
+    types: dict[str, str] = {}
+    kind = cell = ""
     for line in lines:
         if found := INTERCONNECT.search(line):
             source, sink = (_pin(text) for text in found.group(1, 2))
-            into[sink].append((source, _most(found[3]), True))
-        elif found := INSTANCE.search(line):
-            cell = found[1].replace("\\", "")
+            into[sink].append(Arc(source, _most(found[3]), routed=True))
         elif found := IOPATH.search(line):
-            into[cell, found[2]].append(((cell, found[1]), _most(found[3]), False))
+            into[cell, found[2]].append(Arc((cell, found[1]), _most(found[3]), routed=False))
         elif found := SETUP.search(line):
             setup[cell, found[1]] = _most(found[3])
             clocks.add((cell, found[2]))
-    return Delays(dict(into), setup, frozenset(clocks))
+        elif found := CELL_TYPE.search(line):
+            kind = found[1]
+        elif found := INSTANCE.search(line):
+            cell = found[1].replace("\\", "")
+            types[cell] = kind
+    return Delays(dict(into), setup, frozenset(clocks), types)
 
 
 def _pin(text: str) -> Pin:
@@ -137,53 +168,73 @@ def _most(triple: str) -> float:
 
 def worst_paths(delays: Delays, number: int) -> list[TimingPath]:
     """The slowest paths, the slowest first; of those between the same two signals only one."""
-    arrival, before = _arrivals(delays)
-    ends = sorted(((arrival[pin] + time, pin) for pin, time in delays.setup.items() if pin in arrival), reverse=True)
+    arrivals = _Arrivals(delays)
     found: dict[tuple[str, str], TimingPath] = {}
-    for _, pin in ends:
-        path = _trace(pin, delays, before)
-        if path is not None:
-            found.setdefault((BIT.sub("", path.start), BIT.sub("", path.end)), path)
+    for end in arrivals.ends():
+        path = arrivals.path(end)
+        found.setdefault((_vector(path.start), _vector(path.end)), path)
         if len(found) == number:
             break
     return list(found.values())
 
 
-def _arrivals(delays: Delays) -> tuple[dict[Pin, float], dict[Pin, tuple[Pin, float, bool]]]:
-    """When each pin's value is there after the clock's edge, and which arc brings it last."""
-    arrival = dict.fromkeys(delays.clocks, 0.0)
-    before: dict[Pin, tuple[Pin, float, bool]] = {}
-    visited = set(delays.clocks)
-    for pin in [*delays.setup]:
-        waiting = [pin]
+class _Arrivals:
+    """When each pin's value is there after the clock's edge at the latest, and which arc brings it."""
+
+    def __init__(self, delays: Delays):
+        self._delays = delays
+        self._ns = dict.fromkeys(delays.clocks, 0.0)
+        self._last: dict[Pin, Arc] = {}
+        self._visited = set(delays.clocks)
+        for end in delays.setup:
+            self._reach(end)
+
+    def _reach(self, end: Pin) -> None:
+        """Depth first, without recursion: a path may have thousands of pins."""
+        waiting = [end]
         while waiting:
-            here = waiting[-1]
-            arcs = [] if here in delays.clocks else delays.into.get(here, [])
-            unknown = [source for source, _, _ in arcs if source not in visited]
-            if here not in visited and unknown:
-                visited.add(here)
+            pin = waiting[-1]
+            arcs = self._delays.into.get(pin, [])
+            unknown = [arc.source for arc in arcs if arc.source not in self._visited]
+            if unknown and pin not in self._visited:
+                self._visited.add(pin)
                 waiting.extend(unknown)
                 continue
             waiting.pop()
-            visited.add(here)
+            self._visited.add(pin)
             for arc in arcs:
-                source, delay, _ = arc
-                if source in arrival and arrival[source] + delay > arrival.get(here, -1.0):
-                    arrival[here] = arrival[source] + delay
-                    before[here] = arc
-    return arrival, before
+                if arc.source in self._ns and self._ns[arc.source] + arc.ns > self._ns.get(pin, -1.0):
+                    self._ns[pin] = self._ns[arc.source] + arc.ns
+                    self._last[pin] = arc
 
+    def ends(self) -> Sequence[Pin]:
+        """Registers' inputs that a register leads to, the latest first."""
+        setup = self._delays.setup
+        return sorted(
+            (pin for pin in setup if pin in self._ns), key=lambda pin: self._ns[pin] + setup[pin], reverse=True
+        )
 
-def _trace(end: Pin, delays: Delays, before: dict[Pin, tuple[Pin, float, bool]]) -> TimingPath | None:
-    """The slowest path to ``end``; None where it does not begin at a register."""
-    last = signal_name(end[0])
-    hops = [Hop(last, delays.setup[end], routed=False)]
-    pin = end
-    while pin in before:
-        source, delay, routed = before[pin]
-        hops.append(Hop(signal_name(pin[0]), delay, routed))
-        pin = source
-    if pin not in delays.clocks:
-        return None
-    hops.reverse()
-    return TimingPath(signal_name(pin[0]), CONTROLS.get(end[1], "") + last, tuple(hops))
+    def path(self, end: Pin) -> TimingPath:
+        """The slowest path to ``end``."""
+        hops: list[Hop] = []
+        pin, signal, kind, logic = end, signal_name(end[0]), self._kind(end), self._delays.setup[end]
+        while pin in self._last:
+            arc = self._last[pin]
+            if arc.routed and arc.ns > 0:
+                hops.append(Hop(signal, kind, round(arc.ns, 3), round(logic, 3)))
+                signal, kind, logic = signal_name(arc.source[0]), "", 0.0
+            elif not arc.routed:
+                logic += arc.ns
+            pin = arc.source
+            kind = kind or self._kind(pin)
+        hops.append(Hop(signal, kind, 0.0, round(logic, 3)))
+        hops.reverse()
+        return TimingPath(signal, CONTROLS.get(end[1], "") + signal_name(end[0]), tuple(hops))
+
+    def _kind(self, pin: Pin) -> str:
+        cell, port = pin
+        if port in CARRIES:
+            return "carry chain"
+        if MEMORY_CELL.search(cell):
+            return "distributed RAM"
+        return KINDS.get(self._delays.types.get(cell, ""), "")

@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bitstreams import tools
 from bitstreams.devices import Device
-from bitstreams.paths import TimingPath, read_delays, worst_paths
+from bitstreams.paths import Hop, TimingPath, read_delays, worst_paths
 from bitstreams.synthesis import NETLIST
 
 AIM_MHZ = 250
@@ -23,27 +22,42 @@ PATHS = 5
 
 @dataclass(frozen=True)
 class Placement:
-    """A placement of one seed: the clock's rate in MHz, and the slowest paths in words, hop by hop."""
+    """What one seed gave: the clock's rate, and the slowest paths, the slowest first."""
 
     mhz: float
-    paths: list[dict[str, Any]]
+    paths: tuple[TimingPath, ...]
+
+    @classmethod
+    def load(cls, file: Path) -> "Placement":
+        """What was kept of a placement."""
+        kept = json.loads(file.read_text())
+        paths = (TimingPath(**each | {"hops": tuple(Hop(**hop) for hop in each["hops"])}) for each in kept["paths"])
+        return cls(kept["mhz"], tuple(paths))
+
+
+def _name(device: Device, seed: int) -> str:
+    key = repr((device, AIM_MHZ, tools.version(device.placer)))
+    return f"seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def placed(folder: Path, device: Device, seed: int) -> Placement | None:
+    """What ``folder`` has of this seed, if anything."""
+    result = folder / f"{_name(device, seed)}.json"
+    return Placement.load(result) if result.exists() else None
 
 
 def place(folder: Path, device: Device, seed: int) -> Placement:
-    """Place the netlist in ``folder``, or read what is there. Raises :class:`bitstreams.tools.ToolFailed`."""
-    key = repr((device, AIM_MHZ, tools.version(device.placer)))
-    name = f"seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-    result = folder / f"{name}.json"
-    if not result.exists():
-        work = Path(tempfile.mkdtemp(prefix=".placement-", dir=folder))
-        try:
-            _run(work, device, seed, folder / f"{name}.log")
-            placed = _read(work)
-            (work / "result.json").write_text(json.dumps(placed))
-            os.replace(work / "result.json", result)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return Placement(**json.loads(result.read_text()))
+    """Place the netlist in ``folder``. Raises :class:`bitstreams.tools.ToolFailed`."""
+    name = _name(device, seed)
+    work = Path(tempfile.mkdtemp(prefix=".placement-", dir=folder))
+    try:
+        _run(work, device, seed, folder / f"{name}.log")
+        found = _read(work)
+        (work / "result.json").write_text(json.dumps(asdict(found)))
+        os.replace(work / "result.json", folder / f"{name}.json")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return found
 
 
 def _run(work: Path, device: Device, seed: int, log: Path) -> None:
@@ -56,22 +70,8 @@ def _run(work: Path, device: Device, seed: int, log: Path) -> None:
         raise tools.ToolFailed(f"nextpnr failed: {log}: {' '.join(errors)}")
 
 
-def _read(work: Path) -> dict[str, Any]:
+def _read(work: Path) -> Placement:
     [clock] = json.loads((work / "report.json").read_text())["fmax"].values()
     with open(work / "delays.sdf", encoding="utf-8") as lines:
         paths = worst_paths(read_delays(lines), PATHS)
-    return {"mhz": clock["achieved"], "paths": [describe(path) for path in paths]}
-
-
-def describe(path: TimingPath) -> dict[str, Any]:
-    """A path as it is kept."""
-    return {
-        "start": path.start,
-        "end": path.end,
-        "through": path.through,
-        "logic_ns": round(path.logic_ns, 3),
-        "routing_ns": round(path.routing_ns, 3),
-        "wires": path.wires,
-        "sentence": path.sentence(),
-        "hops": [[hop.place, "routing" if hop.routed else "logic", hop.ns] for hop in path.hops],
-    }
+    return Placement(clock["achieved"], tuple(paths))

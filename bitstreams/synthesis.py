@@ -13,6 +13,7 @@ from bitstreams.devices import Device
 from bitstreams.harness import BLOCK
 
 NETLIST = "netlist.json"
+RESULT = "synthesis.json"
 
 SCRIPT = """
 read_rtlil design.il
@@ -33,9 +34,11 @@ abc9 of Yosys 0.69 stops in an assertion over nets of several bits, hence splitn
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What yosys made of a block: cells of the chip (the harness's are not in it), and by which LUT mapper."""
+    """What a block takes of the chip, without its harness. ``mapper`` mapped its LUTs; the netlist has ``cells`` cells, the
+    harness's among them."""
 
     mapper: str
+    cells: int
     lut4: int
     ff: int
     bram: int
@@ -46,42 +49,41 @@ class Synthesis:
 
 
 def folder_name(label: str, design: str, device: Device) -> str:
-    """Where the results of ``design`` (RTLIL) are kept: by a hash of everything that they depend on."""
+    """Where the results of a design are kept, by a hash of everything that they depend on; ``design`` is that of its RTLIL."""
     parts = (design, SCRIPT, repr(device), tools.version("YOSYS"))
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    return f"{label}-{device.name}-{digest}"
+    return f"{label}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
+
+
+def synthesized(folder: Path) -> Synthesis | None:
+    """What is in ``folder``, if there is something."""
+    result = folder / RESULT
+    return Synthesis(**json.loads(result.read_text())) if result.exists() else None
 
 
 def synthesize(design: str, device: Device, folder: Path) -> Synthesis:
-    """Synthesize ``design`` into ``folder``, or read what is there. Raises :class:`bitstreams.tools.ToolFailed`."""
-    result = folder / "synthesis.json"
-    if not result.exists():
-        _run(design, device, folder)
-    return Synthesis(**json.loads(result.read_text()))
-
-
-def _run(design: str, device: Device, folder: Path) -> None:
+    """Synthesize ``design`` (RTLIL) into ``folder``. Raises :class:`bitstreams.tools.ToolFailed`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Others may synthesize the same at the same time: whoever is ready first puts the whole folder in place.
     work = Path(tempfile.mkdtemp(prefix=".synthesis-", dir=folder.parent))
     try:
         (work / "design.il").write_text(design)
-        for mapper, commands in device.mappers.items():
-            (work / "synthesis.ys").write_text(
-                SCRIPT.format(block=BLOCK, device=device, mapper=commands, netlist=NETLIST)
-            )
-            code = tools.run("YOSYS", ["-l", f"{mapper}.log", "-s", "synthesis.ys"], work)
-            # A mapper that dies may take yosys with it without an exit code.
-            if code == 0 and (work / NETLIST).exists():
-                break
-        else:
-            kept = folder.with_suffix(".log")
-            shutil.copy(work / f"{mapper}.log", kept)
-            raise tools.ToolFailed(f"yosys failed: {kept}")
-        modules = json.loads((work / "statistics.json").read_text())["modules"]
-        counts = device.count(modules[f"\\top.{BLOCK}"]["num_cells_by_type"])
-        (work / "synthesis.json").write_text(json.dumps(asdict(Synthesis(mapper, **counts))))
+        found = _run(work, device, folder.with_suffix(".log"))
+        (work / RESULT).write_text(json.dumps(asdict(found)))
         if not folder.exists():
             os.rename(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return found
+
+
+def _run(work: Path, device: Device, kept_log: Path) -> Synthesis:
+    for mapper, commands in device.mappers.items():
+        (work / "synthesis.ys").write_text(SCRIPT.format(block=BLOCK, device=device, mapper=commands, netlist=NETLIST))
+        code = tools.run("YOSYS", ["-l", f"{mapper}.log", "-s", "synthesis.ys"], work)
+        # A mapper that dies may take yosys with it, and its exit code.
+        if code == 0 and (work / NETLIST).exists():
+            statistics = json.loads((work / "statistics.json").read_text())
+            block = statistics["modules"][f"\\top.{BLOCK}"]["num_cells_by_type"]
+            return Synthesis(mapper, statistics["design"]["num_cells"], **device.count(block))
+    shutil.copy(work / f"{mapper}.log", kept_log)
+    raise tools.ToolFailed(f"yosys failed: {kept_log}")

@@ -5,15 +5,24 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from sim import toolchain
+
+WEBASSEMBLY = "yowasp-"
+"""How the names of tools begin that were compiled to WebAssembly; native ones can stand in for them."""
 
 SETUP = "./setup.sh boards installs it"
 
 
 class ToolFailed(Exception):
     """A tool ended in an error, or without saying anything. The text is one line and names the log."""
+
+
+def name(variable: str) -> str:
+    """The program that a variable of sim/toolchain.py stands for."""
+    return toolchain.environment()[variable]
 
 
 def missing(variables: Sequence[str]) -> str:
@@ -29,22 +38,25 @@ def _found(environment: dict[str, str], variable: str) -> str | None:
 
 @functools.cache
 def version(variable: str) -> str:
-    """What a tool says of its version. Its first call after an installation takes a minute."""
+    """A tool's name and version."""
+    program = name(variable)
+    if program.startswith(WEBASSEMBLY):
+        return f"{program} {metadata.version(program)}"
     environment = toolchain.environment()
     option = "-V" if variable == "YOSYS" else "--version"
-    ran = subprocess.run([environment[variable], option], env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run([program, option], env=environment, capture_output=True, text=True, check=True)
     return (ran.stdout + ran.stderr).strip().splitlines()[-1]
 
 
 def compiles_first(variable: str) -> bool:
     """Whether the tool is WebAssembly that was not compiled on this machine yet."""
-    name = toolchain.environment()[variable]
-    if not name.startswith("yowasp-"):
+    program = name(variable)
+    if not program.startswith(WEBASSEMBLY):
         return False
     import platformdirs
 
     default = platformdirs.user_cache_dir("YoWASP", appauthor=False)
-    cache = Path(os.environ.get("YOWASP_CACHE_DIR", default), name.replace("-", "_"))
+    cache = Path(os.environ.get("YOWASP_CACHE_DIR", default), program.replace("-", "_"))
     return not any(file.is_file() for file in cache.rglob("*"))
 
 

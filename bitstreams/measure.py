@@ -1,0 +1,179 @@
+"""Measures blocks: elaborates, synthesizes and places what ``build/timing`` does not have yet."""
+
+import hashlib
+import json
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from bitstreams import blocks, harness, tools
+from bitstreams.blocks import Block
+from bitstreams.placement import Placement, place, placed
+from bitstreams.synthesis import Synthesis, folder_name, synthesize, synthesized
+from hdl.sources import closure, content_hash
+
+FOLDER = blocks.ROOT / "build" / "timing"
+
+PROCESSES = 2
+"""Most tools at once. nextpnr takes up to 2 GB."""
+
+CELLS_OF_START = 4000
+"""What a placement costs before its first cell, in cells; for the time that is left."""
+
+
+@dataclass
+class Measurement:
+    """What is known of a block. ``failure`` says in a line why the rest is not."""
+
+    block: Block
+    latency_cycles: int | None = None
+    synthesis: Synthesis | None = None
+    placements: list[Placement] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def mhz(self) -> list[float]:
+        """The clock's rate, a value a seed."""
+        return [round(each.mhz, 2) for each in self.placements]
+
+    @property
+    def mhz_median(self) -> float | None:
+        return round(statistics.median(self.mhz), 2) if self.placements else None
+
+    @property
+    def mhz_worst(self) -> float | None:
+        return min(self.mhz, default=None)
+
+    @property
+    def worst(self) -> Placement | None:
+        """The seed with the lowest rate."""
+        return min(self.placements, key=lambda each: each.mhz, default=None)
+
+
+def measure(chosen: Sequence[Block], seeds: int, say: Callable[[str], None]) -> list[Measurement]:
+    """Measure ``chosen`` with seeds 1 to ``seeds``; ``say`` gets a line whenever something begins or ends."""
+    return _Session(seeds, say).run(chosen)
+
+
+class _Session:
+    def __init__(self, seeds: int, say: Callable[[str], None]):
+        self._seeds = range(1, seeds + 1)
+        self._say = say
+        self._elaborating = threading.Lock()  # Amaranth is not made for threads
+        self._counting = threading.Lock()
+        self._cells_left = self._cells_placed = 0
+        self._seconds = 0.0
+
+    def run(self, chosen: Sequence[Block]) -> list[Measurement]:
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            try:
+                netlists = [(Measurement(block), pool.submit(self._netlist, block)) for block in chosen]
+                waiting = [(row, self._placements(pool, row, netlist)) for row, netlist in netlists]
+                for row, futures in waiting:
+                    self._collect(row, futures)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [row for row, _ in waiting]
+
+    def _netlist(self, block: Block) -> tuple[int | None, Path, Synthesis]:
+        with self._elaborating:
+            component = block.component()
+            digest, design = _known_design(block), None
+            if digest is None:
+                self._say(f"{block.label}: elaborating")
+                design = rtlil.convert(harness.Harness(component), name="top", emit_src=False)
+                digest = _remember_design(block, design)
+            folder = FOLDER / folder_name(block.label, digest, block.device)
+            found = synthesized(folder)
+            if found is None and design is None:
+                design = rtlil.convert(harness.Harness(component), name="top", emit_src=False)
+        if found is None:
+            assert design is not None
+            self._say(f"{block.label}: synthesizing")
+            began = time.perf_counter()
+            found = synthesize(design, block.device, folder)
+            counts = ", ".join(f"{number:,} {kind}" for kind, number in found.counts().items())
+            self._say(f"{block.label}: {counts} ({found.mapper}, {time.perf_counter() - began:.0f} s)")
+        return getattr(component, "LATENCY", None), folder, found
+
+    def _placements(
+        self, pool: ThreadPoolExecutor, row: Measurement, netlist: Future[tuple[int | None, Path, Synthesis]]
+    ) -> list[Future[Placement]]:
+        try:
+            row.latency_cycles, folder, row.synthesis = netlist.result()
+        except tools.ToolFailed as failed:
+            row.failure = str(failed)
+            return []
+        if lacks := row.block.device.lacks(row.synthesis.counts()):
+            row.failure = f"does not fit: {lacks}"
+            return []
+        cells = CELLS_OF_START + row.synthesis.cells
+        with self._counting:
+            self._cells_left += cells * sum(placed(folder, row.block.device, seed) is None for seed in self._seeds)
+        return [pool.submit(self._place, row.block, folder, cells, seed) for seed in self._seeds]
+
+    def _place(self, block: Block, folder: Path, cells: int, seed: int) -> Placement:
+        found = placed(folder, block.device, seed)
+        if found is not None:
+            return found
+        began = time.perf_counter()
+        try:
+            found = place(folder, block.device, seed)
+        finally:
+            with self._counting:
+                self._cells_left -= cells
+                self._cells_placed += cells
+                self._seconds += time.perf_counter() - began
+                left = self._seconds / self._cells_placed * self._cells_left / PROCESSES
+        self._say(f"{block.label}: seed {seed}: {found.mhz:.1f} MHz{f', about {_duration(left)} left' if left else ''}")
+        return found
+
+    def _collect(self, row: Measurement, futures: Sequence[Future[Placement]]) -> None:
+        for future in futures:
+            try:
+                row.placements.append(future.result())
+            except tools.ToolFailed as failed:
+                row.failure = str(failed)
+        if row.failure:
+            row.placements.clear()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _sources(block: Block) -> str:
+    """A hash of all that a block's RTLIL is made of; a hash of the RTLIL itself says whether that made a difference."""
+    files = closure([Path(str(module.__file__)) for module in (blocks, harness)] + list(block.sources))
+    return f"{content_hash(files)} {metadata.version('amaranth')}"
+
+
+def _note(block: Block) -> Path:
+    return FOLDER / f"{block.label}.design.json"
+
+
+def _known_design(block: Block) -> str | None:
+    """The hash of the block's RTLIL, where its sources are those that it was elaborated from last."""
+    try:
+        note = json.loads(_note(block).read_text())
+    except FileNotFoundError:
+        return None
+    return note["design"] if note["sources"] == _sources(block) else None
+
+
+def _remember_design(block: Block, design: str) -> str:
+    digest = hashlib.sha256(design.encode()).hexdigest()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    written = _note(block).with_suffix(f".{os.getpid()}")
+    written.write_text(json.dumps({"sources": _sources(block), "design": digest}))
+    os.replace(written, _note(block))
+    return digest
