@@ -86,6 +86,7 @@ Action = data.StructLayout(
         "duplicate": 1,
         "character": 8,
         "too_long": 1,
+        "level_over": 1,
         "first": PLACE_BITS,
     }
 )
@@ -166,6 +167,11 @@ class FixEntries(wiring.Component):
             repeated.eq((decoded.taken & seen).any() & ~begins),
             stores.eq(decoded.taken & ((opened | begins) & ~in_data & ~repeated).replicate(len(TAKEN_TAGS))),
         ]
+        # A price level above 255; whether it is a number at all is known later.
+        units, tens, hundreds, *higher = decoded.field.number.whole
+        above_most_level = (
+            Cat(higher).any() | (hundreds > 2) | ((hundreds == 2) & ((tens > 5) | ((tens == 5) & (units > 5))))
+        )
         actions = [Signal(Action, name=f"action{n}") for n in range(FixedPoint.LATENCY)]
         valids = [Signal(name=f"action_valid{n}") for n in range(FixedPoint.LATENCY)]
         with m.If(advance):
@@ -177,6 +183,7 @@ class FixEntries(wiring.Component):
                 actions[0].duplicate.eq(repeated & ~in_data),
                 actions[0].character.eq(decoded.field.character),
                 actions[0].too_long.eq(decoded.field.number.length != 1),
+                actions[0].level_over.eq(above_most_level),
                 actions[0].first.eq(decoded.field.first),
                 *(after.eq(before) for before, after in pairwise(actions)),
                 *(after.eq(before) for before, after in pairwise(valids)),
@@ -215,7 +222,9 @@ class FixEntries(wiring.Component):
         stores_character = Cat(stored[name] for name in CHARACTERS.values()).any()
         stores_number = Cat(stored[name] for name in NUMBERS.values()).any()
         is_wrong = (stores_character & action.too_long) | (stores_number & fixed_point.bad)
-        is_outside = (stores_number & fixed_point.range) | (stored["price_level"] & (fixed_point.value[8:32] != 0))
+        is_outside = (stores_number & fixed_point.range) | (
+            stored["price_level"] & action.level_over & ~fixed_point.bad
+        )
         m.d.comb += [
             self.o.valid.eq(valid & (action.final | (action.begins & entry.present))),
             advance.eq(~self.o.valid | self.o.ready),

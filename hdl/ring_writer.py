@@ -1,20 +1,22 @@
 """Frames and raw messages into two rings of host memory (docs/ring.md)."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, Message, Parsed
+from hdl.fix_entries import FixEntries
 from hdl.flow import Parser
-from hdl.frame import FRAME_BYTES, frame_layout
+from hdl.frame import FRAME_BYTES, Flag, Kind, frame_layout
 from hdl.limits import ENTRY_LIMIT
+from hdl.message_reader import MessageReader, Placer
 from hdl.payload_store import Release, RowAddress
 from hdl.ring_layout import LINE_BYTES
 
 WORDS = LINE_BYTES // LANES
 
-STORED_WORDS = 1 << 11
-"""Counts the words of a message, of at most 6144 bytes, and the row behind them."""
+KIND_OF_ENTRY = {**dict.fromkeys("01EFJ", Kind.BOOK_UPDATE), "2": Kind.TRADE}
+"""MDEntryType to kind; any other is STATISTIC."""
 
 MemoryWrite = data.StructLayout({"address": 64, "data": data.ArrayLayout(8, LINE_BYTES)})
 """A whole line of host memory. The address is a multiple of 64; the line's last byte must not be
@@ -74,9 +76,13 @@ class RingWriter(wiring.Component):
     """Writes each message's bytes, then its frames, as far as the host's credit goes.
 
     What the two parsers say is taken packet by packet in ``order``. A message of n bytes with
-    f frames takes ``ceil(n / 8) + f + 2`` cycles, a packet's end that comes alone 1. ``packet_end`` goes
-    with the last release of a packet. ``stalled`` is high in a cycle that waits for credit, ``wrote_frame``
-    for each frame written, ``wrote_payload`` for a message whose length is ``payload_length``.
+    f frames takes ``ceil(n / 8) + f`` cycles, but at least 3; a packet's end that comes alone 2.
+
+    The bytes of a message with ``entries`` go through ``FixEntries`` while they are written, which says whether any entry is bad,
+    and once more, when each entry becomes a frame: that takes about ``2 * (ceil(n / 8) + FixEntries.LATENCY)`` cycles.
+
+    ``packet_end`` goes with the last release of a packet. ``stalled`` is high in a cycle that waits for credit,
+    ``wrote_frame`` for each frame written, ``wrote_payload`` for a message whose length is ``payload_length``.
     """
 
     fix: In(stream.Signature(Parsed))
@@ -108,26 +114,31 @@ class RingWriter(wiring.Component):
             order.w_en.eq(self.order.valid),
             self.order.ready.eq(order.w_rdy),
         ]
+        settings = self.settings
 
-        # The queue whose turn it is.
+        # Placed: messages in the packets' order, each with its place in the ring.
+        m.submodules.placer = placer = Placer()
         from_fix = order.r_data == Parser.FIX
-        frame, frame_valid, take_frame = Signal(frame_layout()), Signal(), Signal()
-        head, head_valid, take_head = Signal(Message), Signal(), Signal()
+        head = placer.i.payload
         m.d.comb += [
-            frame.eq(Mux(from_fix, fix_queue.frames.payload.as_value(), sbe_queue.frames.payload.as_value())),
-            frame_valid.eq(Mux(from_fix, fix_queue.frames.valid, sbe_queue.frames.valid)),
+            placer.parser.eq(order.r_data),
+            placer.payload_bytes_log2.eq(settings.payload_bytes_log2),
+            placer.payload_read.eq(settings.payload_read),
             head.eq(Mux(from_fix, fix_queue.messages.payload.as_value(), sbe_queue.messages.payload.as_value())),
-            head_valid.eq(order.r_rdy & Mux(from_fix, fix_queue.messages.valid, sbe_queue.messages.valid)),
-            fix_queue.frames.ready.eq(take_frame & from_fix),
-            sbe_queue.frames.ready.eq(take_frame & ~from_fix),
-            fix_queue.messages.ready.eq(take_head & from_fix),
-            sbe_queue.messages.ready.eq(take_head & ~from_fix),
+            placer.i.valid.eq(order.r_rdy & Mux(from_fix, fix_queue.messages.valid, sbe_queue.messages.valid)),
+            fix_queue.messages.ready.eq(order.r_rdy & from_fix & placer.i.ready),
+            sbe_queue.messages.ready.eq(order.r_rdy & ~from_fix & placer.i.ready),
+            order.r_en.eq(placer.i.ready & head.packet_end),
+            self.wrote_payload.eq(placer.places),
+            self.payload_length.eq(head.length),
         ]
 
-        settings = self.settings
-        frames_written, payload_written = Signal(64), Signal(64)
-        slots, ring_bytes = 1 << settings.frame_slots_log2, 1 << settings.payload_bytes_log2
+        # Read: their bytes.
+        m.submodules.reader = reader = MessageReader()
+        wiring.connect(m, placer.o, reader.i)
+        m.d.comb += [self.read_address.eq(reader.read_address), reader.read_data.eq(self.read_data)]
 
+        # Written: lines of bytes and frames. `current` is the message whose frames are due.
         write = Signal(MemoryWrite)
         writes = Signal()
         free = Signal()
@@ -135,112 +146,163 @@ class RingWriter(wiring.Component):
         with m.If(free):
             m.d.sync += [self.o.valid.eq(writes), self.o.payload.eq(write)]
 
-        # A message: where its bytes go, and how many of its frames are left.
-        offset = Signal(32)
+        current = Signal.like(reader.message)
         frames_left = Signal(16)
-        fetched = Signal(range(STORED_WORDS))  # rows of the store asked for
-        word = Signal(range(STORED_WORDS))  # words of the message put together
-        row = Signal(data.ArrayLayout(8, LANES))
-        line = Signal(data.ArrayLayout(8 * LANES, WORDS))
-        m.d.comb += [
-            self.read_address.flow.eq(head.flow),
-            self.read_address.row.eq((head.start >> 3) + fetched),
-            self.payload_length.eq(head.length),
-            self.release.flow.eq(head.flow),
-            self.packet_end.eq(head.packet_end),
+        slots = 1 << settings.frame_slots_log2
+        frames_written, full = Signal(64), Signal()
+        m.d.sync += [
+            frames_written.eq(frames_written + self.wrote_frame),
+            full.eq((frames_written + self.wrote_frame - settings.frames_read)[:64] >= slots),
         ]
 
-        def finish():
-            """The message is done: its bytes may go, and the next one comes."""
+        current_is_fix = current.parser == Parser.FIX
+        frame, frame_valid, take_frame = Signal(frame_layout()), Signal(), Signal()
+        m.d.comb += [
+            frame.eq(Mux(current_is_fix, fix_queue.frames.payload.as_value(), sbe_queue.frames.payload.as_value())),
+            frame_valid.eq(Mux(current_is_fix, fix_queue.frames.valid, sbe_queue.frames.valid)),
+            fix_queue.frames.ready.eq(take_frame & current_is_fix),
+            sbe_queue.frames.ready.eq(take_frame & ~current_is_fix),
+        ]
+
+        def finish(placed):
+            """The message is done: its bytes may go."""
+            message = placed.message
             m.d.comb += [
-                take_head.eq(1),
                 self.releases.eq(1),
-                self.release.position.eq(Mux(head.packet_end, head.release, head.start + head.length)),
-                order.r_en.eq(head.packet_end),
+                self.packet_end.eq(message.packet_end),
+                self.release.flow.eq(message.flow),
+                self.release.position.eq(Mux(message.packet_end, message.release, message.start + message.length)),
             ]
 
+        frame_waits = Signal()
+        m.d.comb += self.stalled.eq(placer.stalled | (frame_waits & full))
+
+        def write_frame(content):
+            """One frame, if the host has room for it; whether it goes."""
+            complete = Signal(frame_layout())
+            goes = Signal()
+            m.d.comb += [
+                goes.eq(frame_waits & ~full & free),
+                complete.eq(content),
+                complete.payload_offset.eq(current.offset),
+                complete.payload_length.eq(current.message.length),
+                complete.generation.eq((frames_written >> settings.frame_slots_log2) + 1),
+                write.address.eq(settings.frames_base + (frames_written & (slots - 1)) * FRAME_BYTES),
+                write.data.eq(complete),
+                writes.eq(goes),
+                self.wrote_frame.eq(goes),
+            ]
+            return goes
+
+        # The entries of a message: first what is wrong with any of them, then one by one.
+        m.submodules.entries = entries = FixEntries()
+        scanned, causes, has_entries = Signal(), Signal(16), Signal()
+        m.d.comb += [
+            entries.i.payload.eq(reader.o.payload),
+            # The message's frame waits at the queue's head until its entries are written.
+            entries.incremental.eq(fix_queue.frames.payload.message_type == ord("X")),
+        ]
+        with m.If(~scanned):
+            m.d.comb += entries.o.ready.eq(1)
+            with m.If(entries.o.valid):
+                m.d.sync += [
+                    causes.eq(causes | (entries.o.payload.flags & (Flag.VALUE | Flag.RANGE))),
+                    has_entries.eq(has_entries | entries.o.payload.present),
+                    scanned.eq(entries.o.payload.last),
+                ]
+
+        line = Signal(data.ArrayLayout(8 * LANES, WORDS))
+        words = Signal(16)  # of the message, before this one
+        second_pass = Signal()
         with m.FSM():
-            with m.State("NEXT"):
-                begin = Signal(64)
-                lap_left = Signal(64)
-                padded = Signal(17)
+            with m.State("BYTES"):
+                message, word = reader.message.message, reader.o.payload
+                line_word = words[: WORDS.bit_length() - 1]
+                whole_line = (word.last & (word.count != 0)) | (line_word == WORDS - 1)
+                room, read_on = Signal(), Signal()
+                bytes_of_word = word.data.as_value()
                 m.d.comb += [
-                    padded.eq((head.length + LINE_BYTES - 1) & ~(LINE_BYTES - 1)),
-                    lap_left.eq(ring_bytes - (payload_written & (ring_bytes - 1))),
-                    begin.eq(payload_written + Mux(padded > lap_left, lap_left, 0)),
-                ]
-                m.d.comb += self.read_address.row.eq(head.start >> 3)
-                with m.If(head_valid & (head.frames == 0)):
-                    finish()
-                with m.Elif(head_valid):
-                    with m.If((begin + padded - settings.payload_read)[:64] > ring_bytes):
-                        m.d.comb += self.stalled.eq(1)
-                    with m.Else():
-                        m.d.comb += self.wrote_payload.eq(1)
-                        m.d.sync += [
-                            offset.eq(begin & (ring_bytes - 1)),
-                            payload_written.eq(begin + padded),
-                            frames_left.eq(head.frames),
-                            fetched.eq(1),
-                            word.eq(0),
-                        ]
-                        m.next = "FRAMES"
-                        with m.If(head.length != 0):
-                            m.next = "FETCH"
-
-            with m.State("FETCH"):
-                # The message's first row is here; a word needs the next one too.
-                m.d.sync += [row.eq(self.read_data), fetched.eq(fetched + 1)]
-                m.next = "COPY"
-
-            with m.State("COPY"):
-                # Word `word` from the row before and the row that has come now.
-                pair = Cat(row, self.read_data)
-                turned = Array([pair[8 * n : 8 * (n + LANES)] for n in range(LANES)])[head.start[:3]]
-                left = Signal(16)
-                masked = Signal(8 * LANES)
-                last = Signal()
-                line_word = word[: WORDS.bit_length() - 1]
-                m.d.comb += [
-                    left.eq(head.length - (word << 3)),
-                    masked.eq(turned & Cat((left > n).replicate(8) for n in range(LANES))),
-                    last.eq(left <= LANES),
-                    write.address.eq(settings.payload_base + offset + ((word << 3) & ~(LINE_BYTES - 1))),
-                    write.data.eq(
-                        Cat(Mux(line_word == n, masked, Mux(line_word > n, line[n], 0)) for n in range(WORDS))
+                    write.address.eq(
+                        settings.payload_base + reader.message.offset + ((words << 3) & ~(LINE_BYTES - 1))
                     ),
+                    write.data.eq(
+                        Cat(Mux(line_word == n, bytes_of_word, Mux(line_word > n, line[n], 0)) for n in range(WORDS))
+                    ),
+                    room.eq(~whole_line | free),
+                    entries.i.valid.eq(reader.o.valid & room & message.entries),
+                    reader.o.ready.eq(room & (entries.i.ready | ~message.entries)),
+                    read_on.eq(reader.o.valid & reader.o.ready),
+                    reader.again.eq(message.entries),
                 ]
-                whole_line = last | (line_word == WORDS - 1)
-                with m.If(~whole_line | free):
+                with m.If(read_on):
                     m.d.comb += writes.eq(whole_line)
-                    m.d.sync += [
-                        row.eq(self.read_data),
-                        line[line_word].eq(masked),
-                        word.eq(word + 1),
-                        fetched.eq(fetched + 1),
-                    ]
-                    with m.If(last):
+                    m.d.sync += [line[line_word].eq(bytes_of_word), words.eq(words + 1)]
+                    with m.If(word.last):
+                        m.d.sync += [words.eq(0), current.eq(reader.message), frames_left.eq(message.frames)]
+                        with m.If(message.entries):
+                            m.d.sync += second_pass.eq(1)
+                            m.next = "ENTRIES"
+                        with m.Elif(message.frames != 0):
+                            m.next = "FRAMES"
+                        with m.Else():
+                            finish(reader.message)
+
+            with m.State("ENTRIES"):
+                m.d.comb += [
+                    entries.i.valid.eq(second_pass & reader.o.valid),
+                    reader.o.ready.eq(second_pass & entries.i.ready),
+                ]
+                with m.If(second_pass & reader.o.valid & reader.o.ready & reader.o.payload.last):
+                    m.d.sync += second_pass.eq(0)
+                good = (causes == 0) & has_entries
+                with m.If(scanned):
+                    m.d.comb += frame_waits.eq(entries.o.valid & good)
+                    goes = write_frame(self._entry_frame(m, frame, entries.o.payload))
+                    m.d.comb += entries.o.ready.eq(goes | ~good)
+                    with m.If(entries.o.valid & entries.o.ready & entries.o.payload.last):
                         m.next = "FRAMES"
-                with m.Else():
-                    # The row that is here must come again.
-                    m.d.comb += self.read_address.row.eq((head.start >> 3) + fetched - 1)
+                        with m.If(good):
+                            m.d.comb += take_frame.eq(1)
+                            finish(current)
+                            m.d.sync += [scanned.eq(0), has_entries.eq(0)]
+                            m.next = "BYTES"
 
             with m.State("FRAMES"):
-                full = (frames_written - settings.frames_read)[:64] >= slots
-                complete = Signal(frame_layout())
-                m.d.comb += [
-                    self.stalled.eq(full),
-                    complete.eq(frame),
-                    complete.payload_offset.eq(offset),
-                    complete.payload_length.eq(head.length),
-                    complete.generation.eq((frames_written >> settings.frame_slots_log2) + 1),
-                    write.address.eq(settings.frames_base + (frames_written & (slots - 1)) * FRAME_BYTES),
-                    write.data.eq(complete),
-                ]
-                with m.If(frame_valid & ~full & free):
-                    m.d.comb += [writes.eq(1), take_frame.eq(1), self.wrote_frame.eq(1)]
-                    m.d.sync += [frames_written.eq(frames_written + 1), frames_left.eq(frames_left - 1)]
+                due = Signal(frame_layout())
+                m.d.comb += [due.eq(frame), frame_waits.eq(frame_valid)]
+                with m.If(causes != 0):
+                    m.d.comb += [due.flags.eq(frame.flags | causes), due.kind.eq(Kind.MALFORMED)]
+                with m.If(write_frame(due)):
+                    m.d.comb += take_frame.eq(1)
+                    m.d.sync += frames_left.eq(frames_left - 1)
                     with m.If(frames_left == 1):
-                        finish()
-                        m.next = "NEXT"
+                        finish(current)
+                        m.d.sync += [scanned.eq(0), causes.eq(0), has_entries.eq(0)]
+                        m.next = "BYTES"
         return m
+
+    @staticmethod
+    def _entry_frame(m, common, entry):
+        """The frame of an entry: its own, and what ``common`` says of the message."""
+        frame = Signal(frame_layout())
+        m.d.comb += [
+            frame.eq(common),
+            *(
+                frame[name].eq(entry[name])
+                for name in ("price", "quantity", "entry_type", "update_action", "price_level")
+            ),
+            frame.number_of_orders.eq(entry.number_of_orders),
+            frame.instrument_sequence.eq(entry.instrument_sequence),
+            frame.entry_offset.eq(entry.offset),
+            frame.flags.eq(common.flags & ~(Flag.PRICE_ABSENT | Flag.QUANTITY_ABSENT) | entry.flags),
+        ]
+        with m.If(entry.has_instrument):
+            m.d.comb += frame.instrument.eq(entry.instrument)
+        m.d.comb += frame.kind.eq(Kind.STATISTIC)
+        with m.If(~entry.has_entry_type):
+            m.d.comb += frame.kind.eq(Kind.BOOK_UPDATE)
+        with m.Else(), m.Switch(entry.entry_type):
+            for character, kind in KIND_OF_ENTRY.items():
+                with m.Case(ord(character)):
+                    m.d.comb += frame.kind.eq(kind)
+        return frame
