@@ -13,6 +13,9 @@ LANES = 8
 POSITION_BITS = 16
 """Positions in a flow's stream are counted modulo 2^16, far above what is kept of a flow."""
 
+MISSING_BITS = 32
+"""A gap beat counts at most so many bytes."""
+
 PacketBeat = data.StructLayout(
     {
         "data": data.ArrayLayout(8, LANES),
@@ -41,18 +44,24 @@ RoutedBeat = data.StructLayout(
 A packet in front of which bytes of the flow are missing begins with a ``gap`` beat: it has no bytes (``count``
 is 0, and it is not the ``last``), and the low 32 bits of ``data`` say how many are missing."""
 
-PayloadBeat = data.StructLayout(
-    {
-        "data": data.ArrayLayout(8, LANES),
-        "count": unsigned(4),
-        "last": 1,
-        "timestamp": 64,
-        "flow": range(FLOWS),
-        "position": POSITION_BITS,
-        "fragment": 1,
-        "gap": 1,
-    }
-)
+
+def payload_beat(lanes: int) -> data.StructLayout:
+    """``PayloadBeat`` of ``lanes`` bytes. ``data`` has room for a gap beat's 32 bits, whatever the lanes."""
+    return data.StructLayout(
+        {
+            "data": data.ArrayLayout(8, max(lanes, MISSING_BITS // 8)),
+            "count": unsigned(lanes.bit_length()),
+            "last": 1,
+            "timestamp": 64,
+            "flow": range(FLOWS),
+            "position": POSITION_BITS,
+            "fragment": 1,
+            "gap": 1,
+        }
+    )
+
+
+PayloadBeat = payload_beat(LANES)
 """Payload bytes of one packet of a flow; ``position`` is the first byte's place in the flow's stream. ``gap`` as
 in ``RoutedBeat``."""
 

@@ -44,7 +44,7 @@ class Card(wiring.Component):
         m.submodules.ethernet = ethernet = Ethernet(self._flows)
         m.submodules.sequence = sequence = TcpSequence(self._flows)
         m.submodules.store = store = PayloadStore(self._flows)
-        m.submodules.fix_parser = fix_parser = FixParser()
+        m.submodules.fix_parser = fix_parser = FixParser(flows=self._flows)
         m.submodules.ring_writer = ring_writer = RingWriter()
 
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)

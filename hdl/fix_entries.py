@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES
-from hdl.fix_fields import PLACE_BITS, FixFields, RawField
+from hdl.fix_fields import PLACE_BITS, TAG_DIGITS, FixFields, RawField
 from hdl.fix_tags import (
     DATA_TAGS,
     ENTRY_TAGS,
@@ -126,8 +126,15 @@ class FixEntries(wiring.Component):
         field, field_valid = fields.field, fields.field_valid
 
         # Decoded: what the tag says.
+        digit_is = {}
+        for place in range(TAG_DIGITS):
+            for digit in range(10):
+                digit_is[place, digit] = Signal(name=f"tag_digit{place}_is_{digit}")
+                m.d.comb += digit_is[place, digit].eq(field.tag.word_select(place, 4) == digit)
+
         def tag_is(number):
-            return ~field.tag_over & (field.tag == int(str(number), 16))
+            digits = reversed(f"{number:0{TAG_DIGITS}}")
+            return ~field.tag_over & Cat(digit_is[place, int(digit)] for place, digit in enumerate(digits)).all()
 
         def index_of(matches):
             """The number of the one that is set."""
@@ -137,7 +144,7 @@ class FixEntries(wiring.Component):
         decoded, decoded_valid = Signal(Decoded), Signal()
         lengths = Cat(tag_is(tag) for tag in DATA_TAGS)
         datas = Cat(tag_is(tag) for tag in DATA_TAGS.values())
-        digit = field.number.whole
+        units, tens, hundreds, thousands = (field.number.whole[n] for n in range(4))
         with m.If(advance):
             m.d.sync += [
                 decoded_valid.eq(field_valid),
@@ -150,13 +157,14 @@ class FixEntries(wiring.Component):
                 decoded.data.eq(index_of(datas)),
                 decoded.field.eq(field),
                 decoded.value_length.eq(field.soh_at - field.value_at),
-                decoded.length_low.eq(digit[1] * 10 + digit[0]),
-                decoded.length_high.eq(digit[3] * 10 + digit[2]),
+                decoded.length_low.eq(units + (tens << 1) + (tens << 3)),
+                decoded.length_high.eq(hundreds + (thousands << 1) + (thousands << 3)),
             ]
 
         # Placed: fields within data are no fields; entries begin; of a tag that comes twice the first one counts.
         in_data, data_soh_at = Signal(), Signal(PLACE_BITS)
         announcement, announced, length = Signal(), Signal(range(len(DATA_TAGS))), Signal(14)
+        high = decoded.length_high
         is_announced = announcement & decoded.is_data & (decoded.data == announced)
         opened, seen = Signal(), Signal(len(TAKEN_TAGS))
         repeated = Signal()
@@ -168,9 +176,9 @@ class FixEntries(wiring.Component):
             stores.eq(decoded.taken & ((opened | begins) & ~in_data & ~repeated).replicate(len(TAKEN_TAGS))),
         ]
         # A price level above 255; whether it is a number at all is known later.
-        units, tens, hundreds, *higher = decoded.field.number.whole
+        ones, tens, hundreds, *higher = decoded.field.number.whole
         above_most_level = (
-            Cat(higher).any() | (hundreds > 2) | ((hundreds == 2) & ((tens > 5) | ((tens == 5) & (units > 5))))
+            Cat(higher).any() | (hundreds > 2) | ((hundreds == 2) & ((tens > 5) | ((tens == 5) & (ones > 5))))
         )
         actions = [Signal(Action, name=f"action{n}") for n in range(FixedPoint.LATENCY)]
         valids = [Signal(name=f"action_valid{n}") for n in range(FixedPoint.LATENCY)]
@@ -194,7 +202,7 @@ class FixEntries(wiring.Component):
                 seen.eq(Mux(begins, 0, seen) | stores),
                 announcement.eq(decoded.announces & ~in_data & ~decoded.final),
                 announced.eq(decoded.announced),
-                length.eq(decoded.length_low + decoded.length_high * 100),
+                length.eq(decoded.length_low + (high << 2) + (high << 5) + (high << 6)),
             ]
             with m.If(in_data):
                 m.d.sync += in_data.eq((decoded.field.soh_at < data_soh_at) & ~decoded.final)

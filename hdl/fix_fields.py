@@ -217,9 +217,9 @@ class FixFields(wiring.Component):
                 final4.eq(final3),
                 number4.eq(number3),
                 soh_lane4.eq(_lane_of(soh3)),
-                *self._compact(head4, head3, bytes3, digits3, range(LANES)),
-                # Behind an SOH at least a tag's character and the `=` come before the value.
-                *self._compact(tail4, tail3, bytes3, digits3, range(3, LANES)),
+                *self._compact(head4, head3, bytes3, digits3, range(LANES), range(LANES)),
+                # Before the tail's value come an SOH, a tag and the `=`; before its fraction a digit or a sign, and the point.
+                *self._compact(tail4, tail3, bytes3, digits3, range(3, LANES), range(4, LANES)),
             ]
 
         # Merged: the head goes to what is carried; where that ends, the tail is carried.
@@ -234,7 +234,6 @@ class FixFields(wiring.Component):
         with m.If(enable & valid4):
             m.d.sync += [carried.eq(merged), fraction_places.eq(merged_places)]
             with m.If(ends4):
-                number = tail4
                 m.d.sync += [
                     carried.tag.eq(tail4.tag),
                     carried.tag_over.eq(tail4.tag_over),
@@ -243,59 +242,60 @@ class FixFields(wiring.Component):
                     carried.value_at.eq(_place(number4, tail4.value_lane)),
                     carried.crc.eq(tail4.text),
                     carried.number.eq(0),
-                    carried.number.negative.eq(number.negative),
-                    carried.number.point.eq(number.point),
-                    carried.number.bad.eq(number.bad),
-                    carried.number.length.eq(number.value_count),
-                    *(carried.number.whole[n].eq(number.whole[n]) for n in range(LANES)),
-                    *(carried.number.fraction[n].eq(number.fraction[n]) for n in range(LANES)),
-                    fraction_places.eq(number.fraction_count),
+                    carried.number.negative.eq(tail4.negative),
+                    carried.number.point.eq(tail4.point),
+                    carried.number.bad.eq(tail4.bad),
+                    carried.number.length.eq(tail4.value_count),
+                    *(carried.number.whole[n].eq(tail4.whole[n]) for n in range(LANES)),
+                    *(carried.number.fraction[n].eq(tail4.fraction[n]) for n in range(LANES)),
+                    fraction_places.eq(tail4.fraction_count),
                 ]
         return m
 
     @staticmethod
-    def _compact(run, kinds, text, digits, value_lanes):
-        """Statements for ``run``: the lanes of each of ``kinds`` together. The value is within ``value_lanes``."""
+    def _compact(run, kinds, text, digits, value_lanes, fraction_lanes):
+        """Statements for ``run``: the lanes of each of ``kinds`` together; value and fraction are within these lanes."""
 
-        def ending(lanes, within, places):
-            """The run's digits with the last one in [0]."""
+        def ending(lanes, within):
+            """The run's digits, the last one in [0]."""
             end = last_of(lanes)
-            kept = [Mux(lanes[n], digits[n][:4], 0) for n in range(LANES)]
+            kept = {n: Mux(lanes[n], digits[n][:4], 0) for n in within}
             return [
-                _any_of(end[n].replicate(4) & kept[n - place] for n in within if n - place >= within[0])
-                for place in range(places)
+                _any_of(end[n].replicate(4) & kept[n - place] for n in within if n - place in kept)
+                for place in range(len(within))
             ]
 
         def beginning(lanes, within):
+            """The run's digits, the first one in [0]."""
             begin = first_of(lanes)
-            kept = [Mux(lanes[n], digits[n][:4], 0) for n in range(LANES)]
+            kept = {n: Mux(lanes[n], digits[n][:4], 0) for n in within}
             return [
-                _any_of(begin[n].replicate(4) & kept[n + place] for n in within if n + place < LANES)
-                for place in range(LANES)
+                _any_of(begin[n].replicate(4) & kept[n + place] for n in within if n + place in kept)
+                for place in range(len(within))
             ]
 
-        def count(lanes):
-            return sum(lanes[n] for n in range(LANES))
+        def count(lanes, within):
+            return sum(lanes[n] for n in within)
 
-        tag_lanes = range(LANES)
-        tag = ending(kinds.tag, tag_lanes, LANES)
+        tag, tag_count = ending(kinds.tag, range(LANES)), count(kinds.tag, range(LANES))
+        whole, fraction = ending(kinds.whole, value_lanes), beginning(kinds.fraction, fraction_lanes)
         return [
             *(run.tag[n].eq(tag[n]) for n in range(TAG_DIGITS)),
             run.tag_over.eq(Cat(tag[TAG_DIGITS:]).any()),
-            run.tag_count.eq(Mux(count(kinds.tag) >= TAG_DIGITS, TAG_DIGITS, count(kinds.tag))),
+            run.tag_count.eq(Mux(tag_count >= TAG_DIGITS, TAG_DIGITS, tag_count)),
             run.equals.eq(kinds.equals.any()),
             run.value_lane.eq(_lane_of(kinds.equals) + 1),
-            *(run.whole[n].eq(digit) for n, digit in enumerate(ending(kinds.whole, value_lanes, LANES))),
-            run.whole_count.eq(count(kinds.whole)),
-            *(run.fraction[n].eq(digit) for n, digit in enumerate(beginning(kinds.fraction, value_lanes))),
-            run.fraction_count.eq(count(kinds.fraction)),
-            run.value_count.eq(count(kinds.value)),
+            *(run.whole[n].eq(digit) for n, digit in enumerate(whole)),
+            run.whole_count.eq(count(kinds.whole, value_lanes)),
+            *(run.fraction[n].eq(digit) for n, digit in enumerate(fraction)),
+            run.fraction_count.eq(count(kinds.fraction, fraction_lanes)),
+            run.value_count.eq(count(kinds.value, value_lanes)),
             run.begins_value.eq(kinds.begins.any()),
-            run.character.eq(_any_of(kinds.begins[n].replicate(8) & text[n] for n in range(LANES))),
+            run.character.eq(_any_of(kinds.begins[n].replicate(8) & text[n] for n in value_lanes)),
             run.negative.eq(kinds.minus.any()),
             run.point.eq(kinds.point.any()),
             run.bad.eq(kinds.bad.any()),
-            run.text.eq(Cat(Mux(kinds.value[n], text[n], 0) for n in reversed(range(LANES)))),
+            *(run.text.word_select(LANES - 1 - n, 8).eq(Mux(kinds.value[n], text[n], 0)) for n in value_lanes),
         ]
 
     @staticmethod

@@ -12,7 +12,7 @@ from hdl.limits import FIELD_LIMIT
 from host.generate.faults import FAULTS, encode
 from sim.benches.parsers import ParserBench
 
-LATENCY = 9
+LATENCY = FixParser.LATENCY
 ORDER = [
     b"35=D",
     b"49=CLIENT",
