@@ -16,7 +16,7 @@ import numpy as np
 
 from hdl.flow import Endpoint
 from host.capture.packets import Packets
-from host.capture.write import tcp_packet
+from host.capture.write import ACKNOWLEDGE, PUSH, SYN, tcp_packet
 
 TEXT_BYTES_MAX = 1 << 30
 """Longest text that is read: it is held in memory, its packets beside it."""
@@ -147,7 +147,10 @@ def _is_stream(data: bytes) -> bool:
 
 
 class _Segments:
-    """Collects TCP segments; sequence numbers run on in each flow, times in all."""
+    """Collects TCP segments; sequence numbers run on in each flow, times in all.
+
+    A flow's first segment carries SYN, so that a card that has another text's flow between the same ends begins anew.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -162,7 +165,10 @@ class _Segments:
         sequence = self._sequence.get((source, destination), 1)
         for start in range(0, len(payload), SEGMENT_BYTES):
             part = payload[start : start + SEGMENT_BYTES]
-            packet = tcp_packet(part, source, destination, sequence=sequence + start)
+            if sequence + start == 1:
+                packet = tcp_packet(part, source, destination, sequence=0, flags=SYN | PUSH | ACKNOWLEDGE)
+            else:
+                packet = tcp_packet(part, source, destination, sequence=sequence + start)
             self._data += packet
             self._length.append(len(packet))
             self._timestamp.append(min(time, 2**64 - 1))

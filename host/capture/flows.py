@@ -202,7 +202,8 @@ def _survey(
 
         row = table[slots[at]]
         if protocol == 6 and row[BYTES] < INSPECTED_BYTES:
-            sequence = _number(packet, transport + 4, 4)
+            # SYN counts as one byte before the payload (RFC 9293, section 3.4).
+            sequence = (_number(packet, transport + 4, 4) + (packet[transport + 13] >> 1 & 1)) & 0xFFFFFFFF
             matched = row[MATCHED]
             if row[NEXT] != sequence and matched < len(BEGIN):
                 matched = 0  # bytes are missing or come again: nothing joins up across them

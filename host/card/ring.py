@@ -26,7 +26,7 @@ PAYLOAD_BYTES = 1 << 24
 
 SMALLEST_FRAME_SLOTS = 2
 SMALLEST_PAYLOAD_BYTES = 1 << 15
-"""A message held back, a skip and one more message fit: three times 6144 bytes (docs/ring.md)."""
+"""A message held back, a skip and one more message fit: three times 8192 bytes (docs/ring.md)."""
 
 LARGEST_PAYLOAD_BYTES = 1 << 32
 """``payload_offset`` has 32 bits."""

@@ -114,8 +114,7 @@ FIX_STATE_DTYPE = np.dtype(
         ("payload_offset", np.int64),
         ("entries_written", np.int64),
         ("entry", ENTRY_DTYPE),
-    ],
-    align=True,
+    ]
 )
 """A flow's state between packets."""
 

@@ -29,7 +29,11 @@ for _length_tag, _data_tag in DATA_TAGS.items():
 def crc64(data, start, end):
     """hdl.frame.crc64 of ``data[start:end]``."""
     state = np.uint64(0)
-    for index in range(start, end):
+    # The first eight bytes are shifted in without anything to reduce, and few symbols are longer.
+    unreduced = min(start + 8, end)
+    for index in range(start, unreduced):
+        state = state << np.uint64(8) | np.uint64(data[index])
+    for index in range(unreduced, end):
         overflow = state >> np.uint64(56)
         state = state << np.uint64(8) | np.uint64(data[index])
         state ^= overflow ^ overflow << np.uint64(1) ^ overflow << np.uint64(3) ^ overflow << np.uint64(4)
@@ -40,17 +44,14 @@ def crc64(data, start, end):
 def read_tag(data, field, end):
     """A field's tag (BAD_TAG where it is bad) and where its value begins."""
     tag = 0
-    index = field
-    while index < end and index - field <= MOST_TAG_DIGITS:
+    for index in range(field, min(end, field + MOST_TAG_DIGITS + 1)):
         digit = np.int64(data[index]) - ZERO
         if digit < 0 or digit > 9:
-            break
+            if data[index] != EQUALS or index == field or data[field] == ZERO:
+                return BAD_TAG, end
+            return tag, index + 1
         tag = tag * 10 + digit
-        index += 1
-    digits = index - field
-    if index >= end or data[index] != EQUALS or not 1 <= digits <= MOST_TAG_DIGITS or data[field] == ZERO:
-        return BAD_TAG, end
-    return tag, index + 1
+    return BAD_TAG, end
 
 
 @njit(**KERNEL)

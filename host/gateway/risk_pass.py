@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.frame import Flag, Kind, OrderType, Side, TimeInForce
 from host.cluster.node import NO_NODE
 from host.cluster.order_key import mix, prefetch_row, text_key
@@ -78,6 +79,7 @@ _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _ABSENT, _DAY, _GTC = int(TimeInForce.ABSENT), int(TimeInForce.DAY), int(TimeInForce.GOOD_TILL_CANCEL)
 _IOC, _FOK = int(TimeInForce.IMMEDIATE_OR_CANCEL), int(TimeInForce.FILL_OR_KILL)
 _DELETED = ord("2")
+_BEGIN = np.frombuffer(BEGIN_TEXT, np.uint8)
 _LEAST_PRICE, _MOST_PRICE = -(1 << 63), (1 << 63) - 1
 
 _NOT_AN_ORDER, _ACCEPTED, _MALFORMED = int(Verdict.NOT_AN_ORDER), int(Verdict.ACCEPTED), int(Verdict.MALFORMED)
@@ -308,6 +310,18 @@ def _key_ahead(frames, payload, state, begin, end):
         prefetch_row(state.client_order_ids, np.int64(low & _U(mask)))
 
 
+@njit(cache=True, _nrt=False)
+def _is_fix(frame, payload):
+    """Whether a frame's message is FIX. An SBE message that began so would have a block beyond the card's limit."""
+    begin = np.int64(frame.payload_offset)
+    if begin + _BEGIN.size > payload.shape[0]:
+        return False
+    same = 0
+    while same < _BEGIN.size and payload[begin + same] == _BEGIN[same]:
+        same += 1
+    return same == _BEGIN.size
+
+
 @njit(cache=True, nogil=True, _nrt=False)
 def risk_pass(frames, payload, state, verdicts, nodes):
     """Writes the verdict and the node of every frame, and moves collars to the trades that pass by."""
@@ -327,7 +341,8 @@ def risk_pass(frames, payload, state, verdicts, nodes):
                 counters.causes[bit] += (np.int64(frame.flags) >> bit) & 1
         elif kind == _TRADE and not frame.flags & _PRICE_ABSENT and frame.update_action != _DELETED:
             row = find_code(state.securities, frame.instrument)
-            if row >= 0:
+            # A FIX entry's instrument is a symbol's code, and any client may send one.
+            if row >= 0 and not _is_fix(frame, payload):
                 set_reference(state.instruments, row, frame.price)
         verdicts[index] = verdict
         nodes[index] = node

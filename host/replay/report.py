@@ -9,7 +9,7 @@ from hdl.register_map import COUNTERS
 from host.gateway.verdict import VERDICT_TEXT, Verdict
 from host.replay.replay import Result
 
-SHOWN_COUNTERS = ("parsed", "empty", "unmatched", "other", "damaged", "oversize", "fragments")
+SHOWN_COUNTERS = ("parsed", "empty", "repeated", "unmatched", "other", "damaged", "oversize", "fragments")
 
 
 LABEL_WIDTH = 44
@@ -37,6 +37,8 @@ def report(result: Result) -> Group:
     for name in SHOWN_COUNTERS:
         if result.counters[name]:
             table.add_row(f"  {COUNTERS[name]}", _number(result.counters[name]))
+    if result.counters["gaps"]:
+        table.add_row(COUNTERS["gaps"], _number(result.counters["gaps"]))
     parts.append(table)
 
     table = _section("Messages", "type", "messages", "entries", "frames")

@@ -12,6 +12,7 @@ from hdl.frame import Kind
 MESSAGE_TYPES = 1 << 16
 NO_PARSER = 0
 MALFORMED = int(Kind.MALFORMED)
+GAP = int(Kind.GAP)
 
 FIX_NAMES = {
     "0": "Heartbeat", "1": "TestRequest", "2": "ResendRequest", "3": "Reject", "4": "SequenceReset", "5": "Logout",
@@ -42,13 +43,14 @@ def count_frames(frames, parsers, counts):
     for index in range(frames.size):
         frame = frames[index]
         parser = parsers[frame.flow]
+        message = frame.kind != MALFORMED and frame.kind != GAP
         # The frames of one message point at the same bytes. Messages without bytes stand for themselves.
         if frame.payload_offset != offset or frame.payload_length != length or length == 0:
             offset, length = np.int64(frame.payload_offset), np.int64(frame.payload_length)
             counts.payload_bytes[parser] += length
-            if frame.kind != MALFORMED:
+            if message:
                 counts.messages[parser, frame.message_type] += 1
-        if frame.kind != MALFORMED:
+        if message:
             counts.frames[parser, frame.message_type] += 1
             counts.entries[parser, frame.message_type] += frame.entry_offset != 0
     counts.last[0], counts.last[1] = offset, length

@@ -102,7 +102,7 @@ BAD = {
     "a card of a later version": (["replay", "made.pcap", "--card", "eth:enp3s0"], "is not supported by this version"),
     "limits that are no TOML": (["replay", "made.pcap", "--limits", "made.xml"], "made.xml: not a TOML file"),
     "limits that make no sense": (["replay", "made.pcap", "--limits", "odd.toml"], "odd.toml: instrument 'ELM'"),
-    "too many sessions": (["generate", "x.pcap", "--sessions", "40"], "more than the card's 16 flows"),
+    "too many sessions": (["generate", "x.pcap", "--sessions", "80"], "more than the card's 64 flows"),
     "no folder to write to": (["generate", "nowhere/x.pcap"], "nowhere/x.pcap: no such file"),
 }
 

@@ -159,7 +159,7 @@ def test_each_direction_of_each_session_is_a_flow_with_running_sequence_numbers(
     ]
     packets = [capture.packets.packet(index) for index in range(5)]
     sequences = [int.from_bytes(packet[38:42], "big") for packet in packets]
-    assert sequences == [1, 1, 1, 1 + len(ORDER), 1 + len(ORDER) + len(BEAT)]
+    assert sequences == [0, 0, 0, 1 + len(ORDER), 1 + len(ORDER) + len(BEAT)]
 
 
 def test_time_is_the_sending_time_or_a_nanosecond_after_the_message_before(tmp_path):

@@ -134,7 +134,7 @@ def test_a_message_never_wraps_and_its_line_is_filled_with_zeros(ring):
 def test_the_smallest_ring_never_stops_for_good():
     with Ring.create(None, 2, 1 << 15) as ring:
         writer = Writer(ring)
-        for length in (6144, 1, 6144, 6080, 6144, 0, 6144, 64, 6143) * 20:
+        for length in (8192, 1, 8192, 8128, 8192, 0, 8192, 64, 8191) * 20:
             assert writer.write(b"x" * length)
             ring.release(len(ring.poll()))
 

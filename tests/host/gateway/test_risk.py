@@ -205,6 +205,15 @@ def test_the_collar_follows_the_last_trade_of_the_instrument() -> None:
     assert risk.reference_price("ABC") == 200 * PRICE
 
 
+def test_a_trade_in_a_fix_message_moves_no_collar() -> None:
+    risk = make_risk()
+    spoof = np.zeros(1, FRAME_DTYPE)
+    spoof["instrument"], spoof["price"], spoof["message_type"] = 7, 200 * PRICE, ord("W")
+    orders = Slice().add(spoof, b"8=FIX.4.4\x019=9\x0135=W\x01", Kind.TRADE).order("a")
+    assert decide(risk, orders) == [Verdict.NOT_AN_ORDER, Verdict.ACCEPTED]
+    assert risk.reference_price("ABC") == 100 * PRICE
+
+
 @pytest.mark.parametrize("price", [(1 << 63) - 1, -(1 << 63) + 1])
 def test_a_collar_at_the_end_of_the_price_range_does_not_wrap(price: int) -> None:
     edge = Instrument("EDGE", price, ONE, collar_ppm=1_000_000)

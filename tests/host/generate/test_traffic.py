@@ -197,7 +197,7 @@ def test_the_default_is_what_the_demo_promises():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"orders": -1}, {"sessions": 0}, {"sessions": 16}, {"feeds": 3}, {"malformed": 1.5}]
+    "arguments", [{"orders": -1}, {"sessions": 0}, {"sessions": 64}, {"feeds": 3}, {"malformed": 1.5}]
 )
 def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError):

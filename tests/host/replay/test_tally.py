@@ -51,6 +51,19 @@ def test_malformed_messages_count_their_bytes_but_have_no_type():
     assert tally.messages == 1
 
 
+def test_gaps_count_their_bytes_but_are_no_messages():
+    gaps = [frame(0, 0, 50, ord("D"), Kind.GAP), *[frame(0, 64, 0, 0, Kind.GAP)] * 2]
+    tally = counted(*gaps, frame(0, 64, 70, ord("8"), Kind.EXECUTION))
+    assert [(row.message_type, row.messages, row.frames) for row in tally.by_type()] == [("8", 1, 1)]
+    assert tally.payload_bytes(Parser.FIX) == 120
+
+
+def test_the_entries_of_a_fix_message_are_one_message():
+    book = [frame(0, 64, 90, ord("W"), Kind.BOOK_UPDATE, entry) for entry in (22, 54, 70)]
+    (row,) = counted(*book).by_type()
+    assert (row.message_type, row.messages, row.entries, row.frames) == ("W", 1, 3, 3)
+
+
 def test_messages_of_no_bytes_are_each_their_own():
     tally = counted(*[frame(1, 128, 0, 0, Kind.OTHER)] * 3)
     assert tally.messages == 3
