@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 from cocotb_tools.runner import Verilator
 
 from sim.benches import CLOCK_NS, Bench
+from sim.benches import coverage as bins
 from sim.verilog import convert
 
 ROOT = Path(__file__).parent.parent
@@ -57,12 +58,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a bench; ``waves`` is None where none were recorded."""
+    """What came of a bench; ``waves`` is None where none were recorded, ``coverage`` empty where the bench names no bins."""
 
     bench: str
     outcomes: tuple[Outcome, ...]
     log: Path
     waves: Path | None
+    coverage: tuple[bins.Group, ...] = ()
 
     @property
     def cycles(self) -> int:
@@ -181,6 +183,7 @@ def run(name: str, bench: Bench, *, waves: bool, seed: int, say: Callable[[str],
     with _only_one(folder.with_suffix(".lock")):
         results, log = folder / "results.xml", folder / "run.log"
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / bins.FILE).unlink(missing_ok=True)
         with contextlib.suppress(SystemExit):  # a simulator that stopped badly: the results say so
             PortsVerilator().test(
                 test_module=bench.module,
@@ -195,7 +198,8 @@ def run(name: str, bench: Bench, *, waves: bool, seed: int, say: Callable[[str],
                 extra_env={"COCOTB_REWRITE_ASSERTION_FILES": f"{ROOT}/sim/benches/*.py"},
             )
         outcomes = _outcomes(results) or (Outcome("(none)", f"the simulator stopped, see {log}", 0, 0.0),)
-    return Result(name, outcomes, log, folder / "dump.fst" if waves else None)
+        groups = bins.read(folder / bins.FILE)
+    return Result(name, outcomes, log, folder / "dump.fst" if waves else None, groups)
 
 
 def _outcomes(results: Path) -> tuple[Outcome, ...]:

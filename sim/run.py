@@ -78,9 +78,27 @@ def _run(names: list[str], waves: bool, seed: int) -> int:
             console.print(
                 f"waves of {result.bench}: gtkwave {result.waves} (or: surfer {result.waves})", highlight=False
             )
+    for result in results:
+        if result.coverage:
+            console.print(_coverage_table(result))
     console.print(_table(results))
     console.print(f"{len(results)} benches in {time.perf_counter() - began:.0f} s", highlight=False)
     return FAILED if broken or any(result.failed for result in results) else 0
+
+
+def _coverage_table(result) -> Table:
+    groups = result.coverage
+    bins, hit = (sum(group[column] for group in groups) for column in (1, 2))
+    table = Table(f"coverage of {result.bench}", show_footer=True)
+    table.columns[0].footer = "all"
+    for title, total in (("bins", f"{bins:,}"), ("hit", f"{hit:,}"), ("%", f"{100 * hit / bins:.1f}")):
+        table.add_column(title, total, justify="right")
+    for name, of_group, hit_of_group in groups:
+        share = f"{100 * hit_of_group / of_group:.1f}"
+        table.add_row(
+            name, f"{of_group:,}", f"{hit_of_group:,}", share if hit_of_group == of_group else f"[red]{share}[/]"
+        )
+    return table
 
 
 def _table(results) -> Table:

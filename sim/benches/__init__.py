@@ -29,5 +29,8 @@ NAMES = (
     "card",
 )
 
-BENCHES = {name: Bench(f"sim.benches.{name}") for name in NAMES}
+WIDTHS = {"fix_parser": ("fix_parser_32", "fix_parser_8")}
+"""Benches that run another one's tests on other widths."""
+
+BENCHES = {each: Bench(f"sim.benches.{each}") for name in NAMES for each in (name, *WIDTHS.get(name, ()))}
 """All benches by name: parts first, then blocks in the order in which data meets them, then the card."""

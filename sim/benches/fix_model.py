@@ -59,12 +59,14 @@ class Span(NamedTuple):
         start: their place in the flow's stream.
         frame: the message's own frame, as FRAME_DTYPE without what the ring writer fills in.
         entries: the frames that stand in its place; empty where it stands.
+        common: where there are entries to be read, good or bad, the message's own frame without what is found in them.
     """
 
     raw: bytes
     start: int
     frame: np.void
     entries: tuple[np.void, ...] = ()
+    common: np.void | None = None
 
     @property
     def frames(self) -> tuple[np.void, ...]:
@@ -73,14 +75,24 @@ class Span(NamedTuple):
 
 
 class FieldEnd(NamedTuple):
-    """A field that has ended: places in the flow's stream, the phase that it was read in, what was found, what it wrote."""
+    """A field that has ended.
+
+    Attributes:
+        first, end: its place in the flow's stream.
+        text: its bytes.
+        phase, after: the phases that it was read in and that it left.
+        found: the flags that it added to its message's.
+        taken: its tag where the frame carries its value, else None.
+        span: what it wrote.
+    """
 
     first: int
     end: int
     text: bytes
     phase: Phase
+    after: Phase
     found: Flag
-    begin: bool
+    taken: int | None
     span: Span | None
 
 
@@ -163,11 +175,13 @@ class FixFlow:
                 self._time = self._field_time
             before, phase = self.flags, self.phase
             text = self._slice(self.first, end)
+            self._taken_tag: int | None = None
             span, flags = self._read(text, end)
             if span is not None:
                 spans.append(span)
             if self._watch is not None:
-                self._watch(FieldEnd(self.first, end, text, phase, flags & ~before, BEGIN in text, span))
+                found = flags & ~before
+                self._watch(FieldEnd(self.first, end, text, phase, self.phase, found, self._taken_tag, span))
             self.first = self._searched = end
         if arrival <= self.first < self.position:
             self._field_time = timestamp
@@ -313,6 +327,7 @@ class FixFlow:
                 self.flags |= Flag.DUPLICATE_TAG
                 return
             self._seen.add(tag)
+            self._taken_tag = tag
             self.flags |= self._take_once(tag, value, value_at - self.start)
 
     def _tag_of_entries(self) -> int | None:
@@ -350,15 +365,16 @@ class FixFlow:
         if self._fragment:
             flags |= Flag.FRAGMENT
         entries: tuple[np.void, ...] = ()
+        common = None
+        own_kind = KIND_OF_MSG_TYPE.get(chr(self._taken.get("message_type", 0)), Kind.OTHER) if kind is None else kind
         if kind is None and self._entries and not flags & MALFORMED_FLAGS:
-            entries, causes = self._entry_frames(flags, end - self.start)
+            common = self._frame(end, own_kind, flags, **self._taken)
+            entries, causes = self._entry_frames(flags, end)
             flags |= causes
-        if kind is None:
-            kind = KIND_OF_MSG_TYPE.get(chr(self._taken.get("message_type", 0)), Kind.OTHER)
-            if flags & MALFORMED_FLAGS:
-                kind = Kind.MALFORMED
-        frame = self._frame(end, kind, flags, **{**self._taken, **instead})
-        return Span(self._slice(self.start, end), self.start, frame, entries)
+        if kind is None and flags & MALFORMED_FLAGS:
+            own_kind = Kind.MALFORMED
+        frame = self._frame(end, own_kind, flags, **{**self._taken, **instead})
+        return Span(self._slice(self.start, end), self.start, frame, entries, common)
 
     def _frame(self, end: int, kind: Kind, flags: Flag, **values: int) -> np.void:
         frame = np.zeros(1, FRAME_DTYPE)[0]
@@ -369,7 +385,7 @@ class FixFlow:
             frame[name] = number
         return frame
 
-    def _entry_frames(self, flags: Flag, length: int) -> tuple[tuple[np.void, ...], Flag]:
+    def _entry_frames(self, flags: Flag, end: int) -> tuple[tuple[np.void, ...], Flag]:
         """The entries' frames; none of them and the causes, where any has one."""
         frames = []
         every_cause = Flag(0)
@@ -407,5 +423,5 @@ class FixFlow:
             kind = KIND_OF_ENTRY.get(values.get("entry_type", ord("0")), Kind.STATISTIC)
             values |= {name: self._taken.get(name, 0) for name in ("message_type", "sequence")}
             values["entry_offset"] = fields[0][0]
-            frames.append(self._frame(self.start + length, kind, flags & ~own | of_entry, **values))
+            frames.append(self._frame(end, kind, flags & ~own | of_entry, **values))
         return ((), every_cause) if every_cause else (tuple(frames), every_cause)

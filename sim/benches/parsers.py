@@ -1,16 +1,20 @@
-"""Runs payloads through a parser's RTL and through the soft card, and compares frames and raw messages."""
+"""Runs payloads through a parser's RTL and compares frames and raw messages with what they should be: those of the soft
+card for SBE, those of docs/fix.md in plain Python for FIX."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from amaranth.hdl import Shape
 
-from hdl.beat import LANES, POSITION_BITS, Parsed, PayloadBeat
+from hdl.beat import LANES, POSITION_BITS, Parsed, payload_beat
 from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import FRAME_DTYPE
 from hdl.limits import FLOWS
 from host.capture.packets import Packets
-from host.capture.write import tcp_packet, udp_packet
+from host.capture.write import udp_packet
 from host.card import Card, open_card
+from sim.benches.fix_coverage import FixCoverage
+from sim.benches.fix_model import FieldEnd, FixFlow, Span
 from sim.benches.schema import SCHEMA
 from sim.benches.streams import Clocked
 
@@ -21,26 +25,33 @@ GATEWAYS = tuple(Endpoint.parse(f"10.0.0.1:{5000 + number}") for number in range
 MORE_FRAGMENTS_BYTE, MORE_FRAGMENTS = 20, 0x20
 """Where the flag stands in a packet without VLAN tags."""
 
+FIRST_TIME = 1_000_000_000_000_000_000
 POSITIONS = 1 << POSITION_BITS
+SHOWN = 300
+"""Characters shown of a value that differs."""
+
 OF_THE_RING = ("payload_offset", "payload_length", "generation")
 """Frame fields that the ring writer fills in."""
 
 
-def beats(payload: bytes, **same: Any) -> list[dict[str, Any]]:
-    """A packet's beats, eight bytes each; ``same`` is what stands in all of them."""
+def beats(payload: bytes, lanes: int = LANES, **same: Any) -> list[dict[str, Any]]:
+    """A packet's beats, ``lanes`` bytes each; ``same`` is what stands in all of them."""
     return [
-        {"data": payload[at : at + LANES], "count": len(payload[at : at + LANES]), "last": at + LANES >= len(payload)}
+        {"data": payload[at : at + lanes], "count": len(payload[at : at + lanes]), "last": at + lanes >= len(payload)}
         | same
-        for at in range(0, len(payload), LANES)
+        for at in range(0, len(payload), lanes)
     ]
 
 
-def packet(payload: bytes, parser: Parser, flow: int, fragment: bool = False) -> bytes:
+def lanes_of(dut: Any) -> int:
+    """How many bytes a beat of the design's stream ``i`` of payload has."""
+    widths = {Shape.cast(payload_beat(lanes)).width: lanes for lanes in (LANES, 4, 1)}
+    return widths[len(dut.i__payload)]
+
+
+def packet(payload: bytes, flow: int, fragment: bool = False) -> bytes:
     """The packet in which a payload comes."""
-    if parser is Parser.FIX:
-        whole = tcp_packet(payload, CLIENT, GATEWAYS[flow], sequence=0)
-    else:
-        whole = udp_packet(payload, CLIENT, GATEWAYS[flow])
+    whole = udp_packet(payload, CLIENT, GATEWAYS[flow])
     if fragment:
         changed = bytearray(whole)
         changed[MORE_FRAGMENTS_BYTE] |= MORE_FRAGMENTS
@@ -48,10 +59,8 @@ def packet(payload: bytes, parser: Parser, flow: int, fragment: bool = False) ->
     return whole
 
 
-def flow_table(parser: Parser) -> tuple[Flow, ...]:
-    """One flow to each gateway."""
-    protocol = Protocol.TCP if parser is Parser.FIX else Protocol.UDP
-    return tuple(Flow(protocol, gateway, parser) for gateway in GATEWAYS)
+FLOW_TABLE = tuple(Flow(Protocol.UDP, gateway, Parser.SBE) for gateway in GATEWAYS)
+"""One flow to each gateway."""
 
 
 def drain(card: Card, packets: Packets) -> list[tuple[np.void, bytes]]:
@@ -71,44 +80,62 @@ def described(frame: np.void, message: bytes) -> dict[str, Any]:
     return fields | {"message": message}
 
 
-class ParserBench:
-    """A parser with streams ``i`` and ``o``, and the packets that it was given."""
+class Packet(NamedTuple):
+    """A packet that a parser was given; ``missing`` bytes came before it where that is not None."""
 
-    def __init__(self, dut: Any, parser: Parser, *, gaps: float = 1.0, ready: float = 1.0) -> None:
+    flow: int
+    payload: bytes
+    timestamp: int
+    fragment: bool
+    missing: int | None
+
+
+class ParserBench:
+    """A parser with streams ``i`` and ``o``, and the packets that it was given. A class by parser says what to expect.
+
+    Attributes:
+        lanes: bytes of a beat.
+    """
+
+    def __init__(self, dut: Any, *, gaps: float = 1.0, ready: float = 1.0) -> None:
         self.clocked = Clocked(dut)
-        self.source = self.clocked.source("i", PayloadBeat, gaps)
+        self.lanes = lanes_of(dut)
+        self.source = self.clocked.source("i", payload_beat(self.lanes), gaps)
         self.sink = self.clocked.sink("o", Parsed, ready)
-        self._parser = parser
-        self._positions = [0] * FLOWS  # where each flow's stream goes on
-        self._packets: list[bytes] = []
-        self._streams: dict[int, dict[int, int]] = {}
+        self.packets: list[Packet] = []
+        self.beats = 0
+        self._streams = [bytearray() for _ in range(FLOWS)]
         self._ends: list[tuple[int, int]] = []
 
-    def send(self, payload: bytes, flow: int = 0, fragment: bool = False) -> None:
-        """Have a packet's payload taken, behind those before it."""
-        timestamp = 1_000_000_000_000_000_000 + len(self._packets)
-        position = self._positions[flow]
-        stream = self._streams.setdefault(flow, {})
-        for beat in beats(payload, timestamp=timestamp, flow=flow, fragment=fragment):
-            self.source.send([beat | {"position": position % POSITIONS}])
-            stream.update(((position + n) % POSITIONS, byte) for n, byte in enumerate(beat["data"]))
-            position += beat["count"]
-        self._positions[flow] = position
-        self._packets.append(packet(payload, self._parser, flow, fragment))
-        self._ends.append((flow, position % POSITIONS))
+    def send(self, payload: bytes, flow: int = 0, fragment: bool = False, missing: int | None = None) -> None:
+        """Have a packet's payload taken, behind those before it; ``missing`` puts a gap beat in front."""
+        timestamp = FIRST_TIME + len(self.packets)
+        self.packets.append(Packet(flow, payload, timestamp, fragment, missing))
+        stream = self._streams[flow]
+        same = {"timestamp": timestamp, "flow": flow, "fragment": fragment}
+        if missing is not None:
+            gap = {"data": missing.to_bytes(4, "little"), "gap": 1, "position": len(stream) % POSITIONS}
+            self.source.send([gap | same])
+            self.beats += 1
+        for beat in beats(payload, self.lanes, **same):
+            self.source.send([beat | {"position": len(stream) % POSITIONS}])
+            stream += beat["data"]
+            self.beats += 1
+        self._ends.append((flow, len(stream) % POSITIONS))
+
+    def expected(self) -> list[dict[str, Any]]:
+        """The frames of all packets."""
+        raise NotImplementedError
 
     async def check(self) -> list[dict[str, Any]]:
-        """Let the parser go through all of it; frames, messages and packet ends must be the soft card's. Returns them."""
-        await self.clocked.until(self._finished)
+        """Let the parser go through all of it; frames, messages and packet ends must be those expected. Returns them."""
+        await self.clocked.until(self._finished, most=10 * self.beats + 100_000)
         await self.clocked.cycles(20)
         found, ends = self._parsed()
         assert [flow for flow, _ in ends] == [flow for flow, _ in self._ends], "the packets' ends"
         for (_, released), (_, end) in zip(ends, self._ends, strict=True):
             assert (end - released) % POSITIONS < POSITIONS // 2, "bytes were released that did not come yet"
-        times = 1_000_000_000_000_000_000 + np.arange(len(self._packets), dtype=np.uint64)
-        schema = None if self._parser is Parser.FIX else SCHEMA
-        with open_card("soft:", flow_table(self._parser), schema, frame_slots=1 << 12, payload_bytes=1 << 20) as card:
-            expected = [described(*pair) for pair in drain(card, Packets.of(self._packets, times))]
+        expected = self.expected()
         for number, (ours, theirs) in enumerate(zip(found, expected, strict=False)):
             assert ours == theirs, f"frame {number}: {_difference(ours, theirs)}"
         assert len(found) == len(expected)
@@ -125,6 +152,7 @@ class ParserBench:
         found: list[dict[str, Any]] = []
         frames: list[dict[str, int]] = []
         ends: list[tuple[int, int]] = []
+        reached = [0] * FLOWS  # up to where each flow's messages went
         for value in self.sink.values():
             message = value["message"]
             if value["has_frame"]:
@@ -133,12 +161,13 @@ class ParserBench:
                 continue
             assert message["frames"] == len(frames), "the message's number of frames"
             if frames:
-                stream = self._streams[message["flow"]]
-                places = range(message["start"], message["start"] + message["length"])
-                raw = bytes(stream[place % POSITIONS] for place in places)
+                flow = message["flow"]
+                start = reached[flow] + (message["start"] - reached[flow]) % POSITIONS
+                reached[flow] = start + message["length"]
+                raw = bytes(self._streams[flow][start : reached[flow]])
                 for frame in frames:
                     kept = {name: number for name, number in frame.items() if name not in OF_THE_RING}
-                    found.append(kept | {"message": raw})
+                    found.append(kept | {"message": raw, "entries": bool(message["entries"])})
                 frames = []
             if message["packet_end"]:
                 ends.append((message["flow"], message["release"]))
@@ -146,5 +175,62 @@ class ParserBench:
         return found, ends
 
 
+class SbeBench(ParserBench):
+    """A parser of SBE, against the soft card."""
+
+    def expected(self) -> list[dict[str, Any]]:
+        """The frames of all packets."""
+        packets = [packet(each.payload, each.flow, each.fragment) for each in self.packets]
+        times = [each.timestamp for each in self.packets]
+        with open_card("soft:", FLOW_TABLE, SCHEMA, frame_slots=1 << 12, payload_bytes=1 << 20) as card:
+            return [described(*pair) | {"entries": False} for pair in drain(card, Packets.of(packets, times))]
+
+
+class FixBench(ParserBench):
+    """A parser of FIX, against docs/fix.md in plain Python.
+
+    Attributes:
+        spans: what all packets gave, in their order.
+        last_beats: per span the number of the beat that completed it.
+    """
+
+    def __init__(self, dut: Any, coverage: FixCoverage | None = None, **activity: float) -> None:
+        super().__init__(dut, **activity)
+        self.spans: list[Span] = []
+        self.last_beats: list[int] = []
+        self._flows: dict[int, FixFlow] = {}
+        self._fields: list[FieldEnd] = []
+        self._coverage = coverage
+        if coverage is not None:
+            coverage.forget()
+
+    def send(self, payload: bytes, flow: int = 0, fragment: bool = False, missing: int | None = None) -> None:
+        """See :meth:`ParserBench.send`."""
+        before = self.beats + (missing is not None)
+        super().send(payload, flow, fragment, missing)
+        parser = self._flows.setdefault(flow, FixFlow(flow, self._fields.append))
+        self._fields.clear()
+        spans = parser.take(payload, self.packets[-1].timestamp, fragment, missing)
+        if missing is not None:
+            self.last_beats.append(before - 1)
+        first = parser.position - len(payload)
+        self.last_beats += [
+            before + (field.end - 1 - first) // self.lanes for field in self._fields if field.span is not None
+        ]
+        self.spans += spans
+        if self._coverage is not None:
+            self._coverage.packet(parser, payload, fragment, missing, self._fields, spans)
+
+    def expected(self) -> list[dict[str, Any]]:
+        """The parser's frames: where entries are to be read, the one that they have in common."""
+        return [
+            described(span.frame if span.common is None else span.common, span.raw)
+            | {"entries": span.common is not None}
+            for span in self.spans
+        ]
+
+
 def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {ours[name]!r}, not {theirs[name]!r}" for name in ours if ours[name] != theirs[name])
+    return ", ".join(
+        f"{name} {ours[name]!r:.{SHOWN}}, not {theirs[name]!r:.{SHOWN}}" for name in ours if ours[name] != theirs[name]
+    )

@@ -7,13 +7,12 @@ import cocotb
 from amaranth.lib import wiring
 
 from hdl.beat import LANES
-from hdl.flow import Parser
 from hdl.frame import Flag, Kind
 from hdl.sbe_decoder import SbeDecoder
 from hdl.sbe_framing import PACKET_HEADER_BYTES, SIZE_BYTES
 from hdl.sbe_schema import load_schema
 from host.generate.market_data import MarketData
-from sim.benches.parsers import ParserBench
+from sim.benches.parsers import SbeBench
 from sim.benches.schema import SCHEMA
 
 SOURCES = ("host/generate/demo_market_data.xml",)
@@ -61,7 +60,7 @@ def trade(entries: int, orders: int) -> bytes:
 @cocotb.test()
 async def market_data(dut):
     """Packets back to back."""
-    bench = ParserBench(dut, Parser.SBE)
+    bench = SbeBench(dut)
     await bench.clocked.reset()
     for number, payload in enumerate(packets(120)):
         bench.send(payload, flow=number % 3)
@@ -72,7 +71,7 @@ async def market_data(dut):
 @cocotb.test()
 async def every_alignment(dut):
     """Root blocks of every length in front put all that follows into every lane; back-pressure."""
-    bench = ParserBench(dut, Parser.SBE, gaps=0.8, ready=0.7)
+    bench = SbeBench(dut, gaps=0.8, ready=0.7)
     await bench.clocked.reset()
     for longer in range(17):
         filling = random.randbytes(1)
@@ -84,7 +83,7 @@ async def every_alignment(dut):
 @cocotb.test()
 async def cut_at_every_byte(dut):
     """A packet that ends anywhere: what was whole is decoded, the rest is TRUNCATED."""
-    bench = ParserBench(dut, Parser.SBE, gaps=0.9, ready=0.8)
+    bench = SbeBench(dut, gaps=0.9, ready=0.8)
     await bench.clocked.reset()
     whole = of(book(2), trade(1, 2), message(9, b"unknown", 7), message(1, b"", 0))
     for length in range(1, len(whole) + 1):
@@ -96,7 +95,7 @@ async def cut_at_every_byte(dut):
 @cocotb.test()
 async def malformed(dut):
     """Sizes, lengths, counts and templates that are wrong, and single bytes replaced at random."""
-    bench = ParserBench(dut, Parser.SBE, gaps=0.95, ready=0.9)
+    bench = SbeBench(dut, gaps=0.95, ready=0.9)
     await bench.clocked.reset()
     for size in (0, 1, 9, 10, 11, 4098, 4099, 0xFFFF):
         bench.send(of(book(1), struct.pack("<H", size) + book(1)[2:], book(1)))
@@ -116,7 +115,7 @@ async def malformed(dut):
 @cocotb.test()
 async def most_entries(dut):
     """As many short entries as the schema's two counts of 8 bits allow, and more than are there."""
-    bench = ParserBench(dut, Parser.SBE)
+    bench = SbeBench(dut)
     await bench.clocked.reset()
     for entries, orders in ((255, 255), (255, 0), (0, 255)):
         body = bytes(11) + struct.pack("<HB", 4, entries) + bytes(4 * entries)
@@ -130,7 +129,7 @@ async def most_entries(dut):
 @cocotb.test()
 async def latency(dut):
     """A frame is valid LATENCY cycles after the last byte of its entry was taken, where the decoder has kept up."""
-    bench = ParserBench(dut, Parser.SBE, gaps=0.05)
+    bench = SbeBench(dut, gaps=0.05)
     await bench.clocked.reset()
     found = set()
     for longer in range(64):
@@ -147,7 +146,7 @@ async def latency(dut):
 @cocotb.test()
 async def cycles_of_a_message(dut):
     """Each element takes a cycle for each 8 bytes begun, the message's end one more."""
-    bench = ParserBench(dut, Parser.SBE)
+    bench = SbeBench(dut)
     await bench.clocked.reset()
     for entries in range(5):
         for block in range(27, 42):
