@@ -1,0 +1,1 @@
+"""Specifications, one file a block."""

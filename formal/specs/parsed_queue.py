@@ -1,0 +1,54 @@
+"""ParsedQueue: frames and messages come out once each, in order."""
+
+from amaranth.hdl import Assert, Signal
+
+from formal.specification import Method, Proof, Specification, taken, waits_unchanged
+from hdl.ring_writer import ParsedQueue
+
+DEPTH = 4
+"""Frames that the queue holds here."""
+
+
+class Waits(Specification):
+    """What is offered stays as it is until it is taken."""
+
+    def state(self, m):
+        queue = self.add(m, "queue", ParsedQueue(frames=DEPTH))
+        m.d.comb += [
+            Assert(waits_unchanged(m, queue.frames, "frames")),
+            Assert(waits_unchanged(m, queue.messages, "messages")),
+        ]
+
+
+class EachOnce(Specification):
+    """One frame and one message, any ones, are watched: each comes out when those before it have, and as it was."""
+
+    def state(self, m):
+        queue = self.add(m, "queue", ParsedQueue(frames=DEPTH))
+        for output, has, item in (
+            (queue.frames, queue.i.payload.has_frame, queue.i.payload.frame),
+            (queue.messages, queue.i.payload.has_message, queue.i.payload.message),
+        ):
+            name = "frame" if output is queue.frames else "message"
+            mark = self.free(1, f"{name}_mark")
+            ahead, watched = Signal(8, name=f"{name}_ahead"), Signal.like(item, name=f"{name}_watched")
+            waiting, done = Signal(name=f"{name}_waiting"), Signal(name=f"{name}_done")
+            comes, goes = taken(queue.i) & has, taken(output)
+            with m.If(waiting):
+                with m.If(goes):
+                    m.d.sync += ahead.eq(ahead - 1)
+                    with m.If(ahead == 0):
+                        m.d.comb += Assert(output.payload == watched)
+                        m.d.sync += [waiting.eq(0), done.eq(1)]
+            with m.Elif(~done):
+                # While none is watched `ahead` counts all that wait.
+                m.d.comb += Assert(~output.valid | (ahead != 0))
+                m.d.sync += ahead.eq(ahead + comes - goes)
+                with m.If(comes & mark):
+                    m.d.sync += [waiting.eq(1), watched.eq(item), ahead.eq(ahead - goes)]
+
+
+PROOFS = (
+    Proof("queue_waits", "ParsedQueue", "a frame or message that waits does not change", Waits, Method.PDR, 0),
+    Proof("queue_once", "ParsedQueue", "each frame and message comes out once, in order", EachOnce, Method.BOUNDED, 10),
+)
