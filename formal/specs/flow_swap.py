@@ -1,0 +1,37 @@
+"""FlowSwap: what is kept of a flow is what was last computed for that flow, in whatever order flows come."""
+
+from amaranth.hdl import Assert, Assume, Signal
+from amaranth.lib import data
+
+from formal.ideal_swap import IdealSwap
+from formal.specification import Method, Proof, Specification
+from hdl.flow_swap import FlowSwap
+from hdl.limits import FLOWS
+
+ROW = data.StructLayout({"row": 2})
+"""A row is moved as a whole, so a narrow one shows what holds for wide ones."""
+
+
+class SameAsRegisters(Specification):
+    """FlowSwap beside registers, one a flow: the state is the same wherever a beat is in the stage."""
+
+    def state(self, m):
+        swap = self.add(m, "swap", FlowSwap(ROW, FLOWS))
+        m.submodules.ideal = ideal = IdealSwap(ROW, FLOWS)
+        near, here = Signal(), Signal()
+        with m.If(swap.advance):
+            m.d.sync += [near.eq(swap.coming), here.eq(near)]
+        m.d.comb += [
+            *(
+                getattr(ideal, name).eq(getattr(swap, name))
+                for name in ("advance", "step", "coming", "coming_flow", "valid", "next")
+            ),
+            # A beat is in the stage two moves after it was said to come.
+            Assume(swap.valid == here),
+            Assert(~swap.valid | (swap.state == ideal.state)),
+        ]
+
+
+PROOFS = (
+    Proof("flow_swap", "FlowSwap", "a flow's state is what was last computed for it", SameAsRegisters, Method.PDR, 0),
+)
