@@ -1,7 +1,7 @@
 """Follows TCP sequence numbers, so that a flow's bytes come once and its holes are known (docs/ethernet.md, "TCP")."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import RoutedBeat
@@ -11,7 +11,10 @@ from hdl.limits import FLOWS, PACKET_LIMIT
 from hdl.trim import KEEP_ALL, Trim, tagged
 
 SKIP_BITS = PACKET_LIMIT.bit_length()
-"""Skipping as many bytes as these bits can say leaves nothing of any packet."""
+"""Where more bytes are to be skipped than these bits can say, nothing of any packet is kept."""
+
+OUT_BEATS = 16
+"""Beats that wait for the store: two would do to keep its answer out of this block's cycle, and 16 cost as much."""
 
 SEGMENT_COUNTERS = ("empty", "repeated", "parsed", "gaps")
 
@@ -40,7 +43,7 @@ class TcpSequence(wiring.Component):
     """Skips what came before, puts a gap beat where bytes are missing, and passes on all else.
 
     Takes packets as Ethernet gives them and takes the empty ones out. ``counts`` is high for a cycle for each packet that was
-    ``empty``, ``repeated`` or ``parsed`` (which is when its last beat leaves), and each gap beat.
+    ``empty``, ``repeated`` or ``parsed``, and each gap beat.
 
     Eight bytes a cycle, a cycle more for a gap beat, and at most 3 cycles more for a followed packet that comes right behind
     another one, for which the headers in between leave room. Latency 3 cycles from the beat with the first byte
@@ -62,11 +65,26 @@ class TcpSequence(wiring.Component):
         # Fetched: a beat, and what is kept of its flow.
         fetched, fetched_valid = Signal(tagged(Segment)), Signal()
         segment = fetched.meta
+        begins, begins_next = Signal(), Signal(init=1)
         m.d.comb += self.i.ready.eq(~fetched_valid | trim.i.ready)
         with m.If(self.i.ready):
             m.d.sync += fetched_valid.eq(self.i.valid)
             with m.If(self.i.valid):
-                m.d.sync += fetched.eq(self.i.payload)
+                m.d.sync += [
+                    fetched.eq(self.i.payload),
+                    begins.eq(begins_next),
+                    begins_next.eq(self.i.payload.beat.last),
+                ]
+
+        # A followed packet waits until what the one before it leaves behind is written, and then read again.
+        following, writes, fresh = Signal(), Signal(), Signal()
+        waits = Signal()
+        flow = Signal(range(FLOWS))
+        m.d.comb += [
+            waits.eq(fetched_valid & begins & segment.followed & (following | writes | ~fresh)),
+            flow.eq(Mux(waits, segment.flow, self.i.payload.meta.flow)),
+        ]
+        m.d.sync += fresh.eq(~writes & (waits | self.i.ready))
 
         # As look-up tables, since a block RAM's output comes too late in the cycle to be calculated with.
         m.submodules.rows = rows = memory.Memory(
@@ -76,11 +94,7 @@ class TcpSequence(wiring.Component):
         # A reset does not reach the memory: rows count from when they were first written.
         known = Signal(self._flows)
         flow_known = Signal()
-        flow = Signal(range(FLOWS))
-        m.d.comb += [
-            flow.eq(Mux(self.i.ready, self.i.payload.meta.flow, segment.flow)),
-            read.addr.eq(flow),
-        ]
+        m.d.comb += read.addr.eq(flow)
         m.d.sync += flow_known.eq(known.bit_select(flow, 1))
 
         # Judged: what is to be skipped, and what is missing.
@@ -95,8 +109,8 @@ class TcpSequence(wiring.Component):
             new.eq(~flow_known | segment.syn),
             overlaps.eq(segment.followed & ~new & ahead[31]),
             runs_ahead.eq(segment.followed & ~new & ~ahead[31] & differs),
-            skip.eq(Mux(overlaps, behind[:SKIP_BITS] | behind[SKIP_BITS:].any().replicate(SKIP_BITS), 0)),
-            trim.cuts.payload.keep.eq(KEEP_ALL),
+            skip.eq(Mux(overlaps, behind[:SKIP_BITS], 0)),
+            trim.cuts.payload.keep.eq(Mux(overlaps & behind[SKIP_BITS:].any(), 0, KEEP_ALL)),
             verdict.flow.eq(segment.flow),
             verdict.parser.eq(segment.parser),
             verdict.fragment.eq(segment.fragment),
@@ -109,50 +123,44 @@ class TcpSequence(wiring.Component):
             verdict.missing.eq(Mux(runs_ahead, ahead, 0)),
         ]
 
-        # A followed packet waits for what the one before it leaves behind: until that is written, and read again.
-        following, writes, stale = Signal(), Signal(), Signal()
-        judged = Signal()
         m.d.comb += [
             trim.i.valid.eq(fetched_valid),
             trim.i.payload.eq(fetched.beat),
-            trim.cuts.valid.eq(~segment.followed | ~(following | writes | stale)),
-            judged.eq(trim.cuts.valid & trim.cuts.ready),
+            trim.cuts.valid.eq(~waits),
         ]
 
         # Passed on: what is left of a packet, behind the gap beat if there is one.
+        m.submodules.out = out = fifo.SyncFIFO(width=RoutedBeat.size, depth=OUT_BEATS)
         left, beat = trim.o.payload.meta, trim.o.payload.beat
-        out, out_valid = self.o.payload, self.o.valid
+        routed = Signal(RoutedBeat)
         within, told = Signal(), Signal()
-        bare, gap_first = Signal(), Signal()
-        free, leaves, ends = Signal(), Signal(), Signal()
+        bare, gap_first = trim.bare, Signal()
+        leaves, ends = Signal(), Signal()
         m.d.comb += [
-            bare.eq(beat.count == 0),
             gap_first.eq(left.hole & ~within & ~told & ~bare),
-            free.eq(~out_valid | self.o.ready),
-            trim.o.ready.eq(free & ~gap_first),
+            routed.data.eq(Mux(gap_first, left.missing, beat.data.as_value())),
+            routed.count.eq(Mux(gap_first, 0, beat.count)),
+            routed.last.eq(beat.last & ~gap_first),
+            routed.timestamp.eq(beat.timestamp),
+            routed.flow.eq(left.flow),
+            routed.fragment.eq(left.fragment),
+            routed.gap.eq(gap_first),
+            routed.parser.eq(left.parser),
+            out.w_data.eq(routed),
+            out.w_en.eq(trim.o.valid & ~bare),
+            trim.o.ready.eq(out.w_rdy & ~gap_first),
             leaves.eq(trim.o.valid & trim.o.ready),
             ends.eq(leaves & beat.last),
+            self.o.valid.eq(out.r_rdy),
+            self.o.payload.eq(out.r_data),
+            out.r_en.eq(self.o.ready),
             self.counts.empty.eq(ends & bare & left.empty),
             self.counts.repeated.eq(ends & bare & ~left.empty),
-            self.counts.parsed.eq(out_valid & self.o.ready & out.last),
-            self.counts.gaps.eq(out_valid & self.o.ready & out.gap),
+            self.counts.parsed.eq(ends & ~bare),
+            self.counts.gaps.eq(trim.o.valid & out.w_rdy & gap_first),
         ]
-        with m.If(free):
-            m.d.sync += [
-                out_valid.eq(trim.o.valid & ~bare),
-                out.data.eq(beat.data),
-                out.count.eq(beat.count),
-                out.last.eq(beat.last),
-                out.timestamp.eq(beat.timestamp),
-                out.flow.eq(left.flow),
-                out.fragment.eq(left.fragment),
-                out.gap.eq(gap_first),
-                out.parser.eq(left.parser),
-            ]
-            with m.If(gap_first):
-                m.d.sync += [Cat(out.data).eq(left.missing), out.count.eq(0), out.last.eq(0)]
-            with m.If(trim.o.valid):
-                m.d.sync += told.eq(gap_first)
+        with m.If(trim.o.valid & out.w_rdy):
+            m.d.sync += told.eq(gap_first)
         with m.If(leaves):
             m.d.sync += within.eq(~beat.last)
 
@@ -168,9 +176,8 @@ class TcpSequence(wiring.Component):
         m.d.comb += [write.data.next.eq(passed), write.en.eq(writes)]
         with m.If(writes):
             m.d.sync += known.bit_select(write.addr, 1).eq(1)
-        m.d.sync += stale.eq(writes)
         with m.If(ends):
             m.d.sync += following.eq(0)
-        with m.If(judged & segment.followed):
+        with m.If(trim.cuts.valid & trim.cuts.ready & segment.followed):
             m.d.sync += following.eq(1)
         return m

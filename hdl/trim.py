@@ -25,7 +25,7 @@ class Trim(wiring.Component):
 
     ``cuts`` has one item a packet, taken with the packet's first beat, which waits for it. A packet of which no byte
     is left, and which was not dropped, goes on as one beat without bytes (``count`` 0, ``last``), so that
-    whoever comes next knows of it; a packet may also come as such a beat.
+    whoever comes next knows of it; a packet may also come as such a beat. ``bare`` is high where it is what ``o`` offers.
 
     Eight bytes a cycle. A beat of the output can be seen in the cycle after the input beat with its first byte was
     taken where ``skip`` is a multiple of 8, and otherwise as soon as the beat behind that is offered.
@@ -39,6 +39,7 @@ class Trim(wiring.Component):
                 "i": In(stream.Signature(PacketBeat)),
                 "cuts": In(stream.Signature(cut(skip_bits, meta))),
                 "o": Out(stream.Signature(tagged(meta))),
+                "bare": Out(1),
             }
         )
 
@@ -46,12 +47,11 @@ class Trim(wiring.Component):
         m = Module()
         head, chosen = self.i.payload, self.cuts.payload
         first = Signal(init=1)
-        head_valid, advance, takes_cut = Signal(), Signal(), Signal()
+        head_valid, advance = Signal(), Signal()
         m.d.comb += [
             head_valid.eq(self.i.valid & (~first | self.cuts.valid)),
             self.i.ready.eq(advance & (~first | self.cuts.valid)),
             self.cuts.ready.eq(advance & first & self.i.valid),
-            takes_cut.eq(self.cuts.valid & self.cuts.ready),
         ]
 
         # Held: a beat, and what is still to be done with its packet.
@@ -103,6 +103,7 @@ class Trim(wiring.Component):
         beat = self.o.payload.beat
         m.d.comb += [
             self.o.valid.eq(speaks),
+            self.bare.eq(~has_bytes),
             self.o.payload.meta.eq(meta),
             beat.data.eq(turned),
             beat.count.eq(Mux(has_bytes, Mux(ends_soon & (limit < whole), limit, whole), 0)),
@@ -113,7 +114,7 @@ class Trim(wiring.Component):
         with m.If(advance):
             m.d.sync += held_valid.eq(head_valid)
             with m.If(held_valid):
-                m.d.sync += [skipped.eq(skipped - skips), skips.eq(skipped > 1)]
+                m.d.sync += [skipped.eq(skipped - skips), skips.eq(skipped[1:].any())]
             with m.If(speaks):
                 # Only the last beat has fewer than eight bytes, and behind it nothing is left to count.
                 m.d.sync += [
@@ -124,11 +125,12 @@ class Trim(wiring.Component):
                 ]
         with m.If(advance & head_valid):
             m.d.sync += [held.eq(head), first.eq(head.last)]
-        with m.If(takes_cut):
+        with m.If(advance & first):
+            # Whether there is a beat or not: without one, nothing of this is looked at.
             m.d.sync += [
                 meta.eq(chosen.meta),
                 skipped.eq(chosen.skip >> 3),
-                skips.eq(chosen.skip >= LANES),
+                skips.eq(chosen.skip[3:].any()),
                 rotate.eq(chosen.skip[:3]),
                 left.eq(chosen.keep),
                 ends_soon.eq(chosen.keep <= LANES),

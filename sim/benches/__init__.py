@@ -19,6 +19,7 @@ NAMES = (
     "strip",
     "ethernet",
     "tcp_sequence",
+    "segments",
     "payload_store",
     "fix_tokenizer",
     "fix_parser",

@@ -20,6 +20,8 @@ from sim.benches.streams import Clocked
 LATENCY = 3
 WAIT = 3
 """Most cycles that a followed packet behind another one waits for what that leaves behind."""
+AFTERWARDS = 200
+"""Cycles in which what is inside comes out, also where the output is seldom ready."""
 SEQUENCES = 1 << 32
 LONGEST = 9176
 """Payload bytes of the largest TCP segment."""
@@ -103,7 +105,7 @@ class SequenceBench:
     async def check(self) -> None:
         """Let everything through and compare."""
         await self.clocked.until(lambda: self.source.idle)
-        await self.clocked.cycles(40)
+        await self.clocked.cycles(AFTERWARDS)
         found = []
         for beat in self.sink.values():
             data = beat["data"] if beat["gap"] else beat["data"][: beat["count"]]
