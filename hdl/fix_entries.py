@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES
-from hdl.fix_fields import PLACE_BITS, TAG_DIGITS, FixFields, RawField
+from hdl.fix_fields import PLACE_BITS, FixFields, RawField
 from hdl.fix_tags import (
     DATA_TAGS,
     ENTRY_TAGS,
@@ -80,6 +80,7 @@ Decoded = data.StructLayout(
 
 Action = data.StructLayout(
     {
+        "emits": 1,
         "final": 1,
         "begins": 1,
         "stores": len(TAKEN_TAGS),
@@ -90,7 +91,8 @@ Action = data.StructLayout(
         "first": PLACE_BITS,
     }
 )
-"""What a field does to the entry; the number and the symbol that go with it are on their way."""
+"""What a field does to the entry: nothing, if all are 0. ``emits``: the one before it is complete, or the message ends. The number
+and the symbol that go with it are on their way."""
 
 
 class FixEntries(wiring.Component):
@@ -126,15 +128,8 @@ class FixEntries(wiring.Component):
         field, field_valid = fields.field, fields.field_valid
 
         # Decoded: what the tag says.
-        digit_is = {}
-        for place in range(TAG_DIGITS):
-            for digit in range(10):
-                digit_is[place, digit] = Signal(name=f"tag_digit{place}_is_{digit}")
-                m.d.comb += digit_is[place, digit].eq(field.tag.word_select(place, 4) == digit)
-
         def tag_is(number):
-            digits = reversed(f"{number:0{TAG_DIGITS}}")
-            return ~field.tag_over & Cat(digit_is[place, int(digit)] for place, digit in enumerate(digits)).all()
+            return ~field.tag_over & (field.tag == int(str(number), 16))
 
         def index_of(matches):
             """The number of the one that is set."""
@@ -170,10 +165,11 @@ class FixEntries(wiring.Component):
         repeated = Signal()
         begins = Signal()
         stores = Signal(len(TAKEN_TAGS))
+        is_field = decoded_valid & ~in_data
         m.d.comb += [
-            begins.eq(decoded.begins & ~in_data),
-            repeated.eq((decoded.taken & seen).any() & ~begins),
-            stores.eq(decoded.taken & ((opened | begins) & ~in_data & ~repeated).replicate(len(TAKEN_TAGS))),
+            begins.eq(is_field & decoded.begins),
+            repeated.eq(is_field & opened & ~decoded.begins & (decoded.taken & seen).any()),
+            stores.eq(decoded.taken & (begins | (is_field & opened & ~repeated)).replicate(len(TAKEN_TAGS))),
         ]
         # A price level above 255; whether it is a number at all is known later.
         ones, tens, hundreds, *higher = decoded.field.number.whole
@@ -181,20 +177,18 @@ class FixEntries(wiring.Component):
             Cat(higher).any() | (hundreds > 2) | ((hundreds == 2) & ((tens > 5) | ((tens == 5) & (ones > 5))))
         )
         actions = [Signal(Action, name=f"action{n}") for n in range(FixedPoint.LATENCY)]
-        valids = [Signal(name=f"action_valid{n}") for n in range(FixedPoint.LATENCY)]
         with m.If(advance):
             m.d.sync += [
-                valids[0].eq(decoded_valid & (decoded.final | begins | opened)),
-                actions[0].final.eq(decoded.final),
+                actions[0].emits.eq((decoded_valid & decoded.final) | (begins & opened)),
+                actions[0].final.eq(decoded_valid & decoded.final),
                 actions[0].begins.eq(begins),
                 actions[0].stores.eq(stores),
-                actions[0].duplicate.eq(repeated & ~in_data),
+                actions[0].duplicate.eq(repeated),
                 actions[0].character.eq(decoded.field.character),
                 actions[0].too_long.eq(decoded.field.number.length != 1),
                 actions[0].level_over.eq(above_most_level),
                 actions[0].first.eq(decoded.field.first),
                 *(after.eq(before) for before, after in pairwise(actions)),
-                *(after.eq(before) for before, after in pairwise(valids)),
             ]
         with m.If(advance & decoded_valid):
             m.d.sync += [
@@ -223,7 +217,7 @@ class FixEntries(wiring.Component):
         crc = self._crc(m, advance, decoded.field)
 
         # The entry; it goes when what ends it is here.
-        action, valid = actions[-1], valids[-1]
+        action = actions[-1]
         stored = {name: action.stores[TAKEN[tag]] for tag, name in (CHARACTERS | NUMBERS).items()}
         entry = Signal(Entry)
         has_price, has_quantity, wrong, outside, duplicate = (Signal() for _ in range(5))
@@ -234,7 +228,7 @@ class FixEntries(wiring.Component):
             stored["price_level"] & action.level_over & ~fixed_point.bad
         )
         m.d.comb += [
-            self.o.valid.eq(valid & (action.final | (action.begins & entry.present))),
+            self.o.valid.eq(action.emits),
             advance.eq(~self.o.valid | self.o.ready),
             self.o.payload.eq(entry),
             self.o.payload.last.eq(action.final),
@@ -246,7 +240,7 @@ class FixEntries(wiring.Component):
                 | Mux(has_quantity, 0, Flag.QUANTITY_ABSENT)
             ),
         ]
-        with m.If(advance & valid):
+        with m.If(advance):
             with m.If(action.begins):
                 m.d.sync += [entry.offset.eq(action.first), entry.has_entry_type.eq(0)]
                 m.d.sync += [signal.eq(0) for signal in (has_price, has_quantity, wrong, outside, duplicate)]

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES
+from hdl.crc64 import crc64_append
 from hdl.fix_tags import SOH
 from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal
 from hdl.limits import MESSAGE_LIMIT
@@ -306,10 +307,6 @@ class FixFields(wiring.Component):
         filled = Signal(range(FRACTION_DIGITS + LANES + 1))
         whole, tag, fraction = before.whole.as_value(), carried.tag, run.fraction.as_value()
         not_zero = Cat(digit != 0 for digit in before.whole)
-        # CRC-64 with eight more bytes: x^64 = x^4 + x^3 + x + 1.
-        over = carried.crc
-        once = (over ^ (over << 1) ^ (over << 3) ^ (over << 4))[:68]
-        again = once[64:]
         m.d.comb += [
             merged.tag.eq(
                 Array((tag << (4 * n))[: 4 * TAG_DIGITS] for n in range(TAG_DIGITS + 1))[run.tag_count]
@@ -323,7 +320,8 @@ class FixFields(wiring.Component):
             merged.character.eq(Mux(run.begins_value, run.character, carried.character)),
             merged.first.eq(carried.first),
             merged.value_at.eq(Mux(run.equals, _place(beat, run.value_lane), carried.value_at)),
-            merged.crc.eq(once[:64] ^ again ^ (again << 1) ^ (again << 3) ^ (again << 4) ^ run.text),
+            # In a beat in which the value neither begins nor ends, it has all lanes; where it begins, `carried` is empty.
+            merged.crc.eq(crc64_append(m, "crc", carried.crc, run.text, Const(LANES), LANES)),
             after.negative.eq(before.negative | run.negative),
             after.point.eq(before.point | run.point),
             after.bad.eq(before.bad | run.bad),
