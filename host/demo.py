@@ -47,6 +47,8 @@ def check(generated: Generated, result: Result) -> list[Check]:
     orders_sent = sent.orders + sent.malformed.total()
     return [
         Check("packets", len(generated.packets), result.counters["packets"]),
+        Check("segments that came twice", sent.packets["repeated"], result.counters["repeated"]),
+        Check("holes", 0, result.counters["gaps"]),
         Check("orders sent = accepted + rejected + malformed", orders_sent, accounted_orders(result)),
         Check("malformed", sent.malformed.total(), found.malformed),
         Check("rejected", sent.excessive.total(), found.rejected),

@@ -46,6 +46,10 @@ SEND_WHOLE, SEND_PART = 0.35, 0.65
 """Chances that a session sends all that waits, and (up to the second number) a random part of it."""
 
 
+REPEATED_SHARE = 0.01
+"""Share of TCP segments that come twice, as they do where a mirror port sees both ends of a link."""
+
+
 @dataclass(frozen=True)
 class Sent:
     """What the traffic consists of, for whoever reconciles it.
@@ -56,7 +60,8 @@ class Sent:
         excessive: those of ``fix`` that risk must reject, by reason.
         sbe: SBE messages by template id, those of both feeds.
         entries: SBE group entries by template id, those of both feeds.
-        packets: packets by ``tcp``, ``udp`` and ``empty`` (TCP packets without payload, not counted by ``tcp``).
+        packets: packets by ``tcp``, ``udp``, ``repeated`` and ``empty`` (TCP packets of which all has come before, or
+            without payload, not counted by ``tcp``).
     """
 
     fix: Counter[str] = field(default_factory=Counter)
@@ -143,6 +148,8 @@ class _Traffic:
 
     def __init__(self, seed: int, sessions: int, feeds: int) -> None:
         self.random = Random(seed)
+        # Of its own, so that what is sent twice changes nothing of what is sent.
+        self.repeats = Random(seed)
         self.now = START
         self.market = MarketData(self.random)
         self.tally = Tally(Counter(), Counter(), Counter())
@@ -229,6 +236,8 @@ class _Traffic:
         if client.pending:
             segment = self._segment(client, client.take(size), PUSH | ACKNOWLEDGE)
             self._add("tcp", segment, SESSION_DELAY)
+            if self.repeats.random() < REPEATED_SHARE:
+                self._add("repeated", segment, SESSION_DELAY)
 
     def _segment(self, client: Client, payload: bytes, flags: int) -> bytes:
         # A SYN takes one sequence number, before the first byte.

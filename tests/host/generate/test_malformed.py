@@ -21,9 +21,14 @@ GOOD = encode(FIELDS)
 
 
 def frames_of(packets, flows, schema=None):
+    return reading_of(packets, flows, schema)[0]
+
+
+def reading_of(packets, flows, schema):
+    """The frames and the counters."""
     with open_card("soft:", flows, schema, frame_slots=1 << 17, payload_bytes=1 << 26) as card:
         assert card.feed(packets) == len(packets)
-        return card.ring.poll(1 << 17).copy()
+        return card.ring.poll(1 << 17).copy(), card.counters()
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -42,7 +47,13 @@ def test_every_fault_makes_one_malformed_frame_between_two_whole_messages(name):
 def test_the_frames_of_generated_traffic_are_those_that_were_sent(seed, malformed):
     generated = generate(5000, seed, malformed=malformed, feeds=2)
     sent = generated.sent
-    frames = frames_of(generated.packets, generated.flows, SCHEMA)
+    frames, counters = reading_of(generated.packets, generated.flows, SCHEMA)
+    assert {name: counters[name] for name in ("repeated", "empty", "gaps")} == {
+        "repeated": sent.packets["repeated"],
+        "empty": sent.packets["empty"],
+        "gaps": 0,
+    }
+    assert sent.packets["repeated"] > 10
     sbe = np.array([flow.parser == Parser.SBE for flow in generated.flows])[frames["flow"]]
     bad = frames["kind"] == Kind.MALFORMED
     assert not bad[sbe].any()
