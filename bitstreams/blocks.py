@@ -7,20 +7,29 @@ from pathlib import Path
 
 from amaranth.lib import data, wiring
 
-from bitstreams.devices import LFE5UM5G_85F, Device
+from bitstreams.devices import ICE40HX8K, LFE5UM5G_85F, Device
+from hdl.beat import LANES
 from hdl.card import Card
 from hdl.ethernet import Ethernet, IpMeta
+from hdl.fix_entries import FixEntries
+from hdl.fix_parser import FixParser
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
+from hdl.limits import FLOWS
 from hdl.payload_store import PayloadStore
 from hdl.registers import Registers
 from hdl.ring_writer import RingWriter
 from hdl.sbe_decoder import SbeDecoder
 from hdl.sbe_schema import load_schema
 from hdl.strip import Strip
+from hdl.tcp_sequence import TcpSequence
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_SCHEMA = ROOT / "host" / "generate" / "demo_market_data.xml"
+
+
+CME_SCHEMA = ROOT.parent / "shared" / "data" / "schemas" / "omi" / "Cme.Futures.Mdp3.Sbe.v1.6.xml"
+"""CME's own schema, which does not come with the repository: its row is there where the file is."""
 
 
 class UnknownBlock(Exception):
@@ -37,14 +46,22 @@ class Bound:
     goal_mhz: float
 
 
+FIX_BOUND = Bound(mhz=156.25, lut4=8000, latency_cycles=8, goal_mhz=187.5)
+"""64 bits at 156.25 MHz are 10 Gb/s; the goal leaves a fifth for what stands around the parser."""
+
+
 @dataclass(frozen=True)
 class Block:
-    """A component on a device. ``data_width`` is that of its stream in bits; ``sources`` are files that it is made of
-    beside ``hdl/``."""
+    """A component on a device.
+
+    ``data_width`` is that of its stream in bits, ``flows`` how many it keeps state of (None: of none). ``sources`` are
+    files that it is made of beside ``hdl/``.
+    """
 
     name: str
     component: Callable[[], wiring.Component]
     data_width: int = 64
+    flows: int | None = None
     device: Device = LFE5UM5G_85F
     bound: Bound | None = None
     sources: tuple[Path, ...] = ()
@@ -55,16 +72,40 @@ class Block:
         return f"{self.name}-{self.data_width}-{self.device.name}"
 
 
+FLOWS_PLACED = 16
+"""Flows of the blocks with a payload store: that of 64 flows is 1 MiB, and the 85F has 416 KiB of block RAM."""
+
+SMALL_FLOWS = 2
+"""Flows on an iCE40, which has no distributed RAM to keep them in."""
+
+
+def _fix_parser(
+    data_width: int, flows: int = FLOWS, device: Device = LFE5UM5G_85F, bound: Bound | None = None
+) -> Block:
+    return Block("fix_parser", lambda: FixParser(data_width, flows), data_width, flows, device, bound)
+
+
+def _sbe_decoder(name: str, schema: Path) -> Block:
+    return Block(name, lambda: SbeDecoder(load_schema(schema)), sources=(schema,))
+
+
 BLOCKS = (
     Block("strip", lambda: Strip(data.StructLayout({}), IpMeta)),
-    Block("ethernet", Ethernet),
-    Block("payload_store", PayloadStore),
-    Block("tokenizer", Tokenizer),
+    Block("ethernet", Ethernet, flows=FLOWS),
+    Block("tcp_sequence", TcpSequence, flows=FLOWS),
+    Block("payload_store", lambda: PayloadStore(FLOWS_PLACED), flows=FLOWS_PLACED),
+    Block("tokenizer", lambda: Tokenizer(LANES), flows=FLOWS),
     Block("fixed_point", FixedPoint),
-    Block("sbe_decoder", lambda: SbeDecoder(load_schema(DEMO_SCHEMA)), sources=(DEMO_SCHEMA,)),
+    Block("fix_entries", FixEntries),
+    _fix_parser(64, bound=FIX_BOUND),
+    _fix_parser(32),
+    _fix_parser(8),
+    _fix_parser(8, SMALL_FLOWS, ICE40HX8K),
+    _sbe_decoder("sbe_decoder", DEMO_SCHEMA),
+    *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
-    Block("registers", Registers),
-    Block("card", lambda: Card(load_schema(DEMO_SCHEMA)), sources=(DEMO_SCHEMA,)),
+    Block("registers", Registers, flows=FLOWS),
+    Block("card", lambda: Card(load_schema(DEMO_SCHEMA), FLOWS_PLACED), flows=FLOWS_PLACED, sources=(DEMO_SCHEMA,)),
 )
 """Parts first, then blocks in the order in which data meets them, then the card."""
 

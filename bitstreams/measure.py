@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -85,17 +85,17 @@ class _Session:
         return [row for row, _ in waiting]
 
     def _netlist(self, block: Block) -> tuple[int | None, Path, Synthesis]:
+        """The block's latency, the folder of its netlist, and what yosys counted."""
         with self._elaborating:
-            component = block.component()
-            digest, design = _known_design(block), None
-            if digest is None:
+            known, design = _known(block), None
+            folder = _folder(block, known) if known else None
+            if known is None or folder is None or synthesized(folder) is None:
                 self._say(f"{block.label}: elaborating")
+                component = block.component()
                 design = rtlil.convert(harness.Harness(component), name="top", emit_src=False)
-                digest = _remember_design(block, design)
-            folder = FOLDER / folder_name(block.label, digest, block.device)
-            found = synthesized(folder)
-            if found is None and design is None:
-                design = rtlil.convert(harness.Harness(component), name="top", emit_src=False)
+                known = _remember(block, design, getattr(component, "LATENCY", None))
+                folder = _folder(block, known)
+        found = synthesized(folder)
         if found is None:
             assert design is not None
             self._say(f"{block.label}: synthesizing")
@@ -103,7 +103,7 @@ class _Session:
             found = synthesize(design, block.device, folder)
             counts = ", ".join(f"{number:,} {kind}" for kind, number in found.counts().items())
             self._say(f"{block.label}: {counts} ({found.mapper}, {time.perf_counter() - began:.0f} s)")
-        return getattr(component, "LATENCY", None), folder, found
+        return known.latency_cycles, folder, found
 
     def _placements(
         self, pool: ThreadPoolExecutor, row: Measurement, netlist: Future[tuple[int | None, Path, Synthesis]]
@@ -157,23 +157,36 @@ def _sources(block: Block) -> str:
     return f"{content_hash(files)} {metadata.version('amaranth')}"
 
 
+@dataclass(frozen=True)
+class _Design:
+    """What is remembered of a block's last elaboration: hashes of its sources and of its RTLIL, and its latency."""
+
+    sources: str
+    rtlil: str
+    latency_cycles: int | None
+
+
 def _note(block: Block) -> Path:
     return FOLDER / f"{block.label}.design.json"
 
 
-def _known_design(block: Block) -> str | None:
-    """The hash of the block's RTLIL, where its sources are those that it was elaborated from last."""
+def _folder(block: Block, design: _Design) -> Path:
+    return FOLDER / folder_name(block.label, design.rtlil, block.device)
+
+
+def _known(block: Block) -> _Design | None:
+    """What the last elaboration gave, where it was of the same sources."""
     try:
-        note = json.loads(_note(block).read_text())
+        design = _Design(**json.loads(_note(block).read_text()))
     except FileNotFoundError:
         return None
-    return note["design"] if note["sources"] == _sources(block) else None
+    return design if design.sources == _sources(block) else None
 
 
-def _remember_design(block: Block, design: str) -> str:
-    digest = hashlib.sha256(design.encode()).hexdigest()
+def _remember(block: Block, text: str, latency_cycles: int | None) -> _Design:
+    design = _Design(_sources(block), hashlib.sha256(text.encode()).hexdigest(), latency_cycles)
     FOLDER.mkdir(parents=True, exist_ok=True)
     written = _note(block).with_suffix(f".{os.getpid()}")
-    written.write_text(json.dumps({"sources": _sources(block), "design": digest}))
+    written.write_text(json.dumps(asdict(design)))
     os.replace(written, _note(block))
-    return digest
+    return design

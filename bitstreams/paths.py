@@ -222,14 +222,20 @@ class _Arrivals:
             arc = self._last[pin]
             if arc.routed and arc.ns > 0:
                 hops.append(Hop(signal, kind, round(arc.ns, 3), round(logic, 3)))
-                signal, kind, logic = signal_name(arc.source[0]), "", 0.0
+                signal, kind, logic = self._signal(arc.source, signal), "", 0.0
             elif not arc.routed:
                 logic += arc.ns
             pin = arc.source
             kind = kind or self._kind(pin)
         hops.append(Hop(signal, kind, 0.0, round(logic, 3)))
         hops.reverse()
-        return TimingPath(signal, CONTROLS.get(end[1], "") + signal_name(end[0]), tuple(hops))
+        start, last = signal.removeprefix("~"), signal_name(end[0]).removeprefix("~")
+        return TimingPath(start, CONTROLS.get(end[1], "") + last, tuple(hops))
+
+    def _signal(self, pin: Pin, following: str) -> str:
+        """What a pin's cell is named after; one that only nextpnr knows (where a carry chain begins or ends) as ``following``."""
+        cell, _ = pin
+        return following if cell.startswith("$nextpnr") else signal_name(cell)
 
     def _kind(self, pin: Pin) -> str:
         cell, port = pin

@@ -31,6 +31,7 @@ def as_json(row: Measurement) -> dict[str, Any]:
         "device": row.block.device.name,
         "speed_grade": row.block.device.speed_grade,
         "data_width": row.block.data_width,
+        "flows": row.block.flows,
         **counts,
         "mapper": row.synthesis.mapper if row.synthesis else None,
         "mhz": row.mhz,
@@ -84,7 +85,7 @@ def show(rows: Sequence[Measurement], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("block", "device"):
         table.add_column(column, no_wrap=True)
-    for column in ("bits", *COUNTS.values(), "MHz of each seed", "median", "worst", "cycles"):
+    for column in ("bits", "flows", *COUNTS.values(), "MHz of each seed", "median", "worst", "cycles"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         block = row.block
@@ -93,7 +94,7 @@ def show(rows: Sequence[Measurement], console: Console) -> None:
         if row.synthesis and row.synthesis.mapper != "abc9":
             counts[0] += " *"
         table.add_row(
-            block.name, f"{block.device.name}-{block.device.speed_grade}", str(block.data_width),
+            block.name, f"{block.device.name}-{block.device.speed_grade}", str(block.data_width), _cell(block.flows),
             *counts, seeds, f"[red]{median}[/]" if missed(row) else median, worst, latency,
         )  # fmt: skip
     console.print(table)
@@ -124,21 +125,30 @@ def _show_bound(row: Measurement, console: Console) -> None:
 
 
 def write_paths(row: Measurement, file: Path) -> None:
-    """The slowest paths of the worst seed, hop by hop."""
-    if row.worst is None:
-        return
-    lines = [
-        f"{row.block.label}: the slowest paths of its worst seed, {row.mhz_worst} MHz. A hop is a wire and what is behind it up "
-        "to the next wire;",
-        "it is named after the signal that it drives, or with ~ after one whose logic it is in. ns.",
-    ]
-    for number, path in enumerate(row.worst.paths, 1):
-        lines += ["", f"{number}. {path.start} to {path.end}", f"   {path.figures()}", "   routing    logic      sum"]
-        total = 0.0
-        for hop in path.hops:
-            total += hop.routing_ns + hop.logic_ns
-            kind = f" ({hop.kind})" if hop.kind else ""
-            lines.append(f"   {hop.routing_ns:7.3f}  {hop.logic_ns:7.3f}  {total:7.3f}  {hop.signal}{kind}")
+    """What each part of the block takes, and the slowest paths of its worst seed, hop by hop."""
+    assert row.synthesis is not None
+    lines = [f"{row.block.label}: cells by submodule, without those in it, as far as the cells' names tell."]
+    lines.append("".join(f"{head:>7}" for head in COUNTS.values()))
+    for part, counts in row.synthesis.parts.items():
+        lines.append("".join(f"{counts[name]:>7,}" for name in COUNTS) + f"  {part or '(itself)'}")
+    if row.worst is not None:
+        lines += [
+            "",
+            f"The slowest paths of the worst seed, {row.mhz_worst} MHz. A hop is a wire and what is behind it up to the",
+        ]
+        lines += ["next wire. It is named after the signal that it drives, or with ~ after one near to it. ns."]
+        for number, path in enumerate(row.worst.paths, 1):
+            lines += [
+                "",
+                f"{number}. {path.start} to {path.end}",
+                f"   {path.figures()}",
+                "   routing    logic      sum",
+            ]
+            total = 0.0
+            for hop in path.hops:
+                total += hop.routing_ns + hop.logic_ns
+                kind = f" ({hop.kind})" if hop.kind else ""
+                lines.append(f"   {hop.routing_ns:7.3f}  {hop.logic_ns:7.3f}  {total:7.3f}  {hop.signal}{kind}")
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -146,11 +156,11 @@ def write_page(rows: Sequence[Measurement], page: Path, tools: str) -> None:
     """Put the table into ``page``, between :data:`BEGIN` and :data:`END`."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    head = ("block", "bits", "device", *COUNTS.values(), "MHz, median", "MHz, worst", "latency, cycles")
+    head = ("block", "bits", "flows", "device", *COUNTS.values(), "MHz, median", "MHz, worst", "latency, cycles")
     lines = [head, ("---",) * len(head)]
     for row in rows:
         device = f"{row.block.device.name}-{row.block.device.speed_grade}"
-        lines.append((f"`{row.block.name}`", str(row.block.data_width), device, *_cells(row)))
+        lines.append((f"`{row.block.name}`", str(row.block.data_width), _cell(row.block.flows), device, *_cells(row)))
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     paths = "\n".join(
         f"- `{row.block.name}`, {row.block.data_width} bits: {row.failure or (row.worst and _path(row))}"

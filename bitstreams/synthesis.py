@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +17,11 @@ from bitstreams.harness import BLOCK
 
 NETLIST = "netlist.json"
 RESULT = "synthesis.json"
+FORMAT = 2
+"""Of what is kept; raised when that changes, so that older results are left alone."""
+
+MODULE = re.compile(rf"^module \\\\top\\.{BLOCK}\\.(\\S+)", re.MULTILINE)
+"""A submodule in RTLIL: its path within the block."""
 
 SCRIPT = """
 read_rtlil design.il
@@ -35,10 +43,11 @@ abc9 of Yosys 0.69 stops in an assertion over nets of several bits, hence splitn
 @dataclass(frozen=True)
 class Synthesis:
     """What a block takes of the chip, without its harness. ``mapper`` mapped its LUTs; the netlist has ``cells`` cells, the
-    harness's among them."""
+    harness's among them. ``parts`` counts by submodule, as far as names tell."""
 
     mapper: str
     cells: int
+    parts: dict[str, dict[str, int]]
     lut4: int
     ff: int
     bram: int
@@ -50,7 +59,7 @@ class Synthesis:
 
 def folder_name(label: str, design: str, device: Device) -> str:
     """Where the results of a design are kept, by a hash of everything that they depend on; ``design`` is that of its RTLIL."""
-    parts = (design, SCRIPT, repr(device), tools.version("YOSYS"))
+    parts = (FORMAT, design, SCRIPT, repr(device), tools.version("YOSYS"))
     return f"{label}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
 
 
@@ -67,7 +76,7 @@ def synthesize(design: str, device: Device, folder: Path) -> Synthesis:
     work = Path(tempfile.mkdtemp(prefix=".synthesis-", dir=folder.parent))
     try:
         (work / "design.il").write_text(design)
-        found = _run(work, device, folder.with_suffix(".log"))
+        found = _run(design, work, device, folder.with_suffix(".log"))
         (work / RESULT).write_text(json.dumps(asdict(found)))
         if not folder.exists():
             os.rename(work, folder)
@@ -76,7 +85,7 @@ def synthesize(design: str, device: Device, folder: Path) -> Synthesis:
     return found
 
 
-def _run(work: Path, device: Device, kept_log: Path) -> Synthesis:
+def _run(design: str, work: Path, device: Device, kept_log: Path) -> Synthesis:
     for mapper, commands in device.mappers.items():
         (work / "synthesis.ys").write_text(SCRIPT.format(block=BLOCK, device=device, mapper=commands, netlist=NETLIST))
         code = tools.run("YOSYS", ["-l", f"{mapper}.log", "-s", "synthesis.ys"], work)
@@ -84,6 +93,23 @@ def _run(work: Path, device: Device, kept_log: Path) -> Synthesis:
         if code == 0 and (work / NETLIST).exists():
             statistics = json.loads((work / "statistics.json").read_text())
             block = statistics["modules"][f"\\top.{BLOCK}"]["num_cells_by_type"]
-            return Synthesis(mapper, statistics["design"]["num_cells"], **device.count(block))
+            netlist = json.loads((work / NETLIST).read_text())["modules"]["top"]["cells"]
+            parts = _parts({name: cell["type"] for name, cell in netlist.items()}, design, device)
+            return Synthesis(mapper, len(netlist), parts, **device.count(block))
     shutil.copy(work / f"{mapper}.log", kept_log)
     raise tools.ToolFailed(f"yosys failed: {kept_log}")
+
+
+def _parts(cells: Mapping[str, str], design: str, device: Device) -> dict[str, dict[str, int]]:
+    """What each submodule takes, without its own submodules; ``cells`` are types by name. A cell that belongs to
+    two counts where the signal is that it is named after."""
+    modules = set(MODULE.findall(design))
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, kind in cells.items():
+        inside = name.removeprefix(f"{BLOCK}.")
+        if inside != name:
+            path = inside.split(".")[:-1]
+            while path and ".".join(path) not in modules:
+                path.pop()
+            kinds[".".join(path)][kind] += 1
+    return {part: device.count(counts) for part, counts in sorted(kinds.items())}

@@ -81,13 +81,13 @@ def _run(chosen: Sequence[Block], seeds: int, used: Sequence[str], docs: bool) -
     RESULT.write_text(json.dumps([report.as_json(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     report.show(rows, console)
     for row in rows:
-        if row.worst:
+        if row.synthesis:
             report.write_paths(row, measure.FOLDER / f"{row.block.label}.paths.txt")
     if docs:
         report.write_page(rows, PAGE, ", ".join(tools.version(tool) for tool in used))
     console.print(
         f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} in {time.perf_counter() - began:.0f} s: {RESULT.relative_to(ROOT)}; "
-        f"paths hop by hop: {measure.FOLDER.relative_to(ROOT)}/*.paths.txt",
+        f"parts, and paths hop by hop: {measure.FOLDER.relative_to(ROOT)}/*.paths.txt",
         highlight=False,
     )
     return MISSED if any(row.failure or report.missed(row) for row in rows) else 0
