@@ -38,7 +38,8 @@ HEARTBEAT = framed(b"35=0\x0149=A\x0156=B\x0134=2\x0152=20240229-12:00:00\x01")
 MINIMAL = framed(b"35=0\x01", b"8=FIX.4.2\x01")
 """``8=FIX.4.2|9=5|35=0|10=...|``, the shortest message."""
 SNAPSHOT = framed(b"35=W\x0155=ES\x01268=2\x01269=0\x01270=5\x01269=1\x01271=7\x01")
-DATA = framed(b"35=B\x0195=9\x0196=a\x0110=1\x01bc\x01")
+DATA = framed(b"35=B\x0195=11\x0196=a\x0110=12\x01bcd\x01")
+"""With SOHs that are as far apart as fields are long."""
 
 OVER = 4200
 """Bytes of well-formed messages after which every flow is at a message's end, whatever came before."""
