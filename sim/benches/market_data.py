@@ -5,11 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from hdl.fix_tags import DATA_TAGS
+from hdl.fix_tags import DATA_TAGS, ENTRY_TAGS
 from hdl.frame import Flag
 from sim.benches.fix_model import FixFlow, Span
 
-ENTRY_TAG = {"W": 269, "X": 279}
 SYMBOL_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./-= "
 BAD_NUMBERS = (
     b"-",
@@ -69,8 +68,10 @@ def quantity() -> bytes:
 
 
 def data_field() -> list[tuple[int, bytes]]:
-    """A data field behind its length, with anything in it that looks like a field."""
+    """A data field behind its length, with anything in it that looks like a field; or a length that announces nothing."""
     tag = random.choice(list(DATA_TAGS))
+    if random.random() < 0.1:
+        return [(tag, b"000"), (DATA_TAGS[tag], b"=")]
     parts = [
         b"\x01",
         b"10=000\x01",
@@ -110,7 +111,7 @@ def entry(msg_type: str, bad: float = 0.0) -> list[tuple[int, bytes]]:
     if groups and random.random() < 0.2:
         groups.append(random.choice(groups))
     first = types if msg_type == "W" else random.choice((b"0", b"1", b"2"))
-    return [(ENTRY_TAG[msg_type], first), *(field for group in groups for field in group)]
+    return [(ENTRY_TAGS[msg_type], first), *(field for group in groups for field in group)]
 
 
 def market_data(entries: int, bad: float = 0.0) -> bytes:
