@@ -2,6 +2,8 @@
 
 from amaranth.hdl import Cat, Const, Module, Signal
 
+from hdl.select import select
+
 
 def crc64_append(m: Module, name: str, state, text, count, most: int):
     """CRC-64 of ``state``'s text with ``count`` (0 to ``most``) more bytes, right-justified in ``text``.
@@ -10,9 +12,7 @@ def crc64_append(m: Module, name: str, state, text, count, most: int):
     four bits which that shifts out once more.
     """
     shifted = Signal(128, name=f"{name}_shifted")
-    for n in range(most + 1):
-        with m.If(count == n):
-            m.d.comb += shifted.eq(state << (8 * n))
+    m.d.comb += shifted.eq(select([state << (8 * n) for n in range(most + 1)], count, 128))
     over = shifted[64:]
     once = Cat(over, Const(0, 4)) ^ (over << 1)[:68] ^ (over << 3)[:68] ^ (over << 4)[:68]
     again = once[64:68]

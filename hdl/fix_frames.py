@@ -93,7 +93,7 @@ class FrameBuilder(wiring.Component):
     step: In(Step)
     fresh: In(1)
     takes: In(data.ArrayLayout(TAKEN_BITS, 2))
-    taking_flow: In(range(2 * FLOWS))
+    taking_row: In(range(2 * FLOWS))
     numbers: In(data.ArrayLayout(Number, 2))
     advance: Out(1)
     o: Out(stream.Signature(Parsed))
@@ -177,7 +177,7 @@ class FrameBuilder(wiring.Component):
         commit_row = Signal(range(2 * FLOWS))
         m.d.comb += [
             commits.eq(Mux(self.fresh, self.takes.as_value(), 0)),
-            commit_row.eq(self.taking_flow),
+            commit_row.eq(self.taking_row),
         ]
         for stage in range(FixedPoint.LATENCY - 1):
             later, later_row = (

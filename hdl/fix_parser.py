@@ -56,7 +56,7 @@ class FixParser(wiring.Component):
             builder.step.eq(framer.o),
             builder.fresh.eq(framer.fresh),
             builder.takes.eq(framer.takes),
-            builder.taking_flow.eq(framer.taking_flow),
+            builder.taking_row.eq(framer.taking_row),
         ]
         # Each field of a beat has a converter. All but the first are of at most `lanes - 1` bytes, so theirs are small.
         for k in range(ends_a_beat(self.lanes)):

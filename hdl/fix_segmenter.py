@@ -26,7 +26,7 @@ def ends_a_beat(lanes: int) -> int:
 def segment_layout(lanes: int) -> data.StructLayout:
     """A beat's share of one field. Counts are of bytes.
 
-    ``first_lane`` to ``stop_lane`` are its bytes with the SOH. ``tag``: the last digits, the lowest first. ``in_value``: the
+    ``first_lane`` to ``stop_lane`` are its bytes with the SOH, whose lane's bit is set in ``stop``. ``tag``: the last digits, the lowest first. ``in_value``: the
     field's ``=`` is here or came before. Of the value: ``whole`` the digits before the first point, the last one
     first; ``fraction`` those behind it, the first one first, or, where no point is here, all digits, for the case that it
     came before. ``text``: its bytes, the last one first. ``minus_first``: its first character here is ``-``; ``odd``: another one
@@ -37,6 +37,7 @@ def segment_layout(lanes: int) -> data.StructLayout:
         {
             "first_lane": lane_bits,
             "stop_lane": lane_bits,
+            "stop": lanes,
             "used": 1,
             "sum": 8,
             "tag": data.ArrayLayout(4, TAG_DIGITS),
@@ -280,8 +281,10 @@ class Segmenter(wiring.Component):
             part = mask("part", live & behind & ~ahead)
             end = mask("end", part & soh)
             content = mask("content", part & ~soh)
-            value = mask("value", content & in_value[:lanes])
-            tag = mask("tag", content & ~in_value[:lanes] & ~equals)
+            # Behind an SOH come at least a tag's digit and the `=`: where they do not, the tag is bad and no value counts.
+            value_lanes = Const((1 << lanes) - (1 << min(k + 2, lanes) if k else 1), lanes)
+            value = mask("value", content & in_value[:lanes] & value_lanes)
+            tag = mask("tag", content & ~in_value[:lanes] & ~equals & Const((1 << lanes) - (1 << k), lanes))
             points = mask("points", value & point)
             whole = mask("whole", value & ~behind_point & ~point)
             fraction = mask("fraction", value & ~point & (behind_point | (~points.any()).replicate(lanes)))
@@ -294,7 +297,7 @@ class Segmenter(wiring.Component):
             if k < ends:
                 with m.If(end.any()):
                     m.d.comb += [
-                        stop.eq(_any_of([Const(n + 1) & end[n].replicate(4) for n in range(lanes)], 4)),
+                        stop.eq(_any_of([Mux(end[n], n + 1, 0) for n in range(lanes)], 4)),
                         stop_sum.eq(_any_of([sums[n + 1] & end[n].replicate(8) for n in range(lanes)], 8)),
                     ]
                 m.d.comb += out.ends[k].eq(end.any())
@@ -310,6 +313,7 @@ class Segmenter(wiring.Component):
             m.d.comb += [
                 segment.first_lane.eq(start),
                 segment.stop_lane.eq(stop),
+                segment.stop.eq(end),
                 segment.used.eq(part.any()),
                 segment.sum.eq(stop_sum - start_sum),
                 segment.tag.eq(

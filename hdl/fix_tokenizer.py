@@ -1,6 +1,6 @@
 """FIX bytes to fields (docs/fix.md, "Fields")."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,7 @@ from hdl.fix_tags import BEGIN, MOST_TAG_DIGITS, MSG_SEQ_NUM_TAG, ORDER_QTY_TAG,
 from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal, Form
 from hdl.flow_swap import FlowSwap
 from hdl.limits import FIELD_LIMIT, FLOWS
+from hdl.select import select
 
 NUMBER_FORMS = {MSG_SEQ_NUM_TAG: Form.INTEGER, ORDER_QTY_TAG: Form.QUANTITY, PRICE_TAG: Form.PRICE}
 """Tags whose values the frame has as numbers."""
@@ -53,31 +54,34 @@ stops at one more than a tag may have. ``value_count``: bytes of the value. ``wh
 ``Decimal``; ``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is
 their text. ``sum``: of all bytes, modulo 256."""
 
-Field = data.StructLayout(
-    {
-        "first": POSITION_BITS,
-        "end": POSITION_BITS,
-        "stop_lane": unsigned(4),
-        "older": 1,
-        "page": 1,
-        "tag": data.ArrayLayout(4, TAG_DIGITS),
-        "tag_count": TAG_COUNT_BITS,
-        "tag_bad": 1,
-        "value_count": FIELD_BITS,
-        "number": Decimal,
-        "form": Form,
-        "is_number": 1,
-        "crc": 64,
-        "sum": 8,
-        "begin": 1,
-        "begin_at_first": 1,
-        "begin_position": POSITION_BITS,
-        "sum_from_begin": 8,
-    }
-)
-"""A field that has ended; ``end`` is the position behind its last byte, ``stop_lane`` the lane. ``is_number``: its tag is
-one that the frame has a number of, in that ``form``. ``begin_at_first``: BEGIN
-is what it begins with, told of a field that does not go on from an earlier beat."""
+
+def field_layout(lanes: int) -> data.StructLayout:
+    """A field that has ended; ``end`` is the position behind its last byte, ``stop_lane`` the lane, and its SOH's lane has a bit
+    in ``stop``. ``is_number``: its tag is one that the frame has a number of, in that ``form``. ``begin_at_first``: BEGIN
+    is what it begins with, told of a field that does not go on from an earlier beat."""
+    return data.StructLayout(
+        {
+            "first": POSITION_BITS,
+            "end": POSITION_BITS,
+            "stop_lane": unsigned(4),
+            "stop": lanes,
+            "older": 1,
+            "page": 1,
+            "tag": data.ArrayLayout(4, TAG_DIGITS),
+            "tag_count": TAG_COUNT_BITS,
+            "tag_bad": 1,
+            "value_count": FIELD_BITS,
+            "number": Decimal,
+            "form": Form,
+            "is_number": 1,
+            "crc": 64,
+            "sum": 8,
+            "begin": 1,
+            "begin_at_first": 1,
+            "begin_position": POSITION_BITS,
+            "sum_from_begin": 8,
+        }
+    )
 
 
 def field_beat(lanes: int) -> data.StructLayout:
@@ -90,7 +94,7 @@ def field_beat(lanes: int) -> data.StructLayout:
     ends = ends_a_beat(lanes)
     return data.StructLayout(
         {
-            "fields": data.ArrayLayout(Field, ends),
+            "fields": data.ArrayLayout(field_layout(lanes), ends),
             "ends": ends,
             "overrun": 1,
             "cut": POSITION_BITS,
@@ -245,6 +249,7 @@ class Tokenizer(wiring.Component):
             ),
             field.end.eq((beat.position + segment.stop_lane)[:POSITION_BITS]),
             field.stop_lane.eq(segment.stop_lane),
+            field.stop.eq(segment.stop),
             *(field.number[name].eq(token[name]) for name in ("whole", "over", "fraction", "finer", "negative", "point")),
             field.number.bad.eq(token.odd),
             field.number.length.eq(Mux(token.value_count > MOST_CHARACTERS, MOST_CHARACTERS + 1, token.value_count)),
@@ -324,13 +329,11 @@ class Tokenizer(wiring.Component):
 
         # The tag, and how long the value is.
         tag_count = carried.tag_count + segment.tag_count
-        shifted_tag = Signal(data.ArrayLayout(4, TAG_DIGITS), name="shifted_tag")
-        m.d.comb += shifted_tag.eq(segment.tag)
-        for n in range(TAG_DIGITS):
-            with m.If(segment.tag_count == n):
-                m.d.comb += shifted_tag.eq((carried.tag.as_value() << (4 * n)) | segment.tag.as_value())
+        shifted_tag = select(
+            [carried.tag.as_value() << (4 * n) for n in range(TAG_DIGITS + 1)], segment.tag_count, 4 * TAG_DIGITS
+        )
         m.d.comb += [
-            token.tag.eq(shifted_tag),
+            token.tag.eq(shifted_tag | segment.tag.as_value()),
             token.tag_count.eq(Mux(tag_count > MOST_TAG_DIGITS, MOST_TAG_DIGITS + 1, tag_count)),
             token.tag_bad.eq(carried.tag_bad | segment.tag_bad | (segment.tag_zero & (carried.tag_count == 0))),
             token.in_value.eq(carried.in_value | segment.in_value),
@@ -339,14 +342,17 @@ class Tokenizer(wiring.Component):
         ]
 
         # The number. Once the point has come, all digits are of the fraction.
-        whole = Signal(data.ArrayLayout(4, WHOLE_DIGITS + lanes), name="shifted_whole")
-        for n in range(lanes + 1):
-            with m.If(segment.whole_count == n):
-                m.d.comb += whole.eq((carried.whole.as_value() << (4 * n)) | segment.whole.as_value())
-        fraction = Signal(data.ArrayLayout(4, FRACTION_DIGITS + 1 + lanes), name="shifted_fraction")
-        for n in range(FRACTION_DIGITS + 2):
-            with m.If(carried.fraction_count == n):
-                m.d.comb += fraction.eq(segment.fraction.as_value() << (4 * n))
+        counted = segment.whole_count
+        whole = select([carried.whole.as_value() << (4 * n) for n in range(lanes + 1)], counted, 4 * WHOLE_DIGITS)
+        high = [Cat(digit != 0 for digit in list(carried.whole)[WHOLE_DIGITS - n :]).any() for n in range(1, lanes + 1)]
+        base = carried.fraction_count
+        fraction = select(
+            [segment.fraction.as_value() << (4 * n) for n in range(FRACTION_DIGITS + 1)], base, 4 * FRACTION_DIGITS
+        )
+        low = [
+            Cat(digit != 0 for digit in list(segment.fraction)[FRACTION_DIGITS - n :]).any()
+            for n in range(FRACTION_DIGITS + 1)
+        ]
         count = Signal(5, name="fraction_count")
         m.d.comb += [
             count.eq(carried.fraction_count + segment.fraction_count),
@@ -366,13 +372,13 @@ class Tokenizer(wiring.Component):
         ]
         with m.If(~carried.point):
             m.d.comb += [
-                token.whole.eq(whole.as_value()[: 4 * WHOLE_DIGITS]),
-                token.over.eq(carried.over | whole.as_value()[4 * WHOLE_DIGITS :].any()),
+                token.whole.eq(whole | segment.whole.as_value()),
+                token.over.eq(carried.over | select([Const(0, 1), *high], counted, 1)),
             ]
         with m.If(carried.point | segment.point):
             m.d.comb += [
-                token.fraction.eq(carried.fraction.as_value() | fraction.as_value()[: 4 * FRACTION_DIGITS]),
-                token.finer.eq(carried.finer | fraction.as_value()[4 * FRACTION_DIGITS :].any()),
+                token.fraction.eq(carried.fraction.as_value() | fraction),
+                token.finer.eq(carried.finer | select(low, base, 1)),
                 token.fraction_count.eq(Mux(count > FRACTION_DIGITS, FRACTION_DIGITS + 1, count)),
             ]
         return token

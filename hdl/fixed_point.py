@@ -1,5 +1,7 @@
 """Decimal digits to fixed-point numbers, in a pipeline (docs/fix.md, "integer" and "decimal")."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
@@ -107,7 +109,7 @@ class FixedPoint(wiring.Component):
                 verdicts[0].negative.eq(number.negative & price),
                 verdicts[0].integer.eq(integer),
                 verdicts[0].price.eq(price),
-                *(after.eq(before) for before, after in zip(verdicts, verdicts[1:], strict=False)),
+                *(after.eq(before) for before, after in pairwise(verdicts)),
             ]
 
         # Stages 2 to 4: what each digit is worth, added up: 19 to 5, 5 to 2, 2 to 1.
