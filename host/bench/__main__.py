@@ -22,6 +22,7 @@ def main() -> None:
     for measure in (
         cards.rtl_row,
         cards.fix_row,
+        cards.fix_split_row,
         cards.sbe_row,
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),

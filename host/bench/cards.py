@@ -21,6 +21,8 @@ MESSAGES_A_PACKET = 7
 """As many messages of the bench's length as an Ethernet packet holds."""
 PEER_MESSAGES = 2_000
 PYSIM_CYCLES = 400
+LOOKED_UP = (35, 34, 11, 55, 1, 54, 40, 59, 38, 44)
+"""Tags that the frame carries of an order."""
 
 
 def order(number: int) -> bytes:
@@ -121,7 +123,7 @@ def fix_row() -> Row:
         parser.append_buffer(stream)
         count = 0
         while (message := parser.get_message()) is not None:
-            for tag in (35, 34, 11, 55, 1, 54, 40, 59, 38, 44):
+            for tag in LOOKED_UP:
                 message.get(tag)
             count += 1
         return count
@@ -132,6 +134,33 @@ def fix_row() -> Row:
         timed(lambda: drain(card, packets)),
         "simplefix",
         timed(with_simplefix),
+    )
+
+
+def fix_split_row() -> Row:
+    """The same, beside what one writes without a library: ``split`` into a dictionary, CheckSum verified, nothing else."""
+    packets = fix_packets()
+    card = open_card("soft:", [Flow(Protocol.TCP, GATEWAY, Parser.FIX)])
+    stream = b"".join(order(number) for number in range(PEER_MESSAGES))
+    tags = [b"%d" % tag for tag in LOOKED_UP]
+
+    def with_split() -> int:
+        start = count = 0
+        while (trailer := stream.find(b"\x0110=", start) + 1) > 0:
+            message = stream[start:trailer]
+            fields = dict(field.split(b"=", 1) for field in message[:-1].split(b"\x01"))
+            for tag in tags:
+                fields.get(tag)
+            count += sum(message) & 0xFF == int(stream[trailer + 3 : trailer + 6])
+            start = trailer + len(b"10=000|")
+        return count
+
+    return compare(
+        "soft.fix.split.messages_per_s",
+        "messages/s",
+        timed(lambda: drain(card, packets)),
+        "bytes.split in plain Python",
+        timed(with_split),
     )
 
 

@@ -208,13 +208,12 @@ def _take(state, data, start, field, tag, value, end):
 
 
 @njit(**KERNEL)
-def _fill_frame(ring, state, payload_offset, length, flags, kind, flow):
-    """Fill the next frame's slot with what was taken, the order view; the caller finishes it."""
+def _fill_frame(frame, state, payload_offset, length, flags, kind, flow):
+    """Fill a frame's slot with what was taken, the order view; the caller finishes it."""
     if state.seen >> np.uint64(PRICE_TAG) & np.uint64(1) == 0:
         flags |= PRICE_ABSENT
     if state.seen >> np.uint64(ORDER_QTY_TAG) & np.uint64(1) == 0:
         flags |= QUANTITY_ABSENT
-    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
     frame.timestamp = state.message_timestamp
     frame.price = state.price
     frame.quantity = state.quantity
@@ -245,26 +244,24 @@ def _write(ring, state, data, start, length, flags, kind, flow):
     payload_offset = write_message(ring, data, start, length)
     if payload_offset < 0:
         return False
-    _fill_frame(ring, state, payload_offset, length, flags, kind, flow)
+    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
+    _fill_frame(frame, state, payload_offset, length, flags, kind, flow)
     finish_frame(ring)
     return True
 
 
 @njit(**KERNEL)
-def _write_message(ring, state, data, start, field, after, flags, flow):
-    """Write the message from ``start`` to ``after``, whose trailer is at ``field``; False where a frame waits for credit."""
-    kind = MALFORMED if flags & MALFORMED_FLAGS else KIND_OF_MSG_TYPE[state.message_type]
-    if state.first_entry and kind != MALFORMED:
-        causes = find_entry_causes(state, data, start, field)
-        if causes == 0:
-            if not write_entries(ring, state, data, start, field, after - start, flags, flow):
-                return False
-            state.stored = False
-            state.entries_written = 0
-            return True
-        flags |= causes
-        kind = MALFORMED
-    return _write(ring, state, data, start, after - start, flags, kind, flow)
+def _write_market_data(ring, state, data, start, field, after, flags, flow):
+    """Write the sound message from ``start`` to ``after``, whose trailer is at ``field`` and which has entries; False
+    where a frame waits for credit."""
+    causes = find_entry_causes(state, data, start, field)
+    if causes:
+        return _write(ring, state, data, start, after - start, flags | causes, MALFORMED, flow)
+    if not write_entries(ring, state, data, start, field, after - start, flags, flow):
+        return False
+    state.stored = False
+    state.entries_written = 0
+    return True
 
 
 @njit(**KERNEL)
@@ -283,7 +280,8 @@ def take_hole(ring, states, stored, flow, missing, timestamp, fragment):
     # Nothing of the message is needed any more: the frame is filled from the state.
     state.message_timestamp = timestamp
     state.sequence = np.uint32(missing)
-    _fill_frame(ring, state, payload_offset, state.held, flags, GAP, flow)
+    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
+    _fill_frame(frame, state, payload_offset, state.held, flags, GAP, flow)
     finish_frame(ring)
     _forget(state)
     state.held = 0
@@ -367,7 +365,11 @@ def take_fix(ring, states, store, stored, data, begin, end, flow, timestamp, fra
                 flags = state.flags | fragment_flag
                 if not check_sum_is_right(source, start, field, value, value_end):
                     flags |= CHECKSUM
-                if not _write_message(ring, state, source, start, field, after, flags, flow):
+                kind = MALFORMED if flags & MALFORMED_FLAGS else KIND_OF_MSG_TYPE[state.message_type]
+                if state.first_entry and kind != MALFORMED:
+                    if not _write_market_data(ring, state, source, start, field, after, flags, flow):
+                        break
+                elif not _write(ring, state, source, start, after - start, flags, kind, flow):
                     break
                 _forget(state)
                 start = after
