@@ -1,180 +1,233 @@
 """Bench of hdl/fix_tokenizer.py, against slices of the bytes (docs/fix.md, "Fields")."""
 
 import random
+import re
 from typing import Any
 
 import cocotb
-from amaranth.lib import wiring
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from hdl.beat import PayloadBeat
-from hdl.fix_tokenizer import (
-    BEGIN,
-    MINUS,
-    NO_DIGIT,
-    NUMBER_CHARACTERS,
-    POINT,
-    SOH,
-    TAG_DIGITS,
-    FieldBeat,
-    Tokenizer,
-)
+from hdl.beat import LANES, payload_beat
+from hdl.fix_segmenter import TAG_DIGITS, ends_a_beat
+from hdl.fix_tags import BEGIN, MOST_TAG_DIGITS
+from hdl.fix_tokenizer import NUMBER_FORMS, Tokenizer, field_beat
+from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS
 from hdl.frame import crc64
 from hdl.limits import FIELD_LIMIT, FLOWS
 from host.generate.faults import encode
+from sim.benches.fix_model import SOH, split
 from sim.benches.parsers import POSITIONS, beats
-from sim.benches.streams import Clocked, Sink, Source
-
-LATENCY = 2
-COUNTED_TAG_DIGITS = 10
-"""From here on the tokenizer stops counting: such a tag is bad anyway."""
+from sim.benches.streams import Clocked
 
 ALPHABET = b"8=FIX\x01\x01=.-0123456789A"
+NUMBER_ALPHABET = b"0123456789.-0123456789.A"
 
-_streams = [bytearray() for _ in range(FLOWS)]
-"""What each flow has carried; each test has flows of its own."""
-_times: list[dict[int, int]] = [{} for _ in range(FLOWS)]
-"""Per flow, the timestamp of each packet by its first position."""
-_done = [0] * FLOWS
-"""Up to where each flow's fields were compared."""
+
+class Streamed(wiring.Component):
+    """The tokenizer between streams: it moves where its output does."""
+
+    i: In(stream.Signature(payload_beat(LANES)))
+    o: Out(stream.Signature(field_beat(LANES)))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.tokenizer = tokenizer = Tokenizer(LANES)
+        m.d.comb += [
+            tokenizer.advance.eq(~self.o.valid | self.o.ready),
+            tokenizer.valid.eq(self.i.valid),
+            tokenizer.beat.eq(self.i.payload),
+            self.i.ready.eq(tokenizer.ready),
+            self.o.valid.eq(tokenizer.o_valid),
+            self.o.payload.eq(tokenizer.o),
+        ]
+        return m
 
 
 def component() -> wiring.Component:
-    return Tokenizer()
+    return Streamed()
 
 
-def send(source: Source, payload: bytes, flow: int = 0) -> int:
-    """Have a packet taken; returns its number of beats."""
-    stream = _streams[flow]
-    timestamp = 10**18 + len(stream)
-    _times[flow][len(stream)] = timestamp
-    for beat in (packet := beats(payload, flow=flow, timestamp=timestamp)):
-        source.send([beat | {"position": len(stream) % POSITIONS}])
-        stream += beat["data"]
-    return len(packet)
+class TokenizerBench:
+    """The tokenizer, and what each flow has carried since the reset."""
 
+    def __init__(self, dut: Any, gaps: float = 1.0, ready: float = 1.0) -> None:
+        self.clocked = Clocked(dut)
+        self.source = self.clocked.source("i", payload_beat(LANES), gaps)
+        self.sink = self.clocked.sink("o", field_beat(LANES), ready)
+        self._streams = [bytearray() for _ in range(FLOWS)]
+        self._packets: list[list[int]] = [[] for _ in range(FLOWS)]  # where each packet began
+        self._holes: list[list[int]] = [[] for _ in range(FLOWS)]
 
-def fields_of(flow: int) -> list[tuple[int, int]]:
-    """First and end position of the fields that are complete and were not compared yet."""
-    stream, fields = _streams[flow], []
-    while True:
-        first = _done[flow]
-        soh = stream.find(SOH, first, first + FIELD_LIMIT)
-        end = soh + 1 if soh >= 0 else first + FIELD_LIMIT
-        if end > len(stream):
-            return fields
-        fields.append((first, end))
-        _done[flow] = end
+    def send(self, payload: bytes, flow: int = 0, hole: bool = False) -> int:
+        """Have a packet taken, behind a hole or not; returns its number of beats."""
+        carried = self._streams[flow]
+        if hole:
+            self._holes[flow].append(len(carried))
+            self.source.send([{"gap": 1, "flow": flow, "position": len(carried) % POSITIONS}])
+        self._packets[flow].append(len(carried))
+        for beat in (packet := beats(payload, flow=flow)):
+            self.source.send([beat | {"position": len(carried) % POSITIONS}])
+            carried += beat["data"]
+        return len(packet)
 
+    async def check(self) -> int:
+        """Let everything through and compare every field and overrun; returns how many fields there were."""
+        await self.clocked.until(lambda: self.source.idle)
+        await self.clocked.cycles(30)
+        found: list[list[tuple[str, Any]]] = [[] for _ in range(FLOWS)]
+        for beat in self.sink.values():
+            if beat["overrun"]:
+                found[beat["flow"]].append(("overrun", beat["cut"]))
+            fields = [field for n, field in enumerate(beat["fields"]) if beat["ends"] >> n & 1]
+            found[beat["flow"]] += [("field", field) for field in fields]
+        for flow, ours in enumerate(found):
+            self._compare(flow, ours)
+        return sum(kind == "field" for ours in found for kind, _ in ours)
 
-def check(field: dict[str, Any], flow: int, first: int, end: int) -> None:
-    """A field that the tokenizer gave is the one that stands there."""
-    token = field["token"]
-    text = bytes(_streams[flow][first:end])
-    terminated = text[-1] == SOH
-    content = text[:-1] if terminated else text
-    tag, equals, value = content.partition(b"=")
-    assert field["unterminated"] == (not terminated), text
-    assert field["end"] == end % POSITIONS, text
-    assert token["first"] == first % POSITIONS, text
-    packet = max(position for position in _times[flow] if position <= first)
-    assert token["timestamp"] == _times[flow][packet], text
-    assert token["sum"] == sum(text) % 256, text
-    assert token["in_value"] == bool(equals), text
-    assert token["tag_bad"] == ((not tag.isdigit() and tag != b"") or tag.startswith(b"0")), text
-    assert token["tag_digits"] == min(len(tag), COUNTED_TAG_DIGITS) or len(tag) > COUNTED_TAG_DIGITS, text
-    if not token["tag_bad"]:
-        digits = [byte - ord("0") for byte in reversed(tag)] + [0] * TAG_DIGITS
-        assert token["tag"] == digits[:TAG_DIGITS], text
-    if equals:
-        assert token["value"] == (first + len(tag) + 1) % POSITIONS, text
-        assert token["value_length"] == len(value), text
-        assert token["crc"] == crc64(value), text
-        codes = {ord("."): POINT, ord("-"): MINUS} | {ord("0") + digit: digit for digit in range(10)}
-        characters = [codes.get(byte, NO_DIGIT) for byte in reversed(value)] + [0] * NUMBER_CHARACTERS
-        assert token["characters"] == characters[:NUMBER_CHARACTERS], text
-    begin = text.rfind(BEGIN)
-    assert token["begin"] == (begin >= 0), text
-    if begin >= 0:
-        assert token["begin_position"] == (first + begin) % POSITIONS, text
-        assert token["sum_before_begin"] == sum(text[:begin]) % 256, text
+    def _compare(self, flow: int, found: list[tuple[str, Any]]) -> None:
+        carried, holes = bytes(self._streams[flow]), [*self._holes[flow], len(self._streams[flow])]
+        first, behind_overrun, number = 0, False, 0
+        for hole in holes:
+            while True:
+                limit = first + FIELD_LIMIT
+                soh = carried.find(SOH, first, min(limit, hole))
+                if soh < 0 and limit > hole:
+                    break
+                kind, given = found[number] if number < len(found) else ("nothing", None)
+                number += 1
+                if soh < 0:
+                    assert (kind, given) == ("overrun", limit % POSITIONS)
+                    first, behind_overrun = limit, True
+                    continue
+                assert kind == "field", carried[first : soh + 1]
+                self._check(given, flow, first, carried[first : soh + 1], behind_overrun)
+                first, behind_overrun = soh + 1, False
+            first, behind_overrun = hole, False
+        assert number == len(found)
 
+    def _check(self, field: dict[str, Any], flow: int, first: int, text: bytes, behind_overrun: bool) -> None:
+        end = first + len(text)
+        assert (field["first"], field["end"]) == (first % POSITIONS, end % POSITIONS), text
+        packet = max(began for began in self._packets[flow] if began < end)
+        assert field["older"] == (first < packet), text
+        begin = text.rfind(BEGIN)
+        assert field["begin"] == (begin >= 0), text
+        if begin >= 0:
+            assert field["begin_position"] == (first + begin) % POSITIONS, text
+            assert field["sum_from_begin"] == sum(text[begin:]) % 256, text
+        if behind_overrun:
+            return  # nothing else is looked at: the framing seeks a begin
+        assert field["sum"] == sum(text) % 256, text
+        tag, value = split(text[:-1])
+        assert field["tag_bad"] == (tag is None), text
+        if tag is None:
+            return
+        digits = [int(digit) for digit in reversed(str(tag))]
+        assert field["tag_count"] == len(digits) <= MOST_TAG_DIGITS, text
+        assert field["tag"] == (digits + [0] * TAG_DIGITS)[:TAG_DIGITS], text
+        assert field["value_count"] == len(value), text
+        assert field["crc"] == crc64(value), text
+        assert field["is_number"] == (tag in NUMBER_FORMS and value != b""), text
+        if tag in NUMBER_FORMS:
+            assert field["form"] == NUMBER_FORMS[tag].value, text
+        self._check_number(field["number"], value)
 
-async def check_all(bench: Clocked, source: Source, sink: Sink, flows: range) -> int:
-    """Let everything through and compare every field; returns how many there were."""
-    await bench.until(lambda: source.idle)
-    await bench.cycles(30)
-    found: dict[int, list[dict[str, Any]]] = {flow: [] for flow in flows}
-    for beat in sink.values():
-        found[beat["flow"]] += [field for field in beat["fields"] if field["valid"]]
-    for flow in flows:
-        places = fields_of(flow)
-        for field, (first, end) in zip(found[flow], places, strict=False):
-            check(field, flow, first, end)
-        assert len(found[flow]) == len(places)
-    return sum(map(len, found.values()))
+    @staticmethod
+    def _check_number(number: dict[str, Any], value: bytes) -> None:
+        parts = re.fullmatch(rb"(-?)([0-9]*)(\.?)([0-9]*)", value)
+        assert number["bad"] == (parts is None), value
+        assert number["length"] == min(len(value), MOST_CHARACTERS + 1), value
+        if parts is None:
+            return
+        minus, whole, point, fraction = parts.groups()
+        digits = [byte - ord("0") for byte in reversed(whole)] + [0] * WHOLE_DIGITS
+        tenths = [byte - ord("0") for byte in fraction] + [0] * FRACTION_DIGITS
+        assert number["negative"] == bool(minus), value
+        assert number["point"] == bool(point), value
+        assert number["whole"] == digits[:WHOLE_DIGITS], value
+        assert number["fraction"] == tenths[:FRACTION_DIGITS], value
+        assert number["over"] == any(digits[WHOLE_DIGITS:]), value
+        assert number["finer"] == any(tenths[FRACTION_DIGITS:]), value
 
 
 @cocotb.test()
 async def every_alignment_at_full_rate(dut):
-    """Fields of 4 bytes and more beginning in every lane: eight bytes every cycle, LATENCY cycles later they are out."""
-    bench = Clocked(dut)
-    source, sink = bench.source("i", PayloadBeat), bench.sink("o", FieldBeat)
-    await bench.reset()
+    """Fields of 4 bytes and more beginning in every lane: eight bytes every cycle, Tokenizer.LATENCY cycles later they
+    are out."""
+    bench = TokenizerBench(dut)
+    await bench.clocked.reset()
     for length in range(4, 24):
         for lane in range(8):
-            send(source, b"1=" + b"x" * (5 + lane) + b"\x01" + (b"2=" + b"3" * (length - 3) + b"\x01") * 9)
-    await check_all(bench, source, sink, range(1))
-    assert source.stalls == 0
-    assert [transfer.cycle - LATENCY for transfer in sink.received] == source.taken
+            bench.send(b"1=" + b"x" * (5 + lane) + b"\x01" + (b"2=" + b"3" * (length - 3) + b"\x01") * 9)
+    await bench.check()
+    assert bench.source.stalls == 0
+    assert [transfer.cycle - Tokenizer.LATENCY for transfer in bench.sink.received] == bench.source.taken
 
 
 @cocotb.test()
 async def cut_at_every_byte(dut):
     """Messages in two packets, cut everywhere, another flow's bytes between them."""
-    bench = Clocked(dut)
-    source, sink = bench.source("i", PayloadBeat, 0.8), bench.sink("o", FieldBeat, 0.7)
-    await bench.reset()
+    bench = TokenizerBench(dut, 0.8, 0.7)
+    await bench.clocked.reset()
     message = encode([b"35=D", b"34=17", b"55=LONG-SYMBOL-X", b"44=-12.5"])
     for cut in range(1, len(message)):
-        send(source, message[:cut], 1)
-        send(source, message[cut // 2 :], 2)
-        send(source, message[cut:], 1)
-    assert await check_all(bench, source, sink, range(1, 3)) > 500
+        bench.send(message[:cut], 1)
+        bench.send(message[cut // 2 :], 2)
+        bench.send(message[cut:], 1)
+    assert await bench.check() > 500
 
 
 @cocotb.test()
 async def any_bytes(dut):
-    """Random bytes of FIX's alphabet, cut and interleaved at random."""
-    bench = Clocked(dut)
-    source, sink = bench.source("i", PayloadBeat, 0.9), bench.sink("o", FieldBeat, 0.8)
-    await bench.reset()
+    """Random bytes of FIX's alphabet, cut and interleaved at random, with holes between them."""
+    bench = TokenizerBench(dut, 0.9, 0.8)
+    await bench.clocked.reset()
     for _ in range(600):
-        send(source, bytes(random.choices(ALPHABET, k=random.randint(1, 40))), random.randint(3, 6))
+        payload = bytes(random.choices(ALPHABET, k=random.randint(1, 40)))
+        bench.send(payload, random.randint(3, 6), hole=random.random() < 0.05)
     for _ in range(100):
-        send(source, random.randbytes(random.randint(1, 90)), 7)
-    assert await check_all(bench, source, sink, range(3, 8)) > 1000
+        bench.send(random.randbytes(random.randint(1, 90)), 7)
+    assert await bench.check() > 1000
+
+
+@cocotb.test()
+async def numbers(dut):
+    """Values of digits, points and signs, of every length, cut anywhere."""
+    bench = TokenizerBench(dut)
+    await bench.clocked.reset()
+    waiting = b"".join(
+        random.choice([b"34=", b"38=", b"44=", b"44=-", b"58="])
+        + bytes(random.choices(NUMBER_ALPHABET[: random.choice([11, 22, 24])], k=random.randint(0, 24)))
+        + SOH
+        for _ in range(1500)
+    )
+    while waiting:
+        cut = random.randint(1, 60)
+        bench.send(waiting[:cut], random.choice([8, 8, 9]))
+        waiting = waiting[cut:]
+    assert await bench.check() > 1000
 
 
 @cocotb.test()
 async def field_limit(dut):
     """Fields around FIELD_LIMIT, ending in every lane; the longest values and tags."""
-    bench = Clocked(dut)
-    source, sink = bench.source("i", PayloadBeat), bench.sink("o", FieldBeat, 0.9)
-    await bench.reset()
+    bench = TokenizerBench(dut, ready=0.9)
+    await bench.clocked.reset()
     for lane in range(8):
-        send(source, b"1" * (1 + lane) + b"\x01", 8)
+        bench.send(b"1" * (1 + lane) + b"\x01", 10)
         for length in (FIELD_LIMIT - 1, FIELD_LIMIT, FIELD_LIMIT + 1):
-            send(source, b"58=" + bytes(random.choices(ALPHABET.replace(b"\x01", b""), k=length - 4)) + b"\x01", 8)
-    send(source, b"\x01" + b"0123456789ABCDEF" * 300 + b"\x018=FIX\x01", 8)
-    await check_all(bench, source, sink, range(8, 9))
+            bench.send(b"58=" + bytes(random.choices(ALPHABET.replace(b"\x01", b""), k=length - 4)) + b"\x01", 10)
+    bench.send(b"\x01" + b"0123456789ABCDEF" * 300 + b"\x018=FIX\x01", 10)
+    await bench.check()
 
 
 @cocotb.test()
-async def more_than_two_ends_a_beat(dut):
-    """A beat takes one cycle for each two fields that end in it."""
-    bench = Clocked(dut)
-    source, sink = bench.source("i", PayloadBeat), bench.sink("o", FieldBeat)
-    await bench.reset()
-    count = send(source, b"\x01" * 800, 9)
-    await check_all(bench, source, sink, range(9, 10))
-    assert source.taken[-1] - source.taken[0] == 4 * (count - 1)
+async def more_ends_a_beat(dut):
+    """A beat takes one cycle for each ``ends_a_beat`` fields that end in it."""
+    bench = TokenizerBench(dut)
+    await bench.clocked.reset()
+    count = bench.send(b"\x01" * 800, 11)
+    await bench.check()
+    assert bench.source.taken[-1] - bench.source.taken[0] == LANES // ends_a_beat(LANES) * (count - 1)
