@@ -36,8 +36,10 @@ REGRESSIONS = Path(__file__).parent / "regressions"
 
 BATCH = 200
 """Examples that hypothesis plans at once: it begins with small ones, so not too few."""
+LONG_MINUTES = 10.0
+"""From here on SBE by other schemas than the demo's takes part: a card of its own each, which minutes are spent to compile."""
 SLICE = 3.0
-"""Seconds after which it is another kind's turn."""
+"""Seconds after which it is another kind's turn; less where there are few, so that each kind has two turns."""
 LINE_EVERY = 5.0
 """Seconds between lines where there is no terminal."""
 COMMENT_MOST = 600
@@ -64,6 +66,7 @@ class Fuzzer:
         self._turns: Counter[str] = Counter()
         self._seed = first_seed
         self._seconds = seconds
+        self._slice = min(SLICE, seconds / (2 * len(self.kinds)))
         self._console = console
         self._begin = self._said = time.perf_counter()
         self._bar = None
@@ -89,7 +92,7 @@ class Fuzzer:
 
         kind = self.kinds[name]
         began = time.perf_counter()
-        until = min(began + SLICE, self._begin + self._seconds)
+        until = min(began + self._slice, self._begin + self._seconds)
         failed = False
 
         def example(drawn: tuple[object, ...]) -> None:
@@ -196,7 +199,13 @@ positive.__name__ = "number of minutes above 0"  # argparse names it in its mess
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz as the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.cards.fuzz", description=__doc__.partition(".")[0])
-    parser.add_argument("--minutes", metavar="N", type=positive, default=1.0, help="how long (default: %(default)s)")
+    parser.add_argument(
+        "--minutes",
+        metavar="N",
+        type=positive,
+        default=1.0,
+        help=f"how long; from {LONG_MINUTES:g} on also SBE by other schemas than the demo's (default: %(default)g)",
+    )
     parser.add_argument(
         "--seed", metavar="N", type=int, help="of what is generated, to repeat a run (default: another one each time)"
     )
@@ -213,10 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tests.cards.comparison import DEMO_SCHEMA, compiled
     from tests.cards.fuzzing import KINDS
 
-    kinds = [kind for kind in KINDS if kind.schema is None or kind.schema.exists()]
+    long = options.minutes >= LONG_MINUTES
+    kinds = [kind for kind in KINDS if kind.schema is None or (long and kind.schema.exists())]
+    console = Console(soft_wrap=True)
+    console.print("compiling the cards, where they are not yet …")
     for path in dict.fromkeys(kind.schema or DEMO_SCHEMA for kind in kinds):
         card_library(compiled(path))
-    console = Console(soft_wrap=True)
     first_seed = random.randrange(10**9) if options.seed is None else options.seed
     console.print(f"seed {first_seed}", highlight=False)
     fuzzer = Fuzzer(kinds, first_seed, 60 * options.minutes, console)
