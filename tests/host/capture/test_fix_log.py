@@ -162,6 +162,19 @@ def test_each_direction_of_each_session_is_a_flow_with_running_sequence_numbers(
     assert sequences == [0, 0, 0, 1 + len(ORDER), 1 + len(ORDER) + len(BEAT)]
 
 
+def test_a_second_log_between_the_same_ends_is_another_connection(tmp_path):
+    packets = opened(tmp_path, b"\n".join([ORDER, BEAT, ORDER]) + b"\n").packets
+    flows = find_flows(packets, False).table()
+    with open_card("soft:", flows) as card:
+        for _ in range(2):
+            assert card.feed(packets) == len(packets)
+        assert card.ring.poll()["kind"].tolist() == [
+            *(Kind.NEW_ORDER, Kind.SESSION, Kind.NEW_ORDER, Kind.GAP),
+            *(Kind.NEW_ORDER, Kind.SESSION, Kind.NEW_ORDER),
+        ]
+        assert (card.counters()["repeated"], card.counters()["gaps"]) == (0, 1)
+
+
 def test_time_is_the_sending_time_or_a_nanosecond_after_the_message_before(tmp_path):
     times = (
         "20240102-03:04:05",

@@ -140,6 +140,20 @@ def test_fields_and_structure_are_checked(parse_fix, fix_message, body, flags):
     assert (frame["kind"] == Kind.MALFORMED) == bool(flags & MALFORMED_FLAGS)
 
 
+@pytest.mark.parametrize("zeros", ["0", "0000000"])
+def test_a_body_length_may_have_leading_zeros_up_to_nine_digits(parse_fix, zeros):
+    body = b"35=0\x0134=7\x01"
+    head = b"8=FIX.4.4\x019=%s10\x01" % zeros.encode() + body
+    message = head + b"10=%03d\x01" % (sum(head) % 256)
+    ((frame, raw),) = parse_fix(message)
+    assert (frame["kind"], frame["sequence"], raw) == (Kind.SESSION, 7, message)
+
+
+def test_what_the_session_layer_wants_is_not_the_parsers_business(parse_fix, fix_message):
+    ((frame, _),) = parse_fix(fix_message("35=D|55=A|"))
+    assert (frame["kind"], frame["sequence"], frame["flags"]) == (Kind.NEW_ORDER, 0, ABSENT)
+
+
 def test_the_first_of_two_fields_counts_and_an_empty_one_does_not(parse_fix, fix_message):
     ((frame, _),) = parse_fix(fix_message("35=D|44=|44=1|44=2|44=x|38=y|38=5|"))
     assert frame["price"] == 10**9

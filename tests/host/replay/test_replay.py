@@ -1,0 +1,66 @@
+"""A capture with holes, segments sent twice and FIX market data, seen through to the journal and the report."""
+
+import io
+
+from rich.console import Console
+
+from hdl.flow import Endpoint, Parser
+from hdl.frame import Kind
+from host.capture.packets import Packets
+from host.capture.reader import open_capture
+from host.capture.write import tcp_packet, write_pcap
+from host.demo import DEMO_LIMITS
+from host.gateway.verdict import Verdict
+from host.replay.replay import Replay, flows_of
+from host.replay.report import print_report
+
+CLIENT, GATEWAY = Endpoint.parse("10.0.0.2:40000"), Endpoint.parse("10.0.0.1:5001")
+
+
+def message(body: str) -> bytes:
+    head = f"8=FIX.4.4|9={len(body)}|{body}".replace("|", "\x01").encode()
+    return head + b"10=%03d\x01" % (sum(head) % 256)
+
+
+def order(number: int) -> bytes:
+    return message(f"35=D|34={number}|11=id{number}|55=ALDER|54=1|38=10|40=1|59=3|")
+
+
+BOOK = message("35=W|55=ALDER|269=0|270=99|271=5|269=1|270=101|271=5|269=2|270=100|271=1|")
+
+
+def test_holes_and_repeated_segments_are_reported_and_no_order_comes_twice(tmp_path):
+    stream = b"".join([order(1), BOOK, order(2), order(3), order(4)])
+    # From within order 2 to within order 3.
+    lost = slice(len(order(1)) + len(BOOK) + 20, len(order(1)) + len(BOOK) + len(order(2)) + 10)
+    parts = [
+        (0, stream[:50]),
+        (50, stream[50 : lost.start]),
+        (50, stream[50 : lost.start]),
+        (lost.stop, stream[lost.stop :]),
+    ]
+    segments = [tcp_packet(payload, CLIENT, GATEWAY, sequence=1 + at) for at, payload in parts]
+    write_pcap(tmp_path / "holes.pcap", Packets.of(segments))
+    capture = open_capture(tmp_path / "holes.pcap")
+    flows, _ = flows_of([capture], None)
+    assert flows[0].source == CLIENT
+
+    result = Replay([capture], "soft:", flows, None, DEMO_LIMITS, tmp_path / "journal").run()
+    assert (result.counters["repeated"], result.counters["gaps"]) == (1, 1)
+    assert [(row.message_type, row.messages, row.entries) for row in result.types] == [("D", 2, 0), ("W", 1, 3)]
+    assert result.gateway.kinds[Kind.GAP] == 1
+    assert result.gateway.kinds[Kind.BOOK_UPDATE] == 2
+    assert result.gateway.kinds[Kind.TRADE] == 1
+    assert result.gateway.malformed == 1
+    assert result.gateway.verdicts[Verdict.NOT_AN_ORDER] == 4
+    assert result.gateway.journaled == 2
+    assert result.reconciliation.closes
+    assert result.unfinished_bytes == 0
+    assert all(flow.parser is Parser.FIX for flow in flows)
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_report(console, result)
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    # The label goes on in the next line.
+    assert "TCP segments whose bytes had all come 1" in lines
+    assert "holes in the bytes of TCP flows 1" in lines
