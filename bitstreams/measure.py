@@ -178,7 +178,7 @@ def _known(block: Block) -> _Design | None:
     """What the last elaboration gave, where it was of the same sources."""
     try:
         design = _Design(**json.loads(_note(block).read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError):  # TypeError: an older version of this file wrote it
         return None
     return design if design.sources == _sources(block) else None
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -102,16 +102,17 @@ def _vector(signal: str) -> str:
     return BIT.sub("", signal).removeprefix("~")
 
 
-def signal_name(cell: str) -> str:
-    """The signal of the design that a cell is named after; ``~`` in front: the cell is in the logic around it."""
+def signal_name(cell: str, fields: Mapping[str, str]) -> str:
+    """The signal of the design that a cell is named after; ``~`` in front: the cell is in the logic around it. ``fields``
+    has better names for some bits within the block."""
     found = NAMED_AFTER.match(cell)
     name, near = MEMORY_CELL.sub("", cell), ""
     if found is not None:
         name = found["signal"]
         near = "" if DRIVES.fullmatch(found["rest"]) else "~"
-    if name.startswith(INSIDE):
-        return near + name.removeprefix(INSIDE).replace("__", ".")
-    return f"{near}port {name.replace('__', '.')}"
+    inside = name if name.startswith(INSIDE) else INSIDE + name
+    port = "" if name == inside else "port "
+    return near + port + fields.get(inside, inside).removeprefix(INSIDE).replace("__", ".")
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,10 @@ def _most(triple: str) -> float:
     return int(triple.rpartition(":")[2]) / 1000
 
 
-def worst_paths(delays: Delays, number: int) -> list[TimingPath]:
-    """The slowest paths, the slowest first; of those between the same two signals only one."""
-    arrivals = _Arrivals(delays)
+def worst_paths(delays: Delays, number: int, fields: Mapping[str, str]) -> list[TimingPath]:
+    """The slowest paths, the slowest first; of those between the same two signals only one. ``fields``: see
+    :func:`signal_name`."""
+    arrivals = _Arrivals(delays, fields)
     found: dict[tuple[str, str], TimingPath] = {}
     for end in arrivals.ends():
         path = arrivals.path(end)
@@ -181,8 +183,9 @@ def worst_paths(delays: Delays, number: int) -> list[TimingPath]:
 class _Arrivals:
     """When each pin's value is there after the clock's edge at the latest, and which arc brings it."""
 
-    def __init__(self, delays: Delays):
+    def __init__(self, delays: Delays, fields: Mapping[str, str]):
         self._delays = delays
+        self._fields = fields
         self._ns = dict.fromkeys(delays.clocks, 0.0)
         self._last: dict[Pin, Arc] = {}
         self._visited = set(delays.clocks)
@@ -217,7 +220,7 @@ class _Arrivals:
     def path(self, end: Pin) -> TimingPath:
         """The slowest path to ``end``."""
         hops: list[Hop] = []
-        pin, signal, kind, logic = end, signal_name(end[0]), self._kind(end), self._delays.setup[end]
+        pin, signal, kind, logic = end, signal_name(end[0], self._fields), self._kind(end), self._delays.setup[end]
         while pin in self._last:
             arc = self._last[pin]
             if arc.routed and arc.ns > 0:
@@ -229,13 +232,13 @@ class _Arrivals:
             kind = kind or self._kind(pin)
         hops.append(Hop(signal, kind, 0.0, round(logic, 3)))
         hops.reverse()
-        start, last = signal.removeprefix("~"), signal_name(end[0]).removeprefix("~")
+        start, last = signal.removeprefix("~"), signal_name(end[0], self._fields).removeprefix("~")
         return TimingPath(start, CONTROLS.get(end[1], "") + last, tuple(hops))
 
     def _signal(self, pin: Pin, following: str) -> str:
         """What a pin's cell is named after; one that only nextpnr knows (where a carry chain begins or ends) as ``following``."""
         cell, _ = pin
-        return following if cell.startswith("$nextpnr") else signal_name(cell)
+        return following if cell.startswith("$nextpnr") else signal_name(cell, self._fields)
 
     def _kind(self, pin: Pin) -> str:
         cell, port = pin

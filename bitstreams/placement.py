@@ -11,7 +11,7 @@ from pathlib import Path
 from bitstreams import tools
 from bitstreams.devices import Device
 from bitstreams.paths import Hop, TimingPath, read_delays, worst_paths
-from bitstreams.synthesis import NETLIST
+from bitstreams.synthesis import FIELDS, NETLIST
 
 AIM_MHZ = 250
 """What nextpnr is asked for. Placements at 160 and at 400 MHz were the same, so this only has to be something."""
@@ -72,6 +72,7 @@ def _run(work: Path, device: Device, seed: int, log: Path) -> None:
 
 def _read(work: Path) -> Placement:
     [clock] = json.loads((work / "report.json").read_text())["fmax"].values()
+    fields = json.loads((work.parent / FIELDS).read_text())
     with open(work / "delays.sdf", encoding="utf-8") as lines:
-        paths = worst_paths(read_delays(lines), PATHS)
+        paths = worst_paths(read_delays(lines), PATHS, fields)
     return Placement(clock["achieved"], tuple(paths))

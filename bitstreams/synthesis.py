@@ -10,14 +10,19 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bitstreams import tools
 from bitstreams.devices import Device
 from bitstreams.harness import BLOCK
 
 NETLIST = "netlist.json"
+FIELDS = "fields.json"
+"""Of bits that have two names, as ``beat[17]`` and ``beat.count[1]`` have: the first to the second."""
+
+BIT_NAME = re.compile(r"(?P<vector>.+?)(?:\[\d+\])+")
 RESULT = "synthesis.json"
-FORMAT = 2
+FORMAT = 3
 """Of what is kept; raised when that changes, so that older results are left alone."""
 
 MODULE = re.compile(rf"^module \\\\top\\.{BLOCK}\\.(\\S+)", re.MULTILINE)
@@ -93,9 +98,10 @@ def _run(design: str, work: Path, device: Device, kept_log: Path) -> Synthesis:
         if code == 0 and (work / NETLIST).exists():
             statistics = json.loads((work / "statistics.json").read_text())
             block = statistics["modules"][f"\\top.{BLOCK}"]["num_cells_by_type"]
-            netlist = json.loads((work / NETLIST).read_text())["modules"]["top"]["cells"]
-            parts = _parts({name: cell["type"] for name, cell in netlist.items()}, design, device)
-            return Synthesis(mapper, len(netlist), parts, **device.count(block))
+            netlist = json.loads((work / NETLIST).read_text())["modules"]["top"]
+            (work / FIELDS).write_text(json.dumps(_fields(netlist["netnames"])))
+            cells = {name: cell["type"] for name, cell in netlist["cells"].items()}
+            return Synthesis(mapper, len(cells), _parts(cells, design, device), **device.count(block))
     shutil.copy(work / f"{mapper}.log", kept_log)
     raise tools.ToolFailed(f"yosys failed: {kept_log}")
 
@@ -113,3 +119,20 @@ def _parts(cells: Mapping[str, str], design: str, device: Device) -> dict[str, d
                 path.pop()
             kinds[".".join(path)][kind] += 1
     return {part: device.count(counts) for part, counts in sorted(kinds.items())}
+
+
+def _fields(netnames: Mapping[str, Any]) -> dict[str, str]:
+    """Names of bits of structures by their numbers, see :data:`FIELDS`; of several the one that says most."""
+    named: dict[int, list[str]] = defaultdict(list)
+    for name, net in netnames.items():
+        for n, bit in enumerate(net["bits"]):
+            if isinstance(bit, int):
+                named[bit].append(name if len(net["bits"]) == 1 else f"{name}[{n}]")
+    found = {}
+    for names in named.values():
+        for name in names:
+            if bit_name := BIT_NAME.fullmatch(name):
+                inner = [other for other in names if other.startswith(bit_name["vector"] + ".")]
+                if inner:
+                    found[name] = max(inner, key=len)
+    return found

@@ -94,18 +94,31 @@ PLACED = r"""
     ],
 )
 def test_a_cell_is_named_after_the_signal_that_it_drives_or_is_near_to(cell: str, name: str) -> None:
-    assert signal_name(cell) == name
+    assert signal_name(cell, {}) == name
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        ("dut.beat[17]_LUT4_A", "~beat.count[1]"),
+        ("o__payload[3]_TRELLIS_FF_Q", "port o.payload.last"),
+        ("dut.beat[18]_TRELLIS_FF_Q", "beat[18]"),
+    ],
+)
+def test_a_bit_of_a_structure_is_named_after_its_field(cell: str, name: str) -> None:
+    fields = {"dut.beat[17]": "dut.beat.count[1]", "dut.o__payload[3]": "dut.o__payload.last"}
+    assert signal_name(cell, fields) == name
 
 
 class TestWorstPaths:
     def test_a_path_goes_from_register_to_register_with_setup_time(self) -> None:
-        worst = worst_paths(read_delays(PLACED.splitlines()), 5)[0]
+        worst = worst_paths(read_delays(PLACED.splitlines()), 5, {})[0]
         assert (worst.start, worst.end, worst.through) == ("a[3]", "sum[1]", ["y"])
         assert worst.routing_ns == pytest.approx(0.600 + 0.300)
         assert worst.logic_ns == pytest.approx(0.300 + 0.140 + 0.250 + 0.060 + 0.180)
 
     def test_a_carry_chain_is_one_hop(self) -> None:
-        worst = worst_paths(read_delays(PLACED.splitlines()), 5)[0]
+        worst = worst_paths(read_delays(PLACED.splitlines()), 5, {})[0]
         assert [(hop.signal, hop.kind, hop.routing_ns) for hop in worst.hops] == [
             ("a[3]", "", 0.0),
             ("y[0]", "", 0.6),
@@ -114,8 +127,8 @@ class TestWorstPaths:
         assert "1.83 ns, 0.93 ns logic + 0.90 ns routing in 2 wires" in worst.sentence()
 
     def test_the_slowest_comes_first_and_each_pair_of_registers_once(self) -> None:
-        paths = worst_paths(read_delays(PLACED.splitlines()), 5)
+        paths = worst_paths(read_delays(PLACED.splitlines()), 5, {})
         assert [(path.start, path.end) for path in paths] == [("a[3]", "sum[1]"), ("a[3]", "enable of sum[1]")]
 
     def test_no_more_than_asked_for(self) -> None:
-        assert len(worst_paths(read_delays(PLACED.splitlines()), 1)) == 1
+        assert len(worst_paths(read_delays(PLACED.splitlines()), 1, {})) == 1
