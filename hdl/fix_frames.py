@@ -5,7 +5,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import Parsed
-from hdl.fix_framer import KIND_BITS, TAKEN_BITS, TAKEN_TAGS, Clock, Step
+from hdl.fix_facts import KIND_BITS, TAKEN_BITS, TAKEN_TAGS
+from hdl.fix_messages import Clock, Step
 from hdl.fix_tags import (
     ACCOUNT_TAG,
     CL_ORD_ID_TAG,
@@ -19,7 +20,6 @@ from hdl.fix_tags import (
     SYMBOL_TAG,
     TIME_IN_FORCE_TAG,
 )
-from hdl.fixed_point import FixedPoint
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.limits import FLOWS
 
@@ -82,8 +82,8 @@ class FrameBuilder(wiring.Component):
     """Steps to frames. Latency ``LATENCY`` steps, one a step.
 
     What fields of the body give is written to its place a flow as it comes, and read when their message ends. The converters
-    run beside: ``fresh`` says that their results of ``LATENCY - 1`` steps later are those of the beat that the framer is
-    at, whose fields take ``takes``. A number that ended with its message or a step before has not been
+    run beside, so that their results come with the last stage. ``fresh`` says that it is the step with which
+    they do: the first one of its beat. A number that ended with its message or a step before has not been
     written when the others are read, and goes by.
     """
 
@@ -92,8 +92,6 @@ class FrameBuilder(wiring.Component):
     valid: In(1)
     step: In(Step)
     fresh: In(1)
-    takes: In(data.ArrayLayout(TAKEN_BITS, 2))
-    taking_row: In(range(2 * FLOWS))
     numbers: In(data.ArrayLayout(Number, 2))
     advance: Out(1)
     o: Out(stream.Signature(Parsed))
@@ -142,7 +140,7 @@ class FrameBuilder(wiring.Component):
             ]
         carried = data.StructLayout(
             {
-                "valid": 1, "written": 1, "garbled": 1, "gap": 1, "entries": 1, "flags": 16, "start": 16, "length": 16,
+                "valid": 1, "written": 1, "garbled": 1, "gap": 1, "entries": 1, "flags": 16, "start": 16, "stop": 16,
                 "release": 16, "seen": TAKEN_BITS, "missing": 32, "clock": Clock, "keep_clock": Clock, "keeps_clock": 1,
                 "older": 1, "page": 1, "keep_page": 1, "timestamp": 64, "flow": range(FLOWS), "packet_end": 1,
             }
@@ -150,10 +148,9 @@ class FrameBuilder(wiring.Component):
         second = Signal(carried)
         with m.If(advance):
             m.d.sync += [
-                *(second[name].eq(step[name]) for name in carried.members if name not in ("valid", "length", "flags")),
+                *(second[name].eq(step[name]) for name in carried.members if name not in ("valid", "flags")),
                 second.flags.eq(step.flags | Mux(step.fragment, Flag.FRAGMENT, 0)),
                 second.valid.eq(self.valid),
-                second.length.eq(step.stop - step.start),
             ]
 
         # ---- Stage 2: the span's row is read, and a new message's time is written.
@@ -174,15 +171,14 @@ class FrameBuilder(wiring.Component):
 
         # ---- The converters' results, beside stage 3. They are written as they come.
         commits = Signal(data.ArrayLayout(TAKEN_BITS, 2))
-        commit_row = Signal(range(2 * FLOWS))
+        commit_row = taken_row
         m.d.comb += [
-            commits.eq(Mux(self.fresh, self.takes.as_value(), 0)),
-            commit_row.eq(self.taking_row),
+            commits[k].eq(step.taken[k].takes & (self.valid & self.fresh).replicate(TAKEN_BITS)) for k in range(2)
         ]
-        for stage in range(FixedPoint.LATENCY - 1):
+        for stage in range(self.LATENCY - 1):
             later, later_row = (
                 Signal.like(commits, name=f"commits{stage}"),
-                Signal.like(commit_row, name=f"commit_row{stage}"),
+                Signal(range(2 * FLOWS), name=f"commit_row{stage}"),
             )
             with m.If(advance):
                 m.d.sync += [later.eq(commits), later_row.eq(commit_row)]
@@ -246,7 +242,8 @@ class FrameBuilder(wiring.Component):
             frame.flags.eq(flags),
             message.frames.eq(third.written),
             message.entries.eq(third.entries & ~malformed),
-            *(message[name].eq(third[name]) for name in ("flow", "start", "length", "packet_end", "release")),
+            message.length.eq(third.stop - third.start),
+            *(message[name].eq(third[name]) for name in ("flow", "start", "packet_end", "release")),
         ]
         for tag, name in NUMBERS.items():
             with m.If(seen[tag]):

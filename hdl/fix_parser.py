@@ -5,8 +5,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, Parsed, payload_beat
+from hdl.fix_facts import Facts
 from hdl.fix_framer import Framer
 from hdl.fix_frames import FrameBuilder
+from hdl.fix_messages import Messages
 from hdl.fix_segmenter import ends_a_beat
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
@@ -24,7 +26,7 @@ class FixParser(wiring.Component):
     of flows, without a cycle between them. A frame is valid ``LATENCY`` cycles after its message's last byte was taken.
     """
 
-    LATENCY = Tokenizer.LATENCY + Framer.LATENCY + FrameBuilder.LATENCY
+    LATENCY = Tokenizer.LATENCY + Facts.LATENCY + Framer.LATENCY + FrameBuilder.LATENCY
 
     def __init__(self, data_width: int = 8 * LANES, flows: int = FLOWS):
         if data_width not in DATA_WIDTHS:
@@ -38,7 +40,9 @@ class FixParser(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.tokenizer = tokenizer = Tokenizer(self.lanes, self.flows)
+        m.submodules.facts = facts = Facts(self.lanes)
         m.submodules.framer = framer = Framer(self.lanes, self.flows)
+        m.submodules.messages = messages = Messages(self.lanes, self.flows)
         m.submodules.builder = builder = FrameBuilder(self.flows)
 
         # The last stages move as the output does, the first ones when the framer is done with a beat.
@@ -47,16 +51,23 @@ class FixParser(wiring.Component):
             tokenizer.valid.eq(self.i.valid),
             tokenizer.beat.eq(self.i.payload),
             self.i.ready.eq(tokenizer.ready),
+            facts.advance.eq(framer.ready),
+            facts.valid.eq(tokenizer.o_valid),
+            facts.beat.eq(tokenizer.o),
             framer.advance.eq(builder.advance),
             framer.coming.eq(tokenizer.next_valid),
             framer.coming_flow.eq(tokenizer.next_flow),
-            framer.valid.eq(tokenizer.o_valid),
-            framer.beat.eq(tokenizer.o),
+            framer.valid.eq(facts.o_valid),
+            framer.known.eq(facts.o),
+            messages.advance.eq(builder.advance),
+            messages.waits.eq(~framer.ready),
+            messages.coming.eq(tokenizer.o_valid),
+            messages.coming_flow.eq(tokenizer.o.flow),
+            messages.valid.eq(framer.o_valid),
+            messages.framed.eq(framer.o),
             builder.valid.eq(framer.o_valid),
-            builder.step.eq(framer.o),
-            builder.fresh.eq(framer.fresh),
-            builder.takes.eq(framer.takes),
-            builder.taking_row.eq(framer.taking_row),
+            builder.step.eq(messages.step),
+            builder.fresh.eq(framer.o.fresh),
         ]
         # Each field of a beat has a converter. All but the first are of at most `lanes - 1` bytes, so theirs are small.
         for k in range(ends_a_beat(self.lanes)):

@@ -150,6 +150,17 @@ def _seen_before(sets, clears, at_first=0):
     return seen
 
 
+def _sums_before(m: Module, name: str, values):
+    """The sums of the first one of ``values``, the first two and so on, each in few steps."""
+    if len(values) == 1:
+        return [values[0]]
+    half = len(values) // 2
+    low, high = _sums_before(m, f"{name}_low", values[:half]), _sums_before(m, f"{name}_high", values[half:])
+    sums = [Signal(8, name=f"{name}{n}") for n in range(len(high))]
+    m.d.comb += [total.eq(low[-1] + part) for total, part in zip(sums, high, strict=True)]
+    return [*low, *sums]
+
+
 class Segmenter(wiring.Component):
     """Cuts beats into segments. Latency ``LATENCY`` steps; ``ready`` is low while a beat with more ends
     than ``ends_a_beat`` is being cut, a step more for each so many.
@@ -187,7 +198,7 @@ class Segmenter(wiring.Component):
         kept_bytes = [kept.data[lane] for lane in range(lanes)]
         live, soh, equals, point = (Signal(lanes, name=name) for name in ("live", "soh", "equals", "point"))
         other_ends = [Signal(lanes + 1, name=f"ends_before{n + 1}") for n in range(ends)]
-        in_value, behind_point = Signal(lanes + 1), Signal(lanes)
+        came_here, in_value, behind_point = Signal(lanes + 1), Signal(lanes + 1), Signal(lanes)
         more = Signal()
         # What is left of a beat with more ends goes through stage 1 again.
         again = Signal()
@@ -205,11 +216,9 @@ class Segmenter(wiring.Component):
 
         soh_now, equals_now = marks(SOH, soh, "soh"), marks(ord("="), equals, "equals")
         point_now = marks(ord("."), point, "point")
+        # Of each flow, whether the unfinished field's `=` came: that of the beat in stage 1 in a register.
         open_value = Signal(self.flows)
-        flow_in_value = Signal()
-        m.d.comb += flow_in_value.eq(open_value.bit_select(beat.flow, 1) & ~again & ~beat.gap)
-        in_value_now = Signal(lanes + 1)
-        m.d.comb += in_value_now.eq(Cat(_seen_before(equals_now, soh_now, flow_in_value)))
+        goes_on, came = Signal(), Signal()
         # An `=` behind the first one of a field is part of its value.
         ends_now = []
         for n in range(ends + 1):
@@ -223,15 +232,24 @@ class Segmenter(wiring.Component):
                 soh.eq(soh_now),
                 equals.eq(equals_now),
                 point.eq(point_now),
-                in_value.eq(in_value_now),
+                came_here.eq(Cat(_seen_before(equals_now, soh_now))),
+                goes_on.eq(
+                    Mux(kept_valid & (kept.flow == beat.flow), came, open_value.bit_select(beat.flow, 1))
+                    & ~again
+                    & ~beat.gap
+                ),
                 behind_point.eq(Cat(_seen_before(point_now, soh_now))[:lanes]),
                 *(before.eq(now) for before, now in zip(other_ends, ends_now, strict=False)),
                 more.eq(ends_now[ends][lanes]),
             ]
             with m.If(self.valid & ~again):
-                m.d.sync += [kept.eq(beat), open_value.bit_select(beat.flow, 1).eq(in_value_now[lanes])]
-            with m.If(again):
-                m.d.sync += open_value.bit_select(kept.flow, 1).eq(in_value_now[lanes])
+                m.d.sync += kept.eq(beat)
+            with m.If(kept_valid):
+                m.d.sync += open_value.bit_select(kept.flow, 1).eq(came)
+        m.d.comb += [
+            in_value.eq(came_here | (~other_ends[0] & goes_on.replicate(lanes + 1))),
+            came.eq(in_value[lanes]),
+        ]
 
         def stage1(name, width, values):
             register = Signal(width, name=name)
@@ -246,18 +264,9 @@ class Segmenter(wiring.Component):
             stage1(f"begin{n}", lanes, Cat((arriving[lane] == letter) & (lane < beat.count) for lane in range(lanes)))
             for n, letter in enumerate(BEGIN)
         ]
-        # Sums of the bytes before each lane, two by two to keep the chain short.
+        # Sums of the bytes before each lane.
         masked = [Mux(lane < beat.count, arriving[lane], 0) for lane in range(lanes)]
-        sums_now = [Const(0, 8)]
-        pairs = [Const(0, 8)]
-        for lane in range(0, lanes, 2):
-            sums_now.append((pairs[-1] + masked[lane])[:8])
-            if lane + 1 < lanes:
-                pair = Signal(8, name=f"pair{lane}")
-                total = Signal(8, name=f"pairs{lane}")
-                m.d.comb += [pair.eq(masked[lane] + masked[lane + 1]), total.eq(pairs[-1] + pair)]
-                sums_now.append(total)
-                pairs.append(total)
+        sums_now = [Const(0, 8), *_sums_before(m, "sums", masked)]
         sums = [Const(0, 8)] + [stage1(f"sum{lane}", 8, sums_now[lane]) for lane in range(1, lanes + 1)]
 
         # ---- Stage 2: the segments.

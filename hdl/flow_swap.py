@@ -1,10 +1,20 @@
 """A pipeline stage's state, of which every flow has its own."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, enum, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.limits import FLOWS
+from hdl.select import select
+
+
+class Source(enum.Enum, shape=unsigned(2)):
+    """What a stage's next state is: what it computes, what it computed one move or two moves before, or a row of the RAM."""
+
+    STAGE = 0
+    LEFT = 1
+    LEFT_BEFORE = 2
+    RAM = 3
 
 
 class FlowSwap(wiring.Component):
@@ -12,7 +22,7 @@ class FlowSwap(wiring.Component):
 
     ``state`` is that of the flow whose beat is in the stage now, ``next`` what it becomes; one step a cycle, whatever flow comes
     next. ``valid`` says whether a beat is in the stage, ``advance`` that the pipeline moves; with ``step`` alone ``next`` is
-    taken but the beat stays. ``coming_flow`` (where ``coming`` is high) is the flow of the beat two stages before: it is
+    taken but the beat stays; with ``waits`` the beat in the stage before stays, while this stage takes another step of it. ``coming_flow`` (where ``coming`` is high) is the flow of the beat two stages before: it is
     there for two moves when its row is needed, which gives a block RAM its time.
 
     The RAM is read on the first of these moves. A row is written to it two moves after it was computed, so what was computed
@@ -26,6 +36,7 @@ class FlowSwap(wiring.Component):
             {
                 "advance": In(1),
                 "step": In(1),
+                "waits": In(1),
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
                 "valid": In(1),
@@ -44,53 +55,54 @@ class FlowSwap(wiring.Component):
         # The flows of the beats in the stage before, in the stage, and of the two that left it last.
         near, near_flow = Signal(), Signal(range(FLOWS))
         here_flow = Signal(range(FLOWS))
-        computed = Signal(self.layout)
         left = [Signal(self.layout, name=f"left{n}") for n in range(2)]
         left_flow = [Signal(range(FLOWS), name=f"left_flow{n}") for n in range(2)]
         leaves = [Signal(name=f"leaves{n}") for n in range(2)]
-        stays, from_left = Signal(init=1), Signal(2)
-        known = Signal()
+        # Where the state comes from with the next move.
+        source, known = Signal(Source), Signal()
 
         # The flow that `state` will be of when the beat that comes is one move away.
         held_flow = Signal(range(FLOWS))
         m.d.comb += [
             held_flow.eq(Mux(near, near_flow, here_flow)),
-            computed.eq(Mux(self.valid, Value.cast(self.next), Value.cast(self.state))),
             read.addr.eq(self.coming_flow),
-            read.en.eq(self.advance),
+            read.en.eq(self.advance & ~self.waits),
             write.addr.eq(left_flow[0]),
             write.data.eq(left[0]),
             write.en.eq(self.advance & leaves[0]),
         ]
         with m.If(self.advance):
+            with m.If(~self.waits):
+                m.d.sync += [
+                    near.eq(self.coming),
+                    near_flow.eq(self.coming_flow),
+                    known.eq(written.bit_select(self.coming_flow, 1)),
+                ]
             m.d.sync += [
-                near.eq(self.coming),
-                near_flow.eq(self.coming_flow),
                 here_flow.eq(held_flow),
-                left[0].eq(computed),
+                left[0].eq(self.next),
                 left_flow[0].eq(here_flow),
                 leaves[0].eq(self.valid),
                 left[1].eq(left[0]),
                 left_flow[1].eq(left_flow[0]),
                 leaves[1].eq(leaves[0]),
-                # For the next move: what is `left[0]` then is in the stage now.
-                stays.eq(~self.coming | (self.coming_flow == held_flow)),
-                from_left[0].eq(self.valid & (self.coming_flow == here_flow)),
-                from_left[1].eq(leaves[0] & (self.coming_flow == left_flow[0])),
-                known.eq(written.bit_select(self.coming_flow, 1)),
             ]
             with m.If(leaves[0]):
                 m.d.sync += written.bit_select(left_flow[0], 1).eq(1)
-            with m.If(stays):
-                m.d.sync += self.state.eq(computed)
-            with m.Elif(from_left[0]):
-                m.d.sync += self.state.eq(left[0])
-            with m.Elif(from_left[1]):
-                m.d.sync += self.state.eq(left[1])
-            with m.Elif(known):
-                m.d.sync += self.state.eq(read.data)
+            # For the next move: what is `left[0]` then is in the stage now.
+            with m.If(self.waits | ~self.coming | (self.coming_flow == held_flow)):
+                m.d.sync += source.eq(Source.STAGE)
+            with m.Elif(self.valid & (self.coming_flow == here_flow)):
+                m.d.sync += source.eq(Source.LEFT)
+            with m.Elif(leaves[0] & (self.coming_flow == left_flow[0])):
+                m.d.sync += source.eq(Source.LEFT_BEFORE)
             with m.Else():
-                m.d.sync += self.state.eq(0)
-        with m.Elif(self.step & self.valid):
-            m.d.sync += self.state.eq(self.next)
+                m.d.sync += source.eq(Source.RAM)
+
+        chosen = Signal(Source)
+        m.d.comb += chosen.eq(Mux(self.advance, source.as_value(), Source.STAGE))
+        row = Value.cast(read.data) & known.replicate(len(Value.cast(read.data)))
+        updates = (self.advance & (source != Source.STAGE)) | (self.valid & (self.advance | self.step))
+        with m.If(updates):
+            m.d.sync += self.state.eq(select([self.next, *left, row], chosen.as_value(), len(Value.cast(self.next))))
         return m

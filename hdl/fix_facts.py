@@ -1,0 +1,319 @@
+"""What FIX fields are in themselves: their tags and values read, without the message that they stand in."""
+
+from amaranth.hdl import Cat, Const, Module, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.beat import MISSING_BITS, POSITION_BITS
+from hdl.fix_segmenter import ends_a_beat
+from hdl.fix_tags import (
+    ACCOUNT_TAG,
+    BODY_LENGTH_TAG,
+    CHECK_SUM_FIELD_BYTES,
+    CHECK_SUM_TAG,
+    CL_ORD_ID_TAG,
+    DATA_TAGS,
+    ENTRY_TAGS,
+    KIND_OF_MSG_TYPE,
+    MOST_DATA_BYTES,
+    MOST_LENGTH_DIGITS,
+    MSG_SEQ_NUM_TAG,
+    MSG_TYPE_TAG,
+    ORD_TYPE_TAG,
+    ORDER_QTY_TAG,
+    ORIG_CL_ORD_ID_TAG,
+    PRICE_TAG,
+    SIDE_TAG,
+    SYMBOL_TAG,
+    TIME_IN_FORCE_TAG,
+)
+from hdl.fix_tokenizer import field_beat
+from hdl.fixed_point import WHOLE_DIGITS
+from hdl.frame import Flag, Kind
+from hdl.limits import FLOWS, MESSAGE_LIMIT
+
+TAKEN_TAGS = (
+    ACCOUNT_TAG, CL_ORD_ID_TAG, MSG_SEQ_NUM_TAG, MSG_TYPE_TAG, ORDER_QTY_TAG, ORD_TYPE_TAG,
+    ORIG_CL_ORD_ID_TAG, PRICE_TAG, SIDE_TAG, SYMBOL_TAG, TIME_IN_FORCE_TAG,
+)  # fmt: skip
+"""Tags of the body that the frame has; bit n of a set of them is the nth."""
+
+TAKEN_BITS = len(TAKEN_TAGS)
+ONE_CHARACTER = (ORD_TYPE_TAG, SIDE_TAG, TIME_IN_FORCE_TAG)
+KIND_BITS = max(Kind).bit_length()
+NEAR_BITS = 14
+"""A distance within a flow's stream, up to the longest message, and back behind the longest field."""
+
+CHECK_SUM_DIGITS = 3
+FRAMING_FLAGS = 8
+"""The causes that the framing finds are the lowest bits of the flags; beside them only DUPLICATE_TAG."""
+
+WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
+
+
+def known_field_layout(lanes: int) -> data.StructLayout:
+    """What of a field does not depend on the message that it stands in. ``body_left`` and ``data_left`` are where the body or
+    the data would end that it tells of, counted from the next beat."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "first": POSITION_BITS,
+            "value": POSITION_BITS,
+            "end": POSITION_BITS,
+            "stop": lanes,
+            "older": 1,
+            "page": 1,
+            "sum": 8,
+            "begin": 1,
+            "begin_at_first": 1,
+            "begin_position": POSITION_BITS,
+            "sum_from_begin": 8,
+            "usable": 1,
+            "tags": TAKEN_BITS,
+            "entry_tag": len(ENTRY_TAGS),
+            "entry_type": len(ENTRY_TAGS),
+            "causes": FRAMING_FLAGS,
+            "value_cause": 1,
+            "announces": 1,
+            "announced_which": WHICH_BITS,
+            "data_left": signed(NEAR_BITS),
+            "is_data": 1,
+            "data_which": WHICH_BITS,
+            "is_length": 1,
+            "large": 1,
+            "no_body": 1,
+            "body_left": signed(NEAR_BITS),
+            "limit": POSITION_BITS,
+            "is_trailer": 1,
+            "check_sum": 8,
+            "check_sum_good": 1,
+            "crc": 64,
+            "characters": 16,
+            "kind": unsigned(KIND_BITS),
+        }
+    )
+
+
+def known_beat_layout(lanes: int) -> data.StructLayout:
+    """The fields of a beat, as far as they are known without their message.
+
+    About a second field: ``next_too_long``: its BodyLength is too long for a message that begins in the first one; ``next_ends`` and ``next_passes`` compare it with the body that the first one would open; ``follows``:
+    it is of the data that the first one would announce, and ``follow_ends`` and ``follow_passes`` compare it with that.
+    """
+    return data.StructLayout(
+        {
+            "fields": data.ArrayLayout(known_field_layout(lanes), ends_a_beat(lanes)),
+            "next_too_long": 1,
+            "next_ends": 1,
+            "next_passes": 1,
+            "follows": 1,
+            "follow_ends": 1,
+            "follow_passes": 1,
+            "overrun": 1,
+            "gap": 1,
+            "cut": POSITION_BITS,
+            "cut_older": 1,
+            "missing": MISSING_BITS,
+            "stamp": 1,
+            "stamp_page": 1,
+            "count": unsigned(lanes.bit_length()),
+            "timestamp": 64,
+            "flow": range(FLOWS),
+            "last": 1,
+            "fragment": 1,
+        }
+    )
+
+
+class _Tags:
+    """Compares a field's tag with many. Leading zeros make a tag bad, so the digits and their number say it all."""
+
+    def __init__(self, m, k, field) -> None:
+        self._m, self._k, self._field = m, k, field
+        self._parts: dict[tuple[int, int], Signal] = {}
+        self._tags: dict[int, Signal] = {}
+
+    def _part(self, place: int, value: int):
+        """The digit at a place (the lowest is 0), or with place -1 the number of digits."""
+        if (place, value) not in self._parts:
+            part = self._parts[place, value] = Signal(name=f"tag{self._k}_{place + 1}_{value}")
+            if place < 0:
+                self._m.d.comb += part.eq((self._field.tag_count == value) & ~self._field.tag_bad)
+            else:
+                self._m.d.comb += part.eq(self._field.tag[place] == value)
+        return self._parts[place, value]
+
+    def is_(self, tag: int):
+        """Whether the field has this tag."""
+        if tag not in self._tags:
+            digits = [int(digit) for digit in reversed(str(tag))]
+            signal = self._tags[tag] = Signal(name=f"is_{tag}_{self._k}")
+            parts = [self._part(-1, len(digits)), *(self._part(place, digit) for place, digit in enumerate(digits))]
+            self._m.d.comb += signal.eq(Cat(parts).all())
+        return self._tags[tag]
+
+    def which(self, tags) -> tuple:
+        """Whether it has one of ``tags``, and which."""
+        index = Signal(range(len(tags)), name=f"which{self._k}_{next(iter(tags))}")
+        hits = [self.is_(tag) for tag in tags]
+        for bit in range(len(index)):
+            self._m.d.comb += index[bit].eq(Cat(hit for n, hit in enumerate(hits) if n >> bit & 1).any())
+        return Cat(hits).any(), index
+
+
+def _number(m, name, digits, count: int, bits: int):
+    """The lowest ``count`` BCD digits as a number, looked up and added two by two."""
+    worths = []
+    for place in range(count):
+        worth = Signal(bits, name=f"{name}_{place}")
+        with m.Switch(digits[place]):
+            for digit in range(1, 10):
+                with m.Case(digit):
+                    m.d.comb += worth.eq(digit * 10**place)
+        worths.append(worth)
+    while len(worths) > 1:
+        worths = [sum(worths[n : n + 2], Const(0))[:bits] for n in range(0, len(worths), 2)]
+    return worths[0]
+
+
+def _above(digits, most: int):
+    """Whether the BCD number of the lowest digits of ``most`` is above it, whatever higher digits say."""
+    above = Const(0)
+    for place, digit in enumerate(int(digit) for digit in reversed(str(most))):
+        above = (digits[place] > digit) | ((digits[place] == digit) & above)
+    return above
+
+
+class Facts(wiring.Component):
+    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``."""
+
+    LATENCY = 1
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        super().__init__(
+            {
+                "advance": In(1),
+                "valid": In(1),
+                "beat": In(field_beat(lanes)),
+                "o_valid": Out(1),
+                "o": Out(known_beat_layout(lanes)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        ends = ends_a_beat(self.lanes)
+        now = Signal(known_beat_layout(self.lanes), name="known_now")
+        m.d.comb += [
+            now[name].eq(self.beat[name])
+            for name in (
+                "overrun", "gap", "cut", "cut_older", "missing", "stamp", "stamp_page", "count", "timestamp", "flow",
+                "last", "fragment",
+            )
+        ]  # fmt: skip
+        for k in range(ends):
+            self._know(m, k, now.fields[k], self.beat.fields[k], self.beat)
+        if ends == 2:
+            self._compare(m, now, self.beat)
+        with m.If(self.advance):
+            m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(now)]
+        return m
+
+    def _know(self, m, k, known, field, beat):
+        """Stage 1 for one field."""
+        digits, number = field.number.whole, field.number
+        tags = _Tags(m, k, field)
+        plain, empty = Signal(name=f"plain{k}"), Signal(name=f"empty{k}")
+        some, large, huge = Signal(name=f"some{k}"), Signal(name=f"large{k}"), Signal(name=f"huge{k}")
+        amount = _number(m, f"amount{k}", digits, 4, NEAR_BITS)
+        announces, announced_which = tags.which(DATA_TAGS)
+        is_data, data_which = tags.which(tuple(DATA_TAGS.values()))
+        # What stands between the length's SOH and the data's, beside the data: its tag, the `=` and that SOH.
+        data_tags = set(map(str, DATA_TAGS.values()))
+        shortest = min(map(len, data_tags))
+        longer_tag = Cat(tags.is_(tag) for tag, its in DATA_TAGS.items() if len(str(its)) > shortest).any()
+        lanes_left = Signal(signed(beat.count.shape().width + 1), name=f"lanes_left{k}")
+        too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
+        too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
+        m.d.comb += [
+            empty.eq(field.value_count == 0),
+            plain.eq(
+                ~(number.bad | number.negative | number.point) & ~empty & (field.value_count <= MOST_LENGTH_DIGITS)
+            ),
+            some.eq(Cat(digits[n] != 0 for n in range(4)).any()),
+            large.eq(Cat(digits[n] != 0 for n in range(4, WHOLE_DIGITS)).any()),
+            # 4096 or more, by its digits: the number itself comes too late.
+            huge.eq(large | _above(digits, MOST_DATA_BYTES)),
+            lanes_left.eq(field.stop_lane - beat.count),
+            *(
+                known[name].eq(field[name])
+                for name in (
+                    "first", "end", "stop", "older", "page", "sum", "begin", "begin_at_first", "begin_position",
+                    "sum_from_begin", "crc",
+                )
+            ),
+            known.valid.eq(beat.ends[k]),
+            known.value.eq((field.first + field.tag_count + 1)[:POSITION_BITS]),
+            known.usable.eq(~field.tag_bad & ~empty),
+            known.tags.eq(Cat(tags.is_(tag) for tag in TAKEN_TAGS) & (~empty).replicate(TAKEN_BITS)),
+            known.entry_tag.eq(Cat(tags.is_(tag) for tag in ENTRY_TAGS.values()) & (~empty).replicate(len(ENTRY_TAGS))),
+            known.entry_type.eq(
+                Cat(
+                    tags.is_(MSG_TYPE_TAG) & (field.value_count == 1) & (field.crc[:8] == ord(msg_type))
+                    for msg_type in ENTRY_TAGS
+                )
+            ),
+            known.value_cause.eq(too_many),
+            known.announces.eq(announces & plain & some & ~huge),
+            known.announced_which.eq(announced_which),
+            known.data_left.eq(amount + lanes_left + (shortest + 2) + longer_tag),
+            known.is_data.eq(is_data),
+            known.data_which.eq(data_which),
+            known.is_length.eq(tags.is_(BODY_LENGTH_TAG) & plain),
+            known.large.eq(large),
+            known.no_body.eq(~some),
+            known.body_left.eq(amount + lanes_left),
+            known.limit.eq(field.end + amount + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
+            known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
+            known.check_sum.eq(_number(m, f"check_sum{k}", digits, CHECK_SUM_DIGITS, 8)),
+            known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
+            known.kind.eq(Kind.OTHER),
+        ]  # fmt: skip
+        with m.If(field.tag_bad):
+            m.d.comb += known.causes.eq(Flag.TAG)
+        with m.Elif(empty | (announces & ~plain)):
+            m.d.comb += known.causes.eq(Flag.VALUE)
+        with m.Elif(announces & huge):
+            m.d.comb += known.causes.eq(Flag.RANGE)
+        # The CRC of up to eight characters is their text, the last one lowest; the frame wants the first one lowest.
+        with m.If(~too_many):
+            with m.If(field.value_count == 2):
+                m.d.comb += known.characters.eq(Cat(field.crc[8:16], field.crc[:8]))
+            with m.Else():
+                m.d.comb += known.characters.eq(field.crc[:8])
+        with m.If(field.value_count == 1):
+            with m.Switch(field.crc[:8]):
+                for msg_type, kind in KIND_OF_MSG_TYPE.items():
+                    with m.Case(ord(msg_type)):
+                        m.d.comb += known.kind.eq(kind)
+
+    @staticmethod
+    def _compare(m, now, beat):
+        """Stage 1: the second field beside what the first one would announce. All of it is within a beat, so one digit counts."""
+        one, two = beat.fields
+        first, second = now.fields
+        digit, single = one.number.whole[0], Signal()
+        m.d.comb += [
+            single.eq(~Cat(one.number.whole[n] != 0 for n in range(1, WHOLE_DIGITS)).any()),
+            now.follows.eq(first.announces & second.is_data & (first.announced_which == second.data_which)),
+            now.follow_ends.eq(single & (digit == two.value_count[:4])),
+            now.follow_passes.eq(single & (digit < two.value_count[:4])),
+        ]
+        span = Signal(4)
+        m.d.comb += [
+            span.eq(two.stop_lane - one.stop_lane),
+            now.next_too_long.eq(~(second.limit - first.begin_position)[POSITION_BITS - 1]),
+            now.next_ends.eq(single & (digit == span)),
+            now.next_passes.eq(single & (digit < span)),
+        ]
