@@ -22,10 +22,10 @@ FIELDS = "fields.json"
 
 BIT_NAME = re.compile(r"(?P<vector>.+?)(?:\[\d+\])+")
 RESULT = "synthesis.json"
-FORMAT = 3
+FORMAT = 4
 """Of what is kept; raised when that changes, so that older results are left alone."""
 
-MODULE = re.compile(rf"^module \\\\top\\.{BLOCK}\\.(\\S+)", re.MULTILINE)
+MODULE = re.compile(rf"^module \\top\.{BLOCK}\.(\S+)", re.MULTILINE)
 """A submodule in RTLIL: its path within the block."""
 
 SCRIPT = """
