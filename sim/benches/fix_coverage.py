@@ -62,15 +62,18 @@ DECIMAL_FORMS = {
     "18 digits": rb"\d{18}",
     "19 digits": rb"\d{19}",
     "21 characters": rb".{21}",
-    "a decimal too many": rb"0\.0{7}(00)?[1-9]|0\.0{9}1",
+    "ten decimals": rb"0\.0{9}1",
     "zeros beyond the last decimal": rb"\d\.\d{9}0",
 }
 """Forms of a price or quantity."""
 LIMITS = {
-    44: ("9223372036.85477580", "9223372036.85477581", "-9223372036.85477580", "-9223372036.85477581"),
-    38: ("99999999999.9999999", "100000000000"),
+    44: (
+        "9223372036.85477580", "9223372036.85477581", "-9223372036.85477580", "-9223372036.85477581", "0.000000001",
+        "0.0000000001",
+    ),
+    38: ("99999999999.9999999", "100000000000", "0.00000001", "0.000000001"),
     34: ("4294967295", "4294967296", "9999999999", "0000000009", "00000000009", "7", "1x", "-7", "1.5"),
-}
+}  # fmt: skip
 """Values to be met with each tag."""
 
 
@@ -181,7 +184,7 @@ class FixCoverage:
         first = flow.position - len(payload)
         stream = self._streams.setdefault(number, Stream())
         if missing is None:
-            self._came_back(stream, number)
+            self._came_back(stream)
         else:
             self._hole(stream, number, missing, spans[0])
         self._sent.append((number, len(payload)))
@@ -205,7 +208,7 @@ class FixCoverage:
         where = "in a field" if flow.first < flow.position else "at its end"
         stream.left = Left(flow.phase.name, where, (len(payload) - 1) % self._lanes + 1, len(self._sent))
 
-    def _came_back(self, stream: Stream, flow: int) -> None:
+    def _came_back(self, stream: Stream) -> None:
         since = len(self._sent) - stream.left.packet
         switch = SWITCHES[2]
         if since == 0:

@@ -160,6 +160,7 @@ class ParserBench:
             if not value["has_message"]:
                 continue
             assert message["frames"] == len(frames), "the message's number of frames"
+            assert frames or message["length"] == 0, "a packet's end has bytes, which the ring writer would write"
             if frames:
                 flow = message["flow"]
                 start = reached[flow] + (message["start"] - reached[flow]) % POSITIONS
