@@ -83,7 +83,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "large": 1,
             "no_body": 1,
             "body_left": signed(NEAR_BITS),
-            "limit": POSITION_BITS,
+            "body_end": POSITION_BITS,
             "is_trailer": 1,
             "check_sum": 8,
             "check_sum_good": 1,
@@ -212,16 +212,15 @@ class Facts(wiring.Component):
                 "last", "fragment",
             )
         ]  # fmt: skip
-        for k in range(ends):
-            self._know(m, k, now.fields[k], self.beat.fields[k], self.beat)
+        amounts = [self._know(m, k, now.fields[k], self.beat.fields[k], self.beat) for k in range(ends)]
         if ends == 2:
-            self._compare(m, now, self.beat)
+            self._compare(m, now, self.beat, amounts[1])
         with m.If(self.advance):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(now)]
         return m
 
     def _know(self, m, k, known, field, beat):
-        """Stage 1 for one field."""
+        """What one field is; its value's last four digits as a number are given back."""
         digits, number = field.number.whole, field.number
         tags = _Tags(m, k, field)
         plain, empty = Signal(name=f"plain{k}"), Signal(name=f"empty{k}")
@@ -234,6 +233,7 @@ class Facts(wiring.Component):
         shortest = min(map(len, data_tags))
         longer_tag = Cat(tags.is_(tag) for tag, its in DATA_TAGS.items() if len(str(its)) > shortest).any()
         lanes_left = Signal(signed(beat.count.shape().width + 1), name=f"lanes_left{k}")
+        data_from = Signal(signed(beat.count.shape().width + 2), name=f"data_from{k}")
         too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
         too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
         m.d.comb += [
@@ -246,6 +246,7 @@ class Facts(wiring.Component):
             # 4096 or more, by its digits: the number itself comes too late.
             huge.eq(large | _above(digits, MOST_DATA_BYTES)),
             lanes_left.eq(field.stop_lane - beat.count),
+            data_from.eq(field.stop_lane + longer_tag + (shortest + 2) - beat.count),
             *(
                 known[name].eq(field[name])
                 for name in (
@@ -267,14 +268,14 @@ class Facts(wiring.Component):
             known.value_cause.eq(too_many),
             known.announces.eq(announces & plain & some & ~huge),
             known.announced_which.eq(announced_which),
-            known.data_left.eq(amount + lanes_left + (shortest + 2) + longer_tag),
+            known.data_left.eq(amount + data_from),
             known.is_data.eq(is_data),
             known.data_which.eq(data_which),
             known.is_length.eq(tags.is_(BODY_LENGTH_TAG) & plain),
             known.large.eq(large),
             known.no_body.eq(~some),
             known.body_left.eq(amount + lanes_left),
-            known.limit.eq(field.end + amount + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
+            known.body_end.eq(field.end + amount),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
             known.check_sum.eq(_number(m, f"check_sum{k}", digits, CHECK_SUM_DIGITS, 8)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
@@ -297,10 +298,11 @@ class Facts(wiring.Component):
                 for msg_type, kind in KIND_OF_MSG_TYPE.items():
                     with m.Case(ord(msg_type)):
                         m.d.comb += known.kind.eq(kind)
+        return amount
 
     @staticmethod
-    def _compare(m, now, beat):
-        """Stage 1: the second field beside what the first one would announce. All of it is within a beat, so one digit counts."""
+    def _compare(m, now, beat, second_amount):
+        """The second field beside what the first one would announce. All of it is within a beat, so one digit counts."""
         one, two = beat.fields
         first, second = now.fields
         digit, single = one.number.whole[0], Signal()
@@ -310,10 +312,11 @@ class Facts(wiring.Component):
             now.follow_ends.eq(single & (digit == two.value_count[:4])),
             now.follow_passes.eq(single & (digit < two.value_count[:4])),
         ]
-        span = Signal(4)
+        span, header = Signal(4), Signal(POSITION_BITS)
         m.d.comb += [
             span.eq(two.stop_lane - one.stop_lane),
-            now.next_too_long.eq(~(second.limit - first.begin_position)[POSITION_BITS - 1]),
+            header.eq(two.end - one.begin_position + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
+            now.next_too_long.eq(~(header + second_amount)[POSITION_BITS - 1]),
             now.next_ends.eq(single & (digit == span)),
             now.next_passes.eq(single & (digit < span)),
         ]

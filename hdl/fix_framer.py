@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import POSITION_BITS
 from hdl.fix_facts import NEAR_BITS, WHICH_BITS, known_beat_layout
 from hdl.fix_segmenter import ends_a_beat
+from hdl.fix_tags import CHECK_SUM_FIELD_BYTES
 from hdl.flow_swap import FlowSwap
-from hdl.limits import FLOWS
+from hdl.limits import FLOWS, MESSAGE_LIMIT
 
 
 def target_layout(lanes: int) -> data.StructLayout:
@@ -21,7 +22,7 @@ def target_layout(lanes: int) -> data.StructLayout:
 def framing_layout(lanes: int) -> data.StructLayout:
     """A flow's phase, SEEK where no other is, and the places that it waits for.
 
-    ``begun_at``: where the message's BEGIN stands. ``body`` is where the body ends, ``data`` where the data's SOH does that was
+    ``last_end``: the last position at which the body of the message may end. ``body`` is where the body ends, ``data`` where the data's SOH does that was
     announced to stand in the next field (``announced``, the ``which`` of DATA_TAGS) or is being passed over.
     """
     return data.StructLayout(
@@ -30,7 +31,7 @@ def framing_layout(lanes: int) -> data.StructLayout:
             "in_body": 1,
             "in_data": 1,
             "in_trailer": 1,
-            "begun_at": POSITION_BITS,
+            "last_end": POSITION_BITS,
             "body": target_layout(lanes),
             "data": target_layout(lanes),
             "announced": 1,
@@ -141,23 +142,25 @@ class Framer(wiring.Component):
     def _approach(self, m, known, state, after, outcomes, last_step):
         """The beat's bytes have passed, or a field has set a new target."""
         for name, left_name in (("body", "body_left"), ("data", "data_left")):
-            target, left = after[name], Signal(signed(NEAR_BITS), name=f"{name}_left")
             passed = Signal(signed(NEAR_BITS), name=f"{name}_passed")
-            m.d.comb += [
-                passed.eq(state[name].left - known.count),
-                left.eq(Mux(last_step, passed, state[name].left)),
-            ]
-            for field, outcome in zip(known.fields, outcomes, strict=True):
+            m.d.comb += passed.eq(Mux(last_step, state[name].left - known.count, state[name].left))
+            m.d.comb += after[name].eq(self._target(m, f"{name}_ahead", passed))
+            # All that may follow is worked out, and one of it chosen: which one is known last.
+            for k, (field, outcome) in enumerate(zip(known.fields, outcomes, strict=True)):
+                target = self._target(m, f"{name}_new{k}", field[left_name])
                 with m.If(outcome.opened if name == "body" else outcome.takes_it & field.announces):
-                    m.d.comb += left.eq(field[left_name])
-            low_bits = self.lanes.bit_length()
-            low, far = left[:low_bits], Signal(name=f"{name}_far")
-            m.d.comb += [
-                far.eq(left[low_bits:].any()),
-                target.left.eq(left),
-                target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
-                target.before.eq(Cat(left[-1] | (~far & (low <= lane)) for lane in range(self.lanes))),
-            ]
+                    m.d.comb += after[name].eq(target)
+
+    def _target(self, m, name, left):
+        target = Signal(target_layout(self.lanes), name=name)
+        low_bits = self.lanes.bit_length()
+        low, far = left[:low_bits], left[low_bits:].any()
+        m.d.comb += [
+            target.left.eq(left),
+            target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
+            target.before.eq(Cat(left[-1] | (~far & (low <= lane)) for lane in range(self.lanes))),
+        ]
+        return target
 
     @staticmethod
     def _field(m, k, known, state, before, runs, outcomes):
@@ -175,7 +178,7 @@ class Framer(wiring.Component):
         data_ends = (state.data.near & field.stop).any()
         data_passed = (state.data.before & field.stop).any()
         announced = state.announced & field.is_data & (state.which == field.data_which)
-        too_long = ~(field.limit - state.begun_at)[POSITION_BITS - 1]
+        too_long = (state.last_end - field.body_end)[POSITION_BITS - 1]
         if k:
             first = outcomes[0]
             announces = first.takes_it & known.fields[0].announces
@@ -184,11 +187,15 @@ class Framer(wiring.Component):
             announced = announces & known.follows
             data_ends = Mux(announces, known.follow_ends, data_ends)
             data_passed = Mux(announces, known.follow_passes, data_passed)
-            too_long = Mux(first.restarts, known.next_too_long, too_long)
         body_ends, body_passed = signal("body_ends", body_ends), signal("body_passed", body_passed)
         data_ends, data_passed = signal("data_ends", data_ends), signal("data_passed", data_passed)
 
         in_length, in_trailer = runs & before.in_length, runs & before.in_trailer
+        opened = in_length & ~too_long
+        if k:
+            # Behind another field of the beat it is a BodyLength only where that one has begun the message.
+            in_length = runs & Mux(first.runs, first.restarts, state.in_length)
+            opened = runs & Mux(first.runs, first.restarts & ~known.next_too_long, state.in_length & ~too_long)
         within = signal("within", runs & (before.in_body | before.in_data))
         of_data = signal("of_data", runs & (before.in_data | (before.in_body & announced)))
         wrong = signal("wrong", (within & body_passed) | (of_data & data_passed))
@@ -198,11 +205,12 @@ class Framer(wiring.Component):
             outcome.runs.eq(runs),
             outcome.seeks.eq(runs & ~(before.in_length | before.in_body | before.in_data | before.in_trailer)),
             outcome.too_long.eq(in_length & field.is_length),
-            outcome.opened.eq(in_length & field.is_length & ~field.large & ~too_long),
+            outcome.opened.eq(opened & field.is_length & ~field.large),
             outcome.takes_it.eq(goes_on & before.in_body),
             outcome.complete.eq(in_trailer & field.is_trailer),
             outcome.fails.eq((in_length & ~outcome.opened) | wrong | (in_trailer & ~field.is_trailer)),
-            outcome.restarts.eq(field.begin & (outcome.fails | outcome.seeks)),
+            # A good BodyLength, too long or not, and a trailer have no BEGIN.
+            outcome.restarts.eq(field.begin & (in_length | in_trailer | wrong | outcome.seeks)),
         ]
         after = Signal.like(before, name=f"after{k}")
         m.d.comb += after.eq(before)
@@ -216,5 +224,5 @@ class Framer(wiring.Component):
                 after.which.eq(field.announced_which),
             ]
         with m.If(outcome.restarts):
-            m.d.comb += after.begun_at.eq(field.begin_position)
+            m.d.comb += after.last_end.eq(field.begin_position + (MESSAGE_LIMIT - CHECK_SUM_FIELD_BYTES))
         return after

@@ -242,7 +242,7 @@ class FrameBuilder(wiring.Component):
             frame.flags.eq(flags),
             message.frames.eq(third.written),
             message.entries.eq(third.entries & ~malformed),
-            message.length.eq(third.stop - third.start),
+            message.length.eq(Mux(third.written, third.stop - third.start, 0)),
             *(message[name].eq(third[name]) for name in ("flow", "start", "packet_end", "release")),
         ]
         for tag, name in NUMBERS.items():

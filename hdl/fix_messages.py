@@ -197,7 +197,9 @@ class Messages(wiring.Component):
         # Behind a first field that ended a message the second one begins where it starts; else the start is the one
         # before the beat, or the second field does not look at it.
         held = signal("held", field.end - state.start, POSITION_BITS)
-        too_much = signal("too_much", outcome.seeks & ~outcome.restarts & (held >= FIELD_LIMIT))
+        too_much = signal(
+            "too_much", outcome.seeks & ~outcome.restarts & (held >> (FIELD_LIMIT.bit_length() - 1)).any()
+        )
         cut, starts_here = too_much, state.start == field.first
         begins_at_start = state.start == field.begin_position
         no_flags = state.flags == 0
@@ -231,7 +233,15 @@ class Messages(wiring.Component):
             | Mux(outcome.takes_it & ~before.first_seen & ~field.tags[_MSG_TYPE], Flag.STRUCTURE, 0)
             | Mux(outcome.opened & field.no_body, Flag.STRUCTURE, 0)
         )
-        check_sum_wrong = outcome.complete & (~field.check_sum_good | (field.check_sum != before.sum))
+        # The sum before the field, as if none had begun within the beat, and behind it. With the trailer none has.
+        sum_before = state.sum
+        if first is not None:
+            sum_before = signal("sum_before", Mux(framed.half, state.sum, state.sum + framed.known.fields[0].sum), 8)
+        check_sum_wrong = outcome.complete & (~field.check_sum_good | (field.check_sum != sum_before))
+        total = signal("total", sum_before + field.sum, 8)
+        if first is not None:
+            since_begin = signal("since_begin", framed.known.fields[0].sum_from_begin + field.sum, 8)
+            total = Mux(first["restarts"], since_begin, Mux(first["moved"], field.sum, total))
 
         after = Signal.like(before, name=f"after{k}")
         m.d.comb += after.eq(before)
@@ -239,7 +249,7 @@ class Messages(wiring.Component):
             m.d.comb += [
                 after.flags.eq(before.flags | found | of_field),
                 after.duplicate.eq(before.duplicate | duplicate),
-                after.sum.eq(before.sum + field.sum),
+                after.sum.eq(total),
                 after.seen.eq(before.seen | takes),
                 after.first_seen.eq(before.first_seen | outcome.takes_it),
                 after.entry_type.eq(
@@ -270,6 +280,7 @@ class Messages(wiring.Component):
             "takes": takes,
             "read": read,
             "moved": moved,
+            "restarts": outcome.restarts,
             "written": signal("written", moved | (outcome.restarts & ~begins_at_start)),
             "flags": signal("span_flags", before.flags | found | Mux(check_sum_wrong, Flag.CHECKSUM, 0), FRAMING_FLAGS),
             "stop": Mux(outcome.restarts, field.begin_position, field.end),

@@ -26,7 +26,8 @@ def ends_a_beat(lanes: int) -> int:
 def segment_layout(lanes: int) -> data.StructLayout:
     """A beat's share of one field. Counts are of bytes.
 
-    ``first_lane`` to ``stop_lane`` are its bytes with the SOH, whose lane's bit is set in ``stop``. ``tag``: the last digits, the lowest first. ``in_value``: the
+    ``first_lane`` to ``stop_lane`` are its bytes with the SOH, whose lane's bit is set in ``stop``; the sums are
+    those of the beat's bytes before it, up to its end, and before BEGIN. ``tag``: the last digits, the lowest first. ``in_value``: the
     field's ``=`` is here or came before. Of the value: ``whole`` the digits before the first point, the last one
     first; ``fraction`` those behind it, the first one first, or, where no point is here, all digits, for the case that it
     came before. ``text``: its bytes, the last one first. ``minus_first``: its first character here is ``-``; ``odd``: another one
@@ -39,7 +40,8 @@ def segment_layout(lanes: int) -> data.StructLayout:
             "stop_lane": lane_bits,
             "stop": lanes,
             "used": 1,
-            "sum": 8,
+            "sum_before": 8,
+            "sum_behind": 8,
             "tag": data.ArrayLayout(4, TAG_DIGITS),
             "tag_count": lane_bits,
             "tag_zero": 1,
@@ -56,7 +58,7 @@ def segment_layout(lanes: int) -> data.StructLayout:
             "odd": 1,
             "begin": 1,
             "begin_lane": lane_bits,
-            "sum_from_begin": 8,
+            "sum_before_begin": 8,
         }
     )
 
@@ -264,10 +266,23 @@ class Segmenter(wiring.Component):
             stage1(f"begin{n}", lanes, Cat((arriving[lane] == letter) & (lane < beat.count) for lane in range(lanes)))
             for n, letter in enumerate(BEGIN)
         ]
-        # Sums of the bytes before each lane.
+        # Sums of the bytes before each lane, of each half of the beat for itself.
         masked = [Mux(lane < beat.count, arriving[lane], 0) for lane in range(lanes)]
-        sums_now = [Const(0, 8), *_sums_before(m, "sums", masked)]
-        sums = [Const(0, 8)] + [stage1(f"sum{lane}", 8, sums_now[lane]) for lane in range(1, lanes + 1)]
+        middle = (lanes + 1) // 2
+        sums = []
+        for name, half in (("low", masked[:middle]), ("high", masked[middle:])):
+            now = _sums_before(m, name, half) if half else []
+            sums.append([Const(0, 8)] + [stage1(f"sum_{name}{n}", 8, value) for n, value in enumerate(now)])
+
+        def sum_at(name, lane_bits):
+            """The sum of the bytes up to the lane that has a bit, that one included; 0 where none has."""
+            low_bits, high_bits = lane_bits[:middle], lane_bits[middle:]
+            low = [sums[0][n + 1] & bit.replicate(8) for n, bit in enumerate(low_bits)]
+            high = [sums[1][n + 1] & bit.replicate(8) for n, bit in enumerate(high_bits)]
+            total = Signal(8, name=name)
+            all_low = sums[0][-1] & high_bits.any().replicate(8) if len(high_bits) else Const(0, 8)
+            m.d.comb += total.eq((_any_of(low, 8) | all_low) + _any_of(high, 8))
+            return total
 
         # ---- Stage 2: the segments.
         out = Signal(segment_beat(lanes), name="segmented")
@@ -301,30 +316,31 @@ class Segmenter(wiring.Component):
             first_tag = mask("first_tag", tag & ~(tag << 1)[:lanes])
 
             stop = Signal(range(lanes + 1), name=f"stop{k}")
-            stop_sum = Signal(8, name=f"stop_sum{k}")
-            m.d.comb += [stop.eq(kept.count), stop_sum.eq(sums[lanes])]
+            # Where none ends the segment goes to the beat's end, and bytes behind that count nothing.
+            bounds = Mux(end.any(), end, 1 << (lanes - 1)) if k < ends else Const(1 << (lanes - 1), lanes)
+            stop_sum = sum_at(f"stop_sum{k}", bounds)
+            m.d.comb += stop.eq(kept.count)
             if k < ends:
                 with m.If(end.any()):
-                    m.d.comb += [
-                        stop.eq(_any_of([Mux(end[n], n + 1, 0) for n in range(lanes)], 4)),
-                        stop_sum.eq(_any_of([sums[n + 1] & end[n].replicate(8) for n in range(lanes)], 8)),
-                    ]
+                    m.d.comb += stop.eq(_any_of([Mux(end[n], n + 1, 0) for n in range(lanes)], 4))
                 m.d.comb += out.ends[k].eq(end.any())
             stops.append((stop, stop_sum))
             start, start_sum = stops[k - 1] if k else (base, base_sum)
 
             starts = [mask_bit & hit for mask_bit, hit in zip(part, matches, strict=False)]
             begin_lane = Signal(range(lanes + 1), name=f"begin_lane{k}")
-            begin_sum = Signal(8, name=f"begin_sum{k}")
             for lane, hit in enumerate(starts):
                 with m.If(hit):
-                    m.d.comb += [begin_lane.eq(lane), begin_sum.eq(sums[lane])]
+                    m.d.comb += begin_lane.eq(lane)
+            # The last match counts, and there is room for one within a segment.
+            before_begin = Cat(*starts[1:], Const(0, lanes - len(starts[1:])))
             m.d.comb += [
                 segment.first_lane.eq(start),
                 segment.stop_lane.eq(stop),
                 segment.stop.eq(end),
                 segment.used.eq(part.any()),
-                segment.sum.eq(stop_sum - start_sum),
+                segment.sum_before.eq(start_sum),
+                segment.sum_behind.eq(stop_sum),
                 segment.tag.eq(
                     _justified(m, f"tag_digits{k}", nibbles, tag, min(TAG_DIGITS, lanes), last_first=True).as_value()
                 ),
@@ -347,7 +363,7 @@ class Segmenter(wiring.Component):
                 ),
                 segment.begin.eq(Cat(starts).any() if starts else 0),
                 segment.begin_lane.eq(begin_lane),
-                segment.sum_from_begin.eq(stop_sum - begin_sum),
+                segment.sum_before_begin.eq(sum_at(f"begin_sum{k}", before_begin)),
             ]
 
         def run(first_lane, first, stop):

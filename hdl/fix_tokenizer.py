@@ -163,26 +163,28 @@ class Tokenizer(wiring.Component):
         fresh = [self._fresh(m, k, beat) for k in range(1, ends + 1)]
 
         # Too long a field is cut at the limit; what is behind goes on as a field.
-        grown = Signal(FIELD_BITS + 1)
-        overrun = Signal()
+        part = beat.segments[0]
+        grown = Signal(FIELD_BITS)
+        left_over = Signal(range(2 * lanes))  # the length above what is a multiple of `lanes`
+        near_limit, overrun, late_begin = Signal(), Signal(), Signal()
         cut = Signal(POSITION_BITS)
-        length = Signal(FIELD_BITS)
-        late_begin = Signal()
-        first_ends = beat.ends[0]
+        low_bits = lanes.bit_length() - 1
+        low = carried.length[:low_bits] if low_bits else Const(0, 1)
         m.d.comb += [
-            grown.eq(carried.length + beat.segments[0].stop_lane - beat.segments[0].first_lane),
-            overrun.eq(~beat.gap & Mux(first_ends, grown > FIELD_LIMIT, grown >= FIELD_LIMIT)),
+            grown.eq(carried.length + (part.stop_lane - part.first_lane)[: len(part.stop_lane)]),
+            left_over.eq(low + (part.stop_lane - part.first_lane)[: len(part.stop_lane)]),
+            near_limit.eq(carried.length[low_bits : FIELD_BITS - 1].all()),
+            overrun.eq(~beat.gap & near_limit & Mux(beat.ends[0], left_over > lanes, left_over >= lanes)),
             cut.eq(merged.first + FIELD_LIMIT),
-            length.eq(grown[: FIELD_BITS - 1] if FIELD_LIMIT & (FIELD_LIMIT - 1) == 0 else grown - FIELD_LIMIT),
-            late_begin.eq(merged.begin & ~(merged.begin_position - cut)[POSITION_BITS - 1]),
+            late_begin.eq(part.begin & (part.begin_lane + low >= lanes)),
         ]
         first = Signal(Token)
         m.d.comb += [first.eq(merged), first.length.eq(grown)]
         with m.If(overrun):
             m.d.comb += [
                 first.first.eq(cut),
-                first.length.eq(length),
-                first.open.eq(length != 0),
+                first.length.eq(left_over - lanes),
+                first.open.eq(left_over > lanes),
                 first.older.eq(0),
                 first.page.eq(~carried.page),
                 first.begin.eq(late_begin),
@@ -285,10 +287,10 @@ class Tokenizer(wiring.Component):
             token.point.eq(segment.point),
             token.odd.eq(segment.odd),
             token.crc.eq(segment.text),
-            token.sum.eq(segment.sum),
+            token.sum.eq(segment.sum_behind - segment.sum_before),
             token.begin.eq(segment.begin),
             token.begin_position.eq((beat.position + segment.begin_lane)[:POSITION_BITS]),
-            token.sum_from_begin.eq(segment.sum_from_begin),
+            token.sum_from_begin.eq(segment.sum_behind - segment.sum_before_begin),
         ]
         return token
 
@@ -299,7 +301,7 @@ class Tokenizer(wiring.Component):
         lanes = len(segment.whole)
 
         # BEGIN may have begun in an earlier beat.
-        completed = Signal(len(BEGIN) - 1)
+        completed, added = Signal(len(BEGIN) - 1), Signal(8)
         m.d.comb += [
             # A field that begins behind an overrun has not all of what was begun.
             completed.eq(begun & beat.completes & Cat(carried.length >= n for n in range(1, len(BEGIN)))),
@@ -307,16 +309,17 @@ class Tokenizer(wiring.Component):
             token.older.eq(carried.older),
             token.page.eq(carried.page),
             token.first.eq(carried.first),
-            token.sum.eq(carried.sum + segment.sum),
+            added.eq(segment.sum_behind - segment.sum_before),
+            token.sum.eq(carried.sum + added),
             token.begin.eq(carried.begin),
             token.begin_position.eq(carried.begin_position),
-            token.sum_from_begin.eq(carried.sum_from_begin + segment.sum),
+            token.sum_from_begin.eq(carried.sum_from_begin + added),
         ]
         for n in range(1, len(BEGIN)):
             with m.If(completed[n - 1]):
                 m.d.comb += [
                     token.begin_position.eq(beat.position - n),
-                    token.sum_from_begin.eq(sum(BEGIN[:n]) + segment.sum),
+                    token.sum_from_begin.eq(sum(BEGIN[:n]) + added),
                 ]
         with m.If(completed.any()):
             m.d.comb += token.begin.eq(1)
@@ -324,7 +327,7 @@ class Tokenizer(wiring.Component):
             m.d.comb += [
                 token.begin.eq(1),
                 token.begin_position.eq((beat.position + segment.begin_lane)[:POSITION_BITS]),
-                token.sum_from_begin.eq(segment.sum_from_begin),
+                token.sum_from_begin.eq(segment.sum_behind - segment.sum_before_begin),
             ]
 
         # The tag, and how long the value is.
