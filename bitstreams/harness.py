@@ -6,6 +6,9 @@ from amaranth.lib import wiring
 BLOCK = "dut"
 """The block's name within the harness."""
 
+CHAIN_BITS = 256
+"""Longest shift register. Yosys walks along one by recursion, and has no stack for thousands of bits."""
+
 FOLDED_AT_ONCE = 4
 """Inputs of a LUT: so many bits become one in a stage of the fold."""
 
@@ -13,9 +16,10 @@ FOLDED_AT_ONCE = 4
 class Harness(wiring.Component):
     """Every input of ``block`` comes from a register and every output goes to one.
 
-    The input registers are one shift register behind ``scan_in``. The output registers are folded into
-    ``scan_out`` by exclusive or, a LUT and a register a stage. So the block needs no pins, nothing of it is
-    unused, and nothing but a register touches its ports. A register is named as its port.
+    The input registers are shift registers; what goes into each is another function of what came through ``scan_in``, so
+    that none of them is the same as another. The output registers are folded into ``scan_out`` by exclusive
+    or, a LUT and a register a stage. So the block needs no pins, nothing of it is unused, and nothing but a register
+    touches its ports. A register is named as its port.
     """
 
     scan_in: wiring.In(1)
@@ -38,7 +42,12 @@ class Harness(wiring.Component):
             else:
                 m.d.sync += register.eq(port)
                 outputs.append(register)
-        m.d.sync += Cat(*inputs).eq(Cat(self.scan_in, *inputs))
+        bits = list(Cat(*inputs))
+        chains = [bits[n : n + CHAIN_BITS] for n in range(0, len(bits), CHAIN_BITS)]
+        scanned = Signal(len(chains) + 1, reset_less=True)
+        m.d.sync += scanned.eq(Cat(self.scan_in, scanned))
+        for n, chain in enumerate(chains):
+            m.d.sync += Cat(chain).eq(Cat(scanned[n] ^ scanned[n + 1], chain))
 
         bits = list(Cat(*outputs))
         while len(bits) > 1:

@@ -31,13 +31,14 @@ CELLS_OF_START = 4000
 
 @dataclass
 class Measurement:
-    """What is known of a block. ``failure`` says in a line why the rest is not."""
+    """What is known of a block. Why the rest is not: ``failure`` of a tool, or what the chip ``lacks``, in words."""
 
     block: Block
     latency_cycles: int | None = None
     synthesis: Synthesis | None = None
     placements: list[Placement] = field(default_factory=list)
     failure: str = ""
+    lacks: str = ""
 
     @property
     def mhz(self) -> list[float]:
@@ -113,8 +114,8 @@ class _Session:
         except tools.ToolFailed as failed:
             row.failure = str(failed)
             return []
-        if lacks := row.block.device.lacks(row.synthesis.counts()):
-            row.failure = f"does not fit: {lacks}"
+        row.lacks = row.block.device.lacks(row.synthesis.counts())
+        if row.lacks:
             return []
         cells = CELLS_OF_START + row.synthesis.cells
         with self._counting:

@@ -63,11 +63,10 @@ def place(folder: Path, device: Device, seed: int) -> Placement:
 def _run(work: Path, device: Device, seed: int, log: Path) -> None:
     inputs = ["--json", f"../{NETLIST}", "--seed", str(seed), "--freq", str(AIM_MHZ), "--timing-allow-fail"]
     outputs = ["--report", "report.json", "--sdf", "delays.sdf", "-q", "-l", "placement.log"]
-    code = tools.run(device.placer, [*device.options, *inputs, *outputs], work)
+    failure = tools.run(device.placer, [*device.options, *inputs, *outputs], work)
     os.replace(work / "placement.log", log)
-    if code != 0 or not (work / "delays.sdf").exists():
-        errors = [line for line in log.read_text().splitlines() if line.startswith("ERROR")]
-        raise tools.ToolFailed(f"nextpnr failed: {log}: {' '.join(errors)}")
+    if failure or not (work / "delays.sdf").exists():
+        raise tools.ToolFailed(f"nextpnr failed ({failure}): {log}")
 
 
 def _read(work: Path) -> Placement:

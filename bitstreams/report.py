@@ -47,8 +47,12 @@ def as_json(row: Measurement) -> dict[str, Any]:
         }
         if worst
         else None,
-        "failure": row.failure or None,
+        "not_placed": _why_not(row) or None,
     }
+
+
+def _why_not(row: Measurement) -> str:
+    return f"does not fit: {row.lacks}" if row.lacks else row.failure
 
 
 def missed(row: Measurement) -> list[str]:
@@ -101,8 +105,8 @@ def show(rows: Sequence[Measurement], console: Console) -> None:
     if any(row.synthesis and row.synthesis.mapper != "abc9" for row in rows):
         console.print("* mapped by abc: abc9 died on it")
     for row in rows:
-        if row.failure:
-            console.print(f"[red]{row.block.label}[/]: {escape(row.failure)}", highlight=False)
+        if why := _why_not(row):
+            console.print(f"[red]{row.block.label}[/]: {escape(why)}", highlight=False)
         elif row.worst:
             console.print(f"{row.block.label}: {escape(row.worst.paths[0].sentence())}", highlight=False)
     for row in rows:
@@ -163,8 +167,7 @@ def write_page(rows: Sequence[Measurement], page: Path, tools: str) -> None:
         lines.append((f"`{row.block.name}`", str(row.block.data_width), _cell(row.block.flows), device, *_cells(row)))
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     paths = "\n".join(
-        f"- `{row.block.name}`, {row.block.data_width} bits: {row.failure or (row.worst and _path(row))}"
-        for row in rows
+        f"- `{row.block.name}`, {row.block.data_width} bits: {_why_not(row) or _path(row)}" for row in rows
     )
     text = f"{BEGIN}\n\n{tools}\n\n{table}\n\nThe slowest path of each row's worst seed:\n\n{paths}\n\n{END}"
     page.write_text(before + text + after, encoding="utf-8")

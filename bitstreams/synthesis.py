@@ -93,9 +93,9 @@ def synthesize(design: str, device: Device, folder: Path) -> Synthesis:
 def _run(design: str, work: Path, device: Device, kept_log: Path) -> Synthesis:
     for mapper, commands in device.mappers.items():
         (work / "synthesis.ys").write_text(SCRIPT.format(block=BLOCK, device=device, mapper=commands, netlist=NETLIST))
-        code = tools.run("YOSYS", ["-l", f"{mapper}.log", "-s", "synthesis.ys"], work)
+        failure = tools.run("YOSYS", ["-l", f"{mapper}.log", "-s", "synthesis.ys"], work)
         # A mapper that dies may take yosys with it, and its exit code.
-        if code == 0 and (work / NETLIST).exists():
+        if not failure and (work / NETLIST).exists():
             statistics = json.loads((work / "statistics.json").read_text())
             block = statistics["modules"][f"\\top.{BLOCK}"]["num_cells_by_type"]
             netlist = json.loads((work / NETLIST).read_text())["modules"]["top"]
@@ -103,7 +103,7 @@ def _run(design: str, work: Path, device: Device, kept_log: Path) -> Synthesis:
             cells = {name: cell["type"] for name, cell in netlist["cells"].items()}
             return Synthesis(mapper, len(cells), _parts(cells, design, device), **device.count(block))
     shutil.copy(work / f"{mapper}.log", kept_log)
-    raise tools.ToolFailed(f"yosys failed: {kept_log}")
+    raise tools.ToolFailed(f"yosys failed ({failure or 'it stopped'}): {kept_log}")
 
 
 def _parts(cells: Mapping[str, str], design: str, device: Device) -> dict[str, dict[str, int]]:

@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -60,8 +61,8 @@ def compiles_first(variable: str) -> bool:
     return not any(file.is_file() for file in cache.rglob("*"))
 
 
-def run(variable: str, arguments: Sequence[str], folder: Path) -> int:
-    """Run a tool in ``folder`` and return its exit code; it must write a log by itself.
+def run(variable: str, arguments: Sequence[str], folder: Path) -> str:
+    """Run a tool in ``folder``; returns why it failed in a line, empty where it did not. It must write a log by itself.
 
     It gets no standard output: yosys as WebAssembly stops in the middle of abc9 without a word when that
     is a file or a pipe.
@@ -69,4 +70,13 @@ def run(variable: str, arguments: Sequence[str], folder: Path) -> int:
     environment = toolchain.environment()
     quiet = subprocess.DEVNULL
     command = [environment[variable], *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, stdin=quiet, stdout=quiet, stderr=quiet).returncode
+    with tempfile.TemporaryFile("w+") as errors:
+        ran = subprocess.run(
+            command, cwd=folder, env=environment, stdin=quiet, stdout=quiet, stderr=errors, check=False
+        )
+        errors.seek(0)
+        said = [line.strip() for line in errors if line.strip()]
+    if ran.returncode == 0:
+        return ""
+    named = [line for line in said if line.startswith("ERROR")] or said
+    return named[-1] if named else f"exit code {ran.returncode}"

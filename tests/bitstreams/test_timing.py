@@ -101,15 +101,15 @@ class TestMeasure:
     def test_a_failing_tool_is_a_row_that_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(measure, "FOLDER", tmp_path)
 
-        def dies(variable: str, arguments: list[str], folder: Path) -> int:
+        def dies(variable: str, arguments: list[str], folder: Path) -> str:
             (folder / arguments[1]).write_text("abc9 ...\n")
-            return 0
+            return ""
 
         monkeypatch.setattr(tools, "run", dies)
         monkeypatch.setattr(tools, "version", lambda variable: "0")
         [row] = measure.measure([Block("adder", Adder)], 1, lambda line: None)
-        assert row.failure.startswith("yosys failed: ")
-        assert Path(row.failure.removeprefix("yosys failed: ")).read_text() == "abc9 ...\n"
+        assert row.failure.startswith("yosys failed (it stopped): ")
+        assert Path(row.failure.removeprefix("yosys failed (it stopped): ")).read_text() == "abc9 ...\n"
 
     def test_what_is_larger_than_the_chip_is_not_placed(self) -> None:
         assert LFE5UM5G_85F.lacks({"lut4": 100, "ff": 100, "bram": 512, "dsp": 0}) == "512 of 208 bram"
@@ -175,8 +175,9 @@ class TestOutput:
         }
 
     def test_a_row_that_was_not_placed_has_nulls_and_a_reason(self) -> None:
-        row = report.as_json(Measurement(Block("card", Adder), failure="does not fit"))
-        assert (row["lut4"], row["mhz"], row["mhz_median"], row["failure"]) == (None, [], None, "does not fit")
+        row = report.as_json(Measurement(Block("card", Adder), lacks="512 of 208 bram"))
+        assert (row["lut4"], row["mhz"], row["mhz_median"]) == (None, [], None)
+        assert row["not_placed"] == "does not fit: 512 of 208 bram"
 
     def test_paths_are_written_hop_by_hop(self, tmp_path: Path) -> None:
         report.write_paths(measured(), tmp_path / "paths.txt")
@@ -197,7 +198,7 @@ class TestOutput:
 
     def test_a_table_without_any_figure_is_a_table_too(self) -> None:
         console = Console(width=140, record=True, file=io.StringIO())
-        report.show([Measurement(Block("card", Adder), failure="does not fit: 512 of 208 bram")], console)
+        report.show([Measurement(Block("card", Adder), lacks="512 of 208 bram")], console)
         assert "does not fit: 512 of 208 bram" in console.export_text()
 
 
