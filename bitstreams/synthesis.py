@@ -16,6 +16,9 @@ from bitstreams import tools
 from bitstreams.devices import Device
 from bitstreams.harness import BLOCK
 
+DESIGN = "design.il"
+"""As :data:`SCRIPT` has it."""
+
 NETLIST = "netlist.json"
 FIELDS = "fields.json"
 """Of bits that have two names, as ``beat[17]`` and ``beat.count[1]`` have: the first to the second."""
@@ -80,9 +83,10 @@ def synthesize(design: str, device: Device, folder: Path) -> Synthesis:
     # Others may synthesize the same at the same time: whoever is ready first puts the whole folder in place.
     work = Path(tempfile.mkdtemp(prefix=".synthesis-", dir=folder.parent))
     try:
-        (work / "design.il").write_text(design)
+        (work / DESIGN).write_text(design)
         found = _run(design, work, device, folder.with_suffix(".log"))
         (work / RESULT).write_text(json.dumps(asdict(found)))
+        (work / DESIGN).unlink()  # some are tens of megabytes, and it can be elaborated again
         if not folder.exists():
             os.rename(work, folder)
     finally:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from rich.console import Console
 
 from bitstreams import measure, report, timing, tools
-from bitstreams.blocks import BLOCKS, Block, Bound, UnknownBlock, find
+from bitstreams.blocks import BLOCKS, ROOT, Block, Bound, UnknownBlock, find
 from bitstreams.devices import LFE5UM5G_85F
 from bitstreams.measure import Measurement
 from bitstreams.paths import Hop, TimingPath
@@ -228,6 +230,16 @@ class TestUsersErrors:
         with pytest.raises(SystemExit) as stopped:
             timing.main(["--seeds", "0"])
         assert stopped.value.code == 2
+
+
+def test_make_hands_its_variables_on() -> None:
+    command = ["make", "-n", "timing", "BLOCK=fix_parser", "WIDTH=64", "SEEDS=1", "DOCS=1"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "./setup.sh boards" in ran.stdout
+    assert "-m bitstreams.timing --block 'fix_parser' --width 64 --seeds 1 --docs" in " ".join(
+        ran.stdout.replace("\\\n", "").split()
+    )
 
 
 class TestOneOffBlocks:
