@@ -2,129 +2,136 @@
 
 import random
 import re
-from decimal import Decimal
+from decimal import Decimal as Exact
 
 import cocotb
-from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
-from hdl.fix_tokenizer import MINUS, NO_DIGIT, NUMBER_CHARACTERS, POINT
-from hdl.old_fixed_point import FixedPoint, Text
+from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal, FixedPoint, Form
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS
 from sim.benches.packing import packing
 from sim.benches.streams import Clocked
 
-CONVERTERS = {"price": (PRICE_DECIMALS, True), "quantity": (QUANTITY_DECIMALS, False), "integer": (0, False)}
-"""The converters of the FIX parser: decimals and sign."""
+PATTERNS = {
+    Form.INTEGER: r"\d+",
+    Form.PRICE: r"-?(\d+\.?\d*|\.\d+)",
+    Form.QUANTITY: r"\d+\.?\d*|\.\d+",
+}
+DECIMALS = {Form.INTEGER: 0, Form.PRICE: PRICE_DECIMALS, Form.QUANTITY: QUANTITY_DECIMALS}
+LIMITS = {Form.INTEGER: 1 << 32, Form.PRICE: 1 << 63, Form.QUANTITY: 10**19}
+MOST_DIGITS = {Form.INTEGER: 10, Form.PRICE: 18, Form.QUANTITY: 18}
+LONGEST = {Form.INTEGER: 10, Form.PRICE: 20, Form.QUANTITY: 20}
 
-LIMITS = {"price": 1 << 63, "quantity": 10**19, "integer": 10**19}
-MOST_DIGITS = 18
-
-
-class Converters(wiring.Component):
-    """All converters side by side, on the same text."""
-
-    def __init__(self, decimals: dict[str, int] | None = None) -> None:
-        self._converters = {
-            name: FixedPoint((decimals or {}).get(name, its_decimals), sign)
-            for name, (its_decimals, sign) in CONVERTERS.items()
-        }
-        outputs = {}
-        for name in CONVERTERS:
-            outputs |= {f"{name}_value": Out(64), f"{name}_bad": Out(1), f"{name}_range": Out(1)}
-        super().__init__({"enable": In(1), "text": In(Text), **outputs})
-
-    def elaborate(self, platform):
-        m = Module()
-        for name, converter in self._converters.items():
-            m.submodules[name] = converter
-            m.d.comb += [converter.enable.eq(self.enable), converter.text.eq(self.text)]
-            for output in ("value", "bad", "range"):
-                m.d.comb += getattr(self, f"{name}_{output}").eq(getattr(converter, output))
-        return m
+CHOSEN = (
+    "0", "-0", "-0.000000000", ".", "-", "-.", "-.5", "5.", ".5", "--1", "1-2", "1.2.3", "1..2", "A", "1e5",
+    "4294967295", "4294967296", "9999999999", "0000000001", "12345678901",
+    "9223372036.854775807", "9223372036.854775808", "-9223372036.854775807", "-9223372036.854775808",
+    "-9999999999.99999999", "99999999999.9999999", "0.0000000001", "0.1000000000", "1.00000000000000000",
+    "000000000000000001", "0000000000000000001", "100000000000", "-99999999.999999999", "12345678.12345678",
+    "1.123456789", "1.12345678", "123456789012345678901",
+)  # fmt: skip
 
 
 def component() -> wiring.Component:
-    return Converters()
+    return FixedPoint()
 
 
-def expected(name: str, text: str) -> tuple[int, bool, bool]:
+def taken_apart(text: str) -> dict:
+    """A text as ``Decimal``."""
+    negative = text.startswith("-")
+    rest = text[1:] if negative else text
+    whole, point, fraction = rest.partition(".")
+    number = [[int(c) if c in "0123456789" else 0 for c in part] for part in (whole[::-1], fraction)]
+    return {
+        "whole": (number[0] + [0] * WHOLE_DIGITS)[:WHOLE_DIGITS],
+        "fraction": (number[1] + [0] * FRACTION_DIGITS)[:FRACTION_DIGITS],
+        "length": min(len(text), MOST_CHARACTERS + 1),
+        "negative": negative,
+        "point": bool(point),
+        "bad": not re.fullmatch(r"[0-9]*\.?[0-9]*", rest),
+        "over": any(number[0][WHOLE_DIGITS:]),
+        "finer": any(number[1][FRACTION_DIGITS:]),
+    }
+
+
+def expected(form: Form, text: str) -> tuple[int, bool, bool]:
     """Value, bad and range of a text, by docs/fix.md."""
-    decimals, sign = CONVERTERS[name]
-    if not text:
-        return 0, False, False
-    if len(text) > NUMBER_CHARACTERS:
+    if len(text) > LONGEST[form]:
         return 0, False, True
-    if not re.fullmatch(r"%s(\d+\.?\d*|\.\d+)" % ("-?" if sign else ""), text, re.ASCII):
+    if not re.fullmatch(PATTERNS[form], text, re.ASCII):
         return 0, True, False
-    scaled = Decimal(text).scaleb(decimals)
-    if sum(map(str.isdigit, text)) > MOST_DIGITS or scaled != int(scaled) or abs(scaled) >= LIMITS[name]:
+    exact = Exact(text).scaleb(DECIMALS[form])
+    if (
+        sum(c.isdigit() for c in text) > MOST_DIGITS[form]
+        or exact != exact.to_integral_value()
+        or abs(exact) >= LIMITS[form]
+    ):
         return 0, False, True
-    return int(scaled), False, False
+    return int(exact) % (1 << 64), False, False
 
 
-def encode(text: str) -> dict:
-    """A text as the tokenizer gives it: the last characters, the last one first."""
-    codes = {".": POINT, "-": MINUS} | {str(digit): digit for digit in range(10)}
-    characters = [codes.get(character, NO_DIGIT) for character in reversed(text)][:NUMBER_CHARACTERS]
-    return {"characters": characters, "length": min(len(text), NUMBER_CHARACTERS + 1)}
+def any_text() -> str:
+    """A number near the limits, or something like one."""
+    if random.random() < 0.1:
+        return random.choice(CHOSEN)
+    count = random.choice((1, 2, 3, 5, 8, 10, 11, 12, 17, 18, 19, 20, 21, 30))
+    alphabet = random.choice(("0123456789", "000000009", "9", "0123456789.-A"))
+    text = "".join(random.choice(alphabet) for _ in range(count))
+    if random.random() < 0.6:
+        place = random.randint(0, count)
+        text = text[:place] + "." + text[place:]
+    return "-" + text if random.random() < 0.3 else text
 
 
-def texts() -> list[str]:
-    """Every length with the point everywhere, the limits and their neighbours, and random ones."""
-    chosen = ["", "-", ".", "-.", "1-", "--1", "1.2.3", "+1", "1e3", "-0", "00", "0.0", "x", "-x"]
-    for length in range(1, NUMBER_CHARACTERS + 3):
+def near_limits() -> list[str]:
+    """Both sides of every limit, written with the point at every place, and every length with the point everywhere."""
+    texts = []
+    for limit in (1 << 32, 1 << 63, 10**18, 10**19):
+        for number in (limit - 1, limit, limit + 1):
+            for decimals in range(PRICE_DECIMALS + 2):
+                digits = str(number).rjust(decimals + 1, "0")
+                texts += [
+                    sign + digits[: len(digits) - decimals] + "." + digits[len(digits) - decimals :]
+                    for sign in ("", "-")
+                ]
+    for length in range(1, MOST_CHARACTERS + 2):
         digits = "".join(random.choices("0123456789", k=length))
-        zeros = "0" * length
-        for sign in ("", "-"):
-            chosen += [sign + digits, sign + zeros, sign + "9" * length]
-            chosen += [f"{sign}{run[:point]}.{run[point:]}" for run in (digits, zeros) for point in range(length + 1)]
-    for limit in (2**63, 10**19, 2**64):
-        for near in (limit - 1, limit, limit + 1):
-            for decimals in (0, PRICE_DECIMALS, QUANTITY_DECIMALS):
-                text = f"{near // 10**decimals}.{near % 10**decimals:0{max(decimals, 1)}d}"
-                chosen += [text, "-" + text, str(near)]
-    chosen += [
-        "".join(random.choices("0123456789.-x", (4,) * 10 + (3, 1, 1), k=random.randint(1, 21))) for _ in range(1500)
-    ]
-    return chosen
+        texts += [
+            digits,
+            "0" * length,
+            "9" * length,
+            *(f"{digits[:point]}.{digits[point:]}" for point in range(length + 1)),
+        ]
+    return texts
 
 
-async def convert(dut, activity: float) -> None:
-    """Put all texts through; ``enable`` is high with this probability. At each edge the outputs are those of the
-    text that entered LATENCY enabled edges before."""
-    bench = Clocked(dut)
-    dut.enable.value = 0
-    await bench.reset()
-    entered: list[str] = []
-    for text in texts() + [""] * FixedPoint.LATENCY:
-        dut.text.value = packing(Text).pack(encode(text))
-        enabled = False
-        while not enabled:
-            enabled = random.random() < activity
-            dut.enable.value = enabled
-            await bench.cycles(1)
-            if len(entered) >= FixedPoint.LATENCY:
-                check(dut, entered[-FixedPoint.LATENCY])
-        entered.append(text)
-
-
-def check(dut, text: str) -> None:
-    """The outputs are those of a text."""
-    for name, (_, sign) in CONVERTERS.items():
-        value, bad, beyond = (int(getattr(dut, f"{name}_{part}").value) for part in ("value", "bad", "range"))
-        value -= 1 << 64 if sign and value >> 63 else 0
-        assert (value, bool(bad), bool(beyond)) == expected(name, text), f"{name} of '{text}'"
+async def convert(dut, wanted: list[tuple[Form, str]], enabled: float) -> None:
+    """Numbers go in one an enabled cycle, and come out ``LATENCY`` enabled cycles later."""
+    clocked = Clocked(dut)
+    await clocked.reset()
+    numbers = packing(Decimal)
+    forms = {form: form.as_value().value if hasattr(form, "as_value") else form.value for form in Form}
+    results: list[tuple[int, bool, bool]] = []
+    waiting = [*wanted, *[wanted[-1]] * FixedPoint.LATENCY]
+    while len(results) < len(waiting):
+        dut.enable.value = int(random.random() < enabled)
+        form, text = waiting[len(results)]
+        dut.form.value = forms[form]
+        dut.number.value = numbers.pack(taken_apart(text))
+        await clocked.cycles(1)
+        if int(dut.enable.value):
+            results.append((int(dut.value.value), bool(int(dut.bad.value)), bool(int(dut.range.value))))
+    for (form, text), result in zip(wanted, results[FixedPoint.LATENCY :], strict=True):
+        assert result == expected(form, text), f"{form.name} {text!r}: {result}, not {expected(form, text)}"
 
 
 @cocotb.test()
-async def one_text_a_cycle(dut):
-    """A conversion every cycle, its result exactly LATENCY cycles later."""
-    await convert(dut, 1.0)
+async def chosen_numbers(dut):
+    """Every chosen text in every form, one a cycle."""
+    await convert(dut, [(form, text) for form in Form for text in (*CHOSEN, *near_limits())], enabled=1.0)
 
 
 @cocotb.test()
-async def held_by_enable(dut):
-    """Nothing moves while ``enable`` is low."""
-    await convert(dut, 0.5)
+async def any_numbers(dut):
+    """Random texts in random forms, with pauses."""
+    await convert(dut, [(random.choice(list(Form)), any_text()) for _ in range(6000)], enabled=0.8)
