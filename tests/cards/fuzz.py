@@ -14,6 +14,7 @@ import random
 import re
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,7 +131,8 @@ class Fuzzer:
     def _keep(self, name: str, error: Exception) -> None:
         from tests.cards.comparison import tally
 
-        text = str(error).partition("\n")[0][:COMMENT_MOST]
+        said = str(error).partition("\n")[0] or traceback.extract_tb(error.__traceback__)[-1].line or repr(error)
+        text = said[:COMMENT_MOST]
         self._console.print(f"[red]{escape(name)}: {escape(text)}[/]", highlight=False)
         assert tally.case is not None
         path = REGRESSIONS / file_name(name, tally.case)
