@@ -1,7 +1,9 @@
 """What becomes of a FIX message: its bytes, its flags, what is taken from it (docs/fix.md, "Taking a field of the body")."""
 
+import enum
+
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import MISSING_BITS, POSITION_BITS
@@ -35,7 +37,7 @@ State = data.StructLayout(
 taken, and whether any field was. ``entry_type``: which type of ``ENTRY_TAGS`` the message is of."""
 
 
-class Clock(enum.Enum, shape=unsigned(2)):
+class Clock(enum.Enum):
     """Which packet's timestamp a message has: kept from before, that of the first field's packet, or this packet's."""
 
     KEPT = 0
@@ -130,7 +132,7 @@ class Messages(wiring.Component):
             step.packet_end.eq(known.last & framed.last_step),
             step.release.eq(after.start),
         ]
-        states, spans = [state], []
+        states, spans = [state], list[dict]()
         for k in range(ends):
             after_field, span = self._field(m, k, framed, state, states[-1], spans[0] if k else None)
             states.append(after_field)

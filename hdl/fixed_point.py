@@ -1,9 +1,10 @@
 """Decimal digits to fixed-point numbers, in a pipeline (docs/fix.md, "integer" and "decimal")."""
 
+import enum
 from itertools import pairwise
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS
@@ -39,7 +40,7 @@ a ``.``. ``bad``: another character, a second point, or a ``-`` that is not the 
 ``whole``; ``finer``: one behind ``fraction``."""
 
 
-class Form(enum.Enum, shape=unsigned(2)):
+class Form(enum.Enum):
     """What a number's text must look like, and what the result counts."""
 
     INTEGER = 0
@@ -157,7 +158,7 @@ class FixedPoint(wiring.Component):
     @staticmethod
     def _pair_up(m, terms):
         """Each two of ``terms`` (a signal and the most it can be) as their sum, the lowest first."""
-        paired = []
+        paired: list[tuple] = []
         for (low, low_most), (high, high_most) in zip(terms[::2], terms[1::2], strict=False):
             most = low_most + high_most
             shape = signed(most.bit_length() + 1) if low.shape().signed else unsigned(most.bit_length())

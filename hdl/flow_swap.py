@@ -1,14 +1,16 @@
 """A pipeline stage's state, of which every flow has its own."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, enum, memory, wiring
+import enum
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.limits import FLOWS
 from hdl.select import select
 
 
-class Source(enum.Enum, shape=unsigned(2)):
+class Source(enum.Enum):
     """What a stage's next state is: what it computes, what it computed one move or two moves before, or a row of the RAM."""
 
     STAGE = 0
@@ -100,9 +102,9 @@ class FlowSwap(wiring.Component):
                 m.d.sync += source.eq(Source.RAM)
 
         chosen = Signal(Source)
-        m.d.comb += chosen.eq(Mux(self.advance, source.as_value(), Source.STAGE))
+        m.d.comb += chosen.eq(Mux(self.advance, source, Source.STAGE))
         row = Value.cast(read.data) & known.replicate(len(Value.cast(read.data)))
         updates = (self.advance & (source != Source.STAGE)) | (self.valid & (self.advance | self.step))
         with m.If(updates):
-            m.d.sync += self.state.eq(select([self.next, *left, row], chosen.as_value(), len(Value.cast(self.next))))
+            m.d.sync += self.state.eq(select([self.next, *left, row], chosen, len(Value.cast(self.next))))
         return m

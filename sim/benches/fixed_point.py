@@ -110,7 +110,7 @@ async def convert(dut, wanted: list[tuple[Form, str]], enabled: float) -> None:
     clocked = Clocked(dut)
     await clocked.reset()
     numbers = packing(Decimal)
-    forms = {form: form.as_value().value if hasattr(form, "as_value") else form.value for form in Form}
+    forms = {form: form.value for form in Form}
     results: list[tuple[int, bool, bool]] = []
     waiting = [*wanted, *[wanted[-1]] * FixedPoint.LATENCY]
     while len(results) < len(waiting):
