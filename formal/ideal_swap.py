@@ -20,6 +20,7 @@ class IdealSwap(wiring.Component):
             {
                 "advance": In(1),
                 "step": In(1),
+                "waits": In(1),
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
                 "valid": In(1),
@@ -32,11 +33,9 @@ class IdealSwap(wiring.Component):
         m = Module()
         near, near_flow, here_flow = Signal(), Signal(range(FLOWS)), Signal(range(FLOWS))
         with m.If(self.advance):
-            m.d.sync += [
-                near.eq(self.coming),
-                near_flow.eq(self.coming_flow),
-                here_flow.eq(Mux(near, near_flow, here_flow)),
-            ]
+            m.d.sync += here_flow.eq(Mux(near, near_flow, here_flow))
+            with m.If(~self.waits):
+                m.d.sync += [near.eq(self.coming), near_flow.eq(self.coming_flow)]
         m.d.comb += self.state.eq(self.rows[here_flow])
         with m.If((self.advance | self.step) & self.valid):
             m.d.sync += self.rows[here_flow].eq(self.next)

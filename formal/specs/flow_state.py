@@ -1,6 +1,6 @@
 """FlowState: what is kept of a flow is what was last committed for that flow."""
 
-from amaranth.hdl import Assert, Signal
+from amaranth.hdl import Signal
 
 from formal.specification import Method, Proof, Specification
 from hdl.flow_state import FlowState
@@ -16,11 +16,9 @@ class OwnRow(Specification):
         watched = self.constant(m, range(FLOWS), "watched")
         kept = Signal(8)
         with m.If(rows.flow == watched):
-            m.d.comb += Assert(rows.state == kept)
+            m.d.comb += self.prove(rows.state == kept)
             with m.If(rows.commit):
                 m.d.sync += kept.eq(rows.next)
 
 
-PROOFS = (
-    Proof("flow_state_row", "FlowState", "a commit changes its flow's row and no other", OwnRow, Method.PDR, 0),
-)
+PROOFS = (Proof("flow_state_row", "FlowState", "a commit changes its flow's row and no other", OwnRow, Method.PDR, 0),)

@@ -1,6 +1,6 @@
 """FlowSwap: what is kept of a flow is what was last computed for that flow, in whatever order flows come."""
 
-from amaranth.hdl import Assert, Assume, Signal
+from amaranth.hdl import Signal
 from amaranth.lib import data
 
 from formal.ideal_swap import IdealSwap
@@ -20,15 +20,18 @@ class SameAsRegisters(Specification):
         m.submodules.ideal = ideal = IdealSwap(ROW, FLOWS)
         near, here = Signal(), Signal()
         with m.If(swap.advance):
-            m.d.sync += [near.eq(swap.coming), here.eq(near)]
+            m.d.sync += here.eq(near)
+            with m.If(~swap.waits):
+                m.d.sync += near.eq(swap.coming)
         m.d.comb += [
             *(
                 getattr(ideal, name).eq(getattr(swap, name))
-                for name in ("advance", "step", "coming", "coming_flow", "valid", "next")
+                for name in ("advance", "step", "waits", "coming", "coming_flow", "valid", "next")
             ),
-            # A beat is in the stage two moves after it was said to come.
-            Assume(swap.valid == here),
-            Assert(~swap.valid | (swap.state == ideal.state)),
+            # A beat is in the stage two moves after it was said to come, and again while it waits in the stage before.
+            self.assume(swap.valid == here),
+            self.assume(~(swap.advance & swap.waits) | near),
+            self.prove(~swap.valid | (swap.state == ideal.state)),
         ]
 
 

@@ -1,6 +1,6 @@
 """PayloadStore: each beat goes to its parser once, behind what its flow had, and its bytes stay until they are released."""
 
-from amaranth.hdl import Array, Assert, Assume, Module, Signal
+from amaranth.hdl import Array, Module, Signal
 
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
 from hdl.beat import LANES, POSITION_BITS, PayloadBeat
@@ -20,10 +20,10 @@ class Packets(Specification):
             m.d.sync += [within.eq(~beat.last), flow.eq(beat.flow), parser.eq(beat.parser)]
         full, gap = beat.count == LANES, beat.gap & ~beat.last & (beat.count == 0)
         m.d.comb += [
-            Assume(waits_unchanged(m, store.i, "i")),
-            Assume((full & ~beat.gap) | gap | (beat.last & ~beat.gap & (beat.count < LANES))),
-            Assume((beat.parser == Parser.FIX) | (beat.parser == Parser.SBE)),
-            Assume(~within | ((beat.flow == flow) & (beat.parser == parser))),
+            self.assume(waits_unchanged(m, store.i, "i")),
+            self.assume((full & ~beat.gap) | gap | (beat.last & ~beat.gap & (beat.count < LANES))),
+            self.assume((beat.parser == Parser.FIX) | (beat.parser == Parser.SBE)),
+            self.assume(~within | ((beat.flow == flow) & (beat.parser == parser))),
         ]
         self.claim(m, store, within)
 
@@ -36,8 +36,8 @@ class Waits(Packets):
     """What is offered to a parser, or as the packet's turn, stays as it is until it is taken."""
 
     def claim(self, m, store, within):
-        for name in ("fix", "sbe"):
-            m.d.comb += Assert(waits_unchanged(m, getattr(store, name), name))
+        for name in ("fix", "sbe", "order"):
+            m.d.comb += self.prove(waits_unchanged(m, getattr(store, name), name))
 
 
 class EachBeatOnce(Packets):
@@ -56,10 +56,10 @@ class EachBeatOnce(Packets):
                     *(last[name].eq(beat[name]) for name, _ in PayloadBeat if name != "position"),
                     last.position.eq(positions[beat.flow]),
                 ]
-                m.d.comb += Assert(~due | output.ready)
+                m.d.comb += self.prove(~due | output.ready)
             with m.Elif(output.ready):
                 m.d.sync += due.eq(0)
-            m.d.comb += [Assert(output.valid == due), Assert(~due | (output.payload == last))]
+            m.d.comb += [self.prove(output.valid == due), self.prove(~due | (output.payload == last))]
 
 
 class TurnOfEachPacket(Packets):
@@ -68,8 +68,8 @@ class TurnOfEachPacket(Packets):
     def claim(self, m, store, within):
         first = taken(store.i) & ~within
         m.d.comb += [
-            Assert(taken(store.order) == first),
-            Assert(~first | (store.order.payload == store.i.payload.parser)),
+            self.prove(taken(store.order) == first),
+            self.prove(~first | (store.order.payload == store.i.payload.parser)),
         ]
 
 
@@ -87,7 +87,7 @@ class BytesStay(Packets):
         there, byte = Signal(), Signal(8)
         release = store.releases & (store.release.flow == flow)
         forward = (store.release.position - released)[:POSITION_BITS]
-        m.d.comb += Assume(~release | (forward <= (written - released)[:POSITION_BITS]))
+        m.d.comb += self.assume(~release | (forward <= (written - released)[:POSITION_BITS]))
         with m.If(release):
             m.d.sync += released.eq(store.release.position)
             with m.If((place - released)[:POSITION_BITS] < forward):
@@ -104,12 +104,12 @@ class BytesStay(Packets):
             (store.read_address.flow == flow) & (store.read_address.row == (place >> 3) % rows) & there & ~(release)
         )
         with m.If(asked):
-            m.d.comb += Assert(Array(store.read_data[n] for n in range(LANES))[place[:3]] == byte)
+            m.d.comb += self.prove(Array(store.read_data[n] for n in range(LANES))[place[:3]] == byte)
 
 
 PROOFS = (
     Proof("store_waits", "PayloadStore", "a beat that waits does not change", Waits, Method.PDR, 0),
     Proof("store_once", "PayloadStore", "each beat goes to its parser once, in order", EachBeatOnce, Method.PDR, 0),
     Proof("store_turn", "PayloadStore", "one turn a packet, that of its parser", TurnOfEachPacket, Method.PDR, 0),
-    Proof("store_bytes", "PayloadStore", "bytes stay until they are released", BytesStay, Method.BOUNDED, 8),
+    Proof("store_bytes", "PayloadStore", "bytes stay until they are released", BytesStay, Method.BOUNDED, 6),
 )
