@@ -17,7 +17,7 @@ STORE_BYTES = 16384
 """Bytes kept a flow until their message is complete: the longest span of garbage fits, and what comes meanwhile."""
 
 ENTRY_LIMIT = 512
-"""Most frames a message; what goes beyond is flagged TOO_LONG."""
+"""Most frames an SBE message; what goes beyond is flagged TOO_LONG."""
 
 HEADER_LIMIT = 8
 """Longest SBE message header and group dimension in bytes: the card reads each in one beat."""
