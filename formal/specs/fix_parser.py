@@ -18,12 +18,14 @@ class Packets(Specification):
     """A parser of two flows, to which beats of both come in any order.
 
     ``behind``: bytes of flow 1 that come first, one full beat a cycle, so that what is proved begins in the middle of a message.
-    Then all is free: bytes, packets' ends, holes, the other flow, pauses between beats, back-pressure. Positions count a flow's
-    bytes; else nothing is assumed of what is offered and not taken.
+    Then all is free: bytes, packets' ends, holes, the other flow, pauses between beats, back-pressure. With ``steady`` only the bytes
+    are: full beats of flow 1 come one a cycle, which a solver follows further. Positions count a flow's bytes; else
+    nothing is assumed of what is offered and not taken.
     """
 
-    def __init__(self, data_width: int = 8, behind: bytes = b""):
+    def __init__(self, data_width: int = 8, behind: bytes = b"", *, steady: bool = False):
         super().__init__()
+        self.steady = steady
         self.lanes = data_width // 8
         text = behind.replace(b"|", b"\x01")
         if len(text) % self.lanes:
@@ -45,15 +47,11 @@ class Packets(Specification):
             for n, text in enumerate(self.behind):
                 with m.Case(n):
                     m.d.sync += self.begun.eq(n + 1)
-                    m.d.comb += [
-                        parser.i.valid.eq(1),
-                        parser.o.ready.eq(1),
-                        parser.i.payload.data.eq(int.from_bytes(text, "little")),
-                        parser.i.payload.count.eq(self.lanes),
-                        parser.i.payload.flow.eq(1),
-                        parser.i.payload.gap.eq(0),
-                        parser.i.payload.last.eq(0),
-                    ]
+                    self._steady(m, parser)
+                    m.d.comb += parser.i.payload.data.eq(int.from_bytes(text, "little"))
+            if self.steady:
+                with m.Default():
+                    self._steady(m, parser)
         taken_beat = parser.i.payload
         for n in range(FLOWS):
             position = Signal(POSITION_BITS, name=f"position{n}")
@@ -62,6 +60,15 @@ class Packets(Specification):
                 with m.If(taken(parser.i)):
                     m.d.sync += position.eq(position + taken_beat.count)
         self.claim(m, parser)
+
+    def _steady(self, m: Module, parser: FixParser) -> None:
+        """A full beat of flow 1 comes, and what is offered is taken."""
+        beat = parser.i.payload
+        m.d.comb += [
+            *(signal.eq(1) for signal in (parser.i.valid, parser.o.ready, beat.flow)),
+            *(signal.eq(0) for signal in (beat.gap, beat.last)),
+            beat.count.eq(self.lanes),
+        ]
 
     def claim(self, m: Module, parser: FixParser) -> None:
         """Assert a property of ``parser``."""
@@ -86,7 +93,7 @@ class SameFrames(Packets):
     def claim(self, m, parser):
         out, message, frame = parser.o.payload, parser.o.payload.message, parser.o.payload.frame
         # Rows of flows are alike; behind a beginning it is that of flow 1.
-        watched = Const(1, range(FLOWS)) if self.behind else self.constant(m, range(FLOWS), "watched")
+        watched = Const(1, range(FLOWS)) if self.behind or self.steady else self.constant(m, range(FLOWS), "watched")
         moves = Signal()
         m.d.comb += moves.eq(~parser.o.valid | parser.o.ready)
         if self.lanes == 1:
@@ -181,16 +188,22 @@ HEARTBEAT = b"8=FIX|9=5|35=0|10=223|"
 LATENCY = FixParser.LATENCY
 
 
-def _same_frames(name: str, where: str, data_width: int, behind: bytes, free: int) -> Proof:
-    """Frames for whatever comes in ``free`` beats, and is seen ``LATENCY`` cycles later, ``where`` in a flow that begins ``behind``."""
+def _same_frames(
+    data_width: int, name: str, where: str, behind: bytes, *, steady: int, free: int
+) -> tuple[Proof, Proof]:
+    """Frames for whatever comes ``where`` in a message, ``behind`` which bytes: in ``steady`` full beats of one flow, and in
+    ``free`` cycles of any traffic. What the last of them does is seen ``LATENCY`` cycles later."""
     lanes = data_width // 8
-    return Proof(
-        name=name,
-        block="FixParser",
-        claim=f"frames are the page's, {where}, {data_width} bits",
-        build=lambda: SameFrames(data_width, behind),
-        method=Method.BOUNDED,
-        depth=len(behind) // lanes + free + LATENCY,
+    return tuple(
+        Proof(
+            name=f"parser_{name}_{data_width}{suffix}",
+            block=f"FixParser, {data_width} bits",
+            claim=f"frames of docs/fix.md, {where}{traffic}",
+            build=lambda is_steady=is_steady: SameFrames(data_width, behind, steady=is_steady),
+            method=Method.BOUNDED,
+            depth=len(behind) // lanes + beats + LATENCY,
+        )
+        for suffix, traffic, is_steady, beats in (("", "", True, steady), ("_any", ", any traffic", False, free))
     )
 
 
@@ -204,12 +217,12 @@ PROOFS = (
         Method.REACHED,
         32,
     ),
-    _same_frames("parser_first", "from the first byte", 8, b"", 8),
-    _same_frames("parser_length", "in BodyLength", 8, b"8=FIX|9=", 8),
-    _same_frames("parser_body", "in a body", 8, b"8=FIX|9=12|35=0|5", 8),
-    _same_frames("parser_data", "in a data field", 8, b"8=FIX|9=22|35=0|90=4|91=a", 8),
-    _same_frames("parser_trailer", "in a trailer", 8, b"8=FIX|9=5|35=0|10=22", 8),
-    _same_frames("parser_overrun", "in a field that overruns", 8, b"8=FIX|5" + b"8" * 27, 8),
-    _same_frames("parser_first_64", "from the first byte", 64, b"", 3),
-    _same_frames("parser_body_64", "in a body", 64, b"8=FIX|9=12|35=0|", 3),
+    *_same_frames(8, "first", "from its first byte", b"", steady=16, free=6),
+    *_same_frames(8, "length", "from BodyLength", b"8=FIX|9=", steady=12, free=5),
+    *_same_frames(8, "body", "from its body", b"8=FIX|9=12|35=0|5", steady=12, free=5),
+    *_same_frames(8, "data", "from data", b"8=FIX|9=22|35=0|90=4|91=a", steady=12, free=5),
+    *_same_frames(8, "trailer", "from its trailer", b"8=FIX|9=5|35=0|10=2", steady=12, free=5),
+    *_same_frames(8, "overrun", "from a field that overruns", b"8=FIX|5" + b"8" * 26, steady=12, free=5),
+    *_same_frames(64, "first", "from its first byte", b"", steady=3, free=2),
+    *_same_frames(64, "body", "from its body", b"8=FIX|9=12|35=0|", steady=3, free=2),
 )
