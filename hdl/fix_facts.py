@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import MISSING_BITS, POSITION_BITS
-from hdl.fix_segmenter import ends_a_beat
+from hdl.fix_characters import ends_a_beat
 from hdl.fix_tags import (
     ACCOUNT_TAG,
     BODY_LENGTH_TAG,
@@ -63,11 +63,12 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "stop": lanes,
             "older": 1,
             "page": 1,
-            "sum": 8,
             "begin": 1,
             "begin_at_first": 1,
             "begin_position": POSITION_BITS,
-            "sum_from_begin": 8,
+            "first_sum": 8,
+            "begin_sum": 8,
+            "end_sum": 8,
             "usable": 1,
             "tags": TAKEN_BITS,
             "entry_tag": len(ENTRY_TAGS),
@@ -119,6 +120,7 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "count": unsigned(lanes.bit_length()),
             "timestamp": 64,
             "flow": range(FLOWS),
+            "new": 1,
             "last": 1,
             "fragment": 1,
         }
@@ -209,7 +211,7 @@ class Facts(wiring.Component):
             now[name].eq(self.beat[name])
             for name in (
                 "overrun", "gap", "cut", "cut_older", "missing", "stamp", "stamp_page", "count", "timestamp", "flow",
-                "last", "fragment",
+                "new", "last", "fragment",
             )
         ]  # fmt: skip
         amounts = [self._know(m, k, now.fields[k], self.beat.fields[k], self.beat) for k in range(ends)]
@@ -250,8 +252,8 @@ class Facts(wiring.Component):
             *(
                 known[name].eq(field[name])
                 for name in (
-                    "first", "end", "stop", "older", "page", "sum", "begin", "begin_at_first", "begin_position",
-                    "sum_from_begin", "crc",
+                    "first", "end", "stop", "older", "page", "begin", "begin_at_first", "begin_position",
+                    "first_sum", "begin_sum", "end_sum", "crc",
                 )
             ),
             known.valid.eq(beat.ends[k]),

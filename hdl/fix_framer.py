@@ -6,8 +6,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import POSITION_BITS
+from hdl.fix_characters import ends_a_beat
 from hdl.fix_facts import NEAR_BITS, WHICH_BITS, known_beat_layout
-from hdl.fix_segmenter import ends_a_beat
 from hdl.fix_tags import CHECK_SUM_FIELD_BYTES
 from hdl.flow_swap import FlowSwap
 from hdl.limits import FLOWS, MESSAGE_LIMIT
@@ -81,6 +81,7 @@ class Framer(wiring.Component):
                 "advance": In(1),
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
+                "coming_new": In(1),
                 "valid": In(1),
                 "known": In(known_beat_layout(lanes)),
                 "ready": Out(1),
@@ -109,6 +110,7 @@ class Framer(wiring.Component):
             carry.step.eq(self.advance),
             carry.coming.eq(self.coming),
             carry.coming_flow.eq(self.coming_flow),
+            carry.coming_new.eq(self.coming_new),
             carry.valid.eq(self.valid),
         ]
         with m.If(self.ready):

@@ -7,9 +7,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import MISSING_BITS, POSITION_BITS
+from hdl.fix_characters import ends_a_beat
 from hdl.fix_facts import FRAMING_FLAGS, KIND_BITS, TAKEN_BITS, TAKEN_TAGS
 from hdl.fix_framer import framed_layout
-from hdl.fix_segmenter import ends_a_beat
 from hdl.fix_tags import ENTRY_TAGS, MSG_TYPE_TAG
 from hdl.flow_swap import FlowSwap
 from hdl.frame import MALFORMED_FLAGS, Flag
@@ -26,7 +26,7 @@ State = data.StructLayout(
         "start": POSITION_BITS,
         "flags": FRAMING_FLAGS,
         "duplicate": 1,
-        "sum": 8,
+        "start_sum": 8,
         "seen": TAKEN_BITS,
         "first_seen": 1,
         "entry_type": len(ENTRY_TAGS),
@@ -103,6 +103,7 @@ class Messages(wiring.Component):
                 "waits": In(1),
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
+                "coming_new": In(1),
                 "valid": In(1),
                 "framed": In(framed_layout(lanes)),
                 "step": Out(Step),
@@ -119,6 +120,7 @@ class Messages(wiring.Component):
             carry.waits.eq(self.waits),
             carry.coming.eq(self.coming),
             carry.coming_flow.eq(self.coming_flow),
+            carry.coming_new.eq(self.coming_new),
             carry.valid.eq(self.valid),
             *(
                 step[name].eq(known[name])
@@ -235,15 +237,9 @@ class Messages(wiring.Component):
             | Mux(outcome.takes_it & ~before.first_seen & ~field.tags[_MSG_TYPE], Flag.STRUCTURE, 0)
             | Mux(outcome.opened & field.no_body, Flag.STRUCTURE, 0)
         )
-        # The sum before the field, as if none had begun within the beat, and behind it. With the trailer none has.
-        sum_before = state.sum
-        if first is not None:
-            sum_before = signal("sum_before", Mux(framed.half, state.sum, state.sum + framed.known.fields[0].sum), 8)
-        check_sum_wrong = outcome.complete & (~field.check_sum_good | (field.check_sum != sum_before))
-        total = signal("total", sum_before + field.sum, 8)
-        if first is not None:
-            since_begin = signal("since_begin", framed.known.fields[0].sum_from_begin + field.sum, 8)
-            total = Mux(first["restarts"], since_begin, Mux(first["moved"], field.sum, total))
+        # A message that a trailer in this beat completes began in an earlier one.
+        total = signal("total", field.first_sum - state.start_sum, 8)
+        check_sum_wrong = outcome.complete & (~field.check_sum_good | (field.check_sum != total))
 
         after = Signal.like(before, name=f"after{k}")
         m.d.comb += after.eq(before)
@@ -251,7 +247,6 @@ class Messages(wiring.Component):
             m.d.comb += [
                 after.flags.eq(before.flags | found | of_field),
                 after.duplicate.eq(before.duplicate | duplicate),
-                after.sum.eq(total),
                 after.seen.eq(before.seen | takes),
                 after.first_seen.eq(before.first_seen | outcome.takes_it),
                 after.entry_type.eq(
@@ -266,7 +261,7 @@ class Messages(wiring.Component):
                 after.eq(0),
                 after.page.eq(~before.page),
                 after.start.eq(Mux(outcome.restarts, field.begin_position, field.end)),
-                after.sum.eq(Mux(outcome.restarts, field.sum_from_begin, 0)),
+                after.start_sum.eq(Mux(outcome.restarts, field.begin_sum, field.end_sum)),
             ]
 
         # The message's timestamp is that of the field in which it starts.

@@ -5,11 +5,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, Parsed, payload_beat
+from hdl.fix_characters import ends_a_beat
 from hdl.fix_facts import Facts
 from hdl.fix_framer import Framer
 from hdl.fix_frames import FrameBuilder
 from hdl.fix_messages import Messages
-from hdl.fix_segmenter import ends_a_beat
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
 from hdl.limits import FLOWS
@@ -57,12 +57,14 @@ class FixParser(wiring.Component):
             framer.advance.eq(builder.advance),
             framer.coming.eq(tokenizer.next_valid),
             framer.coming_flow.eq(tokenizer.next_flow),
+            framer.coming_new.eq(tokenizer.next_new),
             framer.valid.eq(facts.o_valid),
             framer.known.eq(facts.o),
             messages.advance.eq(builder.advance),
             messages.waits.eq(~framer.ready),
             messages.coming.eq(tokenizer.o_valid),
             messages.coming_flow.eq(tokenizer.o.flow),
+            messages.coming_new.eq(tokenizer.o.new),
             messages.valid.eq(framer.o_valid),
             messages.framed.eq(framer.o),
             builder.valid.eq(framer.o_valid),

@@ -1,15 +1,16 @@
-"""FIX bytes to segments: a beat is cut at the ends of its fields, and what stands in each part is put in order."""
+"""FIX characters to segments: a beat is cut at the ends of its fields, and what stands in each part is put in order."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import MISSING_BITS, POSITION_BITS, payload_beat
-from hdl.fix_tags import BEGIN, SOH
+from hdl.beat import MISSING_BITS, POSITION_BITS
+from hdl.fix_characters import OpenField, character_beat, ends_a_beat
+from hdl.fix_tags import BEGIN
 from hdl.limits import FLOWS
 
-TAG_DIGITS = 4
-"""Digits kept of a tag: no tag that is read has more than three."""
+TAG_DIGITS = 3
+"""Digits kept of a tag: no tag that is read here has more."""
 
 BEGIN_REACH = len(BEGIN) - 1
 """Most bytes of BEGIN that stand in earlier beats."""
@@ -18,71 +19,104 @@ PIECES = [(before, after) for after in range(2, len(BEGIN)) for before in range(
 """A beat of few bytes may take what is there of BEGIN from ``before`` to ``after`` bytes."""
 
 
-def ends_a_beat(lanes: int) -> int:
-    """Most fields that end in a beat of well-formed FIX: the shortest field, ``1=x|``, has 4 bytes."""
-    return 2 if lanes > 4 else 1
+class Room:
+    """Which lanes a part of a beat can have its field's characters in, and so how many of them there are.
 
-
-def segment_layout(lanes: int) -> data.StructLayout:
-    """A beat's share of one field. Counts are of bytes.
-
-    ``first_lane`` to ``stop_lane`` are its bytes with the SOH, whose lane's bit is set in ``stop``; the sums are
-    those of the beat's bytes before it, up to its end, and before BEGIN. ``tag``: the last digits, the lowest first. ``in_value``: the
-    field's ``=`` is here or came before. Of the value: ``whole`` the digits before the first point, the last one
-    first; ``fraction`` those behind it, the first one first, or, where no point is here, all digits, for the case that it
-    came before. ``text``: its bytes, the last one first. ``minus_first``: its first character here is ``-``; ``odd``: another one
-    is no digit and no point, or is a second point. ``begin``: BEGIN stands here from ``begin_lane`` on.
+    The first field goes on from an earlier beat, and has all lanes. Any other stands behind an SOH, a tag and a ``=``: its value
+    begins in lane 3 or, where anything but its length matters and the tag is one that is read as a number or as
+    text, behind two digits, in lane 4. The ``second`` one has its own SOH in the beat.
     """
-    lane_bits = unsigned(lanes.bit_length())
+
+    def __init__(self, lanes: int, part: str):
+        self._lanes = lanes
+        self._stop = lanes - (part == "second")
+        self._behind_soh = part != "first"
+
+    def _from(self, lane):
+        return range(lane if self._behind_soh else 0, self._stop)
+
+    @property
+    def tag(self) -> range:
+        return self._from(1)
+
+    @property
+    def value(self) -> range:
+        return self._from(3)
+
+    @property
+    def text(self) -> range:
+        return self._from(4)
+
+    @property
+    def fraction(self) -> range:
+        return self._from(5)
+
+
+def segment_layout(lanes: int, part: str) -> data.StructLayout:
+    """A beat's share of one field: of the ``first`` one that has bytes in it, of a ``second`` one that begins and ends in it, or
+    of the ``last`` one that begins in it and stays open. Counts are of bytes.
+
+    ``tag``: the last digits, the lowest first; ``tag_zero``: the first character here is ``0``. ``in_value``: the
+    field's ``=`` is here or came before. Of the value: ``whole`` the digits before the first point without a sign, the last one
+    first; ``fraction`` those behind it, the first one first. ``text``: its bytes, the last one first. ``minus_first``: its first
+    character here is ``-``; ``odd``: another one is no digit and no point, or is a second point. ``begin``: BEGIN stands here.
+    """
+    room = Room(lanes, part)
+    count = unsigned(lanes.bit_length())
     return data.StructLayout(
         {
-            "first_lane": lane_bits,
-            "stop_lane": lane_bits,
-            "stop": lanes,
-            "used": 1,
-            "sum_before": 8,
-            "sum_behind": 8,
             "tag": data.ArrayLayout(4, TAG_DIGITS),
-            "tag_count": lane_bits,
+            "tag_count": count,
             "tag_zero": 1,
             "tag_bad": 1,
             "in_value": 1,
-            "value_count": lane_bits,
-            "text": data.ArrayLayout(8, lanes),
-            "whole": data.ArrayLayout(4, lanes),
-            "whole_count": lane_bits,
+            "value_count": count,
+            "text": data.ArrayLayout(8, len(room.text)),
+            "whole": data.ArrayLayout(4, len(room.value)),
+            "whole_count": count,
             "point": 1,
-            "fraction": data.ArrayLayout(4, lanes),
-            "fraction_count": lane_bits,
+            "fraction": data.ArrayLayout(4, len(room.fraction)),
+            "fraction_count": count,
             "minus_first": 1,
             "odd": 1,
             "begin": 1,
-            "begin_lane": lane_bits,
-            "sum_before_begin": 8,
         }
     )
 
 
 def segment_beat(lanes: int) -> data.StructLayout:
-    """The segments of a beat: those that end in it (``ends``), and behind them the one that is left open.
+    """The segments of a beat, and of each field that ``ends`` in it: ``stops``, its SOH's lane as a bit and the lane behind that as a
+    number (for none that of the beat's end), and ``sums`` of the beat's bytes up to there; behind these the sum of all.
+
+    ``tail``: from the last SOH to the beat's end. ``begin_lane``, and ``begin_sum`` of the bytes before it, are where BEGIN is, in
+    whatever segment; ``begin_at_second``: the second field begins with it.
 
     A beat with more ends than ``ends_a_beat`` comes as several, of which only the last has a ``count`` and may be the
     packet's ``last``. ``completes``, ``pieces`` and ``begun`` are about a BEGIN that packets or beats cut: the beat's first bytes are
     all that lacks behind so many bytes of it, or take it from so many to so many, or its last bytes are so many of it.
     """
     ends = ends_a_beat(lanes)
+    count = unsigned(lanes.bit_length())
     return data.StructLayout(
         {
-            "segments": data.ArrayLayout(segment_layout(lanes), ends + 1),
+            "first": segment_layout(lanes, "first"),
+            **({"second": segment_layout(lanes, "second")} if ends == 2 else {}),
+            "last_open": segment_layout(lanes, "last"),
             "ends": ends,
-            "more": 1,
+            "stops": data.ArrayLayout(data.StructLayout({"bits": lanes, "lane": count}), ends),
+            "sums": data.ArrayLayout(8, ends + 1),
+            "tail": signed(lanes.bit_length() + 1),
+            "begin_lane": count,
+            "begin_sum": 8,
+            "begin_at_second": 1,
             "position": POSITION_BITS,
-            "count": unsigned(lanes.bit_length()),
+            "count": count,
             "timestamp": 64,
             "flow": range(FLOWS),
             "last": 1,
             "fragment": 1,
             "gap": 1,
+            "new": 1,
             "missing": MISSING_BITS,
             "completes": BEGIN_REACH,
             "pieces": len(PIECES),
@@ -91,17 +125,184 @@ def segment_beat(lanes: int) -> data.StructLayout:
     )
 
 
-def _justified(m: Module, name: str, values, mask, count: int, *, last_first: bool) -> Signal:
+class Segmenter(wiring.Component):
+    """Cuts beats into segments. Latency ``LATENCY`` step; it moves where ``advance`` is high.
+
+    ``open`` says what is known of the field that was left open before the beat, ``left`` what of the one behind it, in the same step.
+    """
+
+    LATENCY = 1
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        super().__init__(
+            {
+                "advance": In(1),
+                "valid": In(1),
+                "characters": In(character_beat(lanes)),
+                "open": In(OpenField),
+                "left": Out(OpenField),
+                "o_valid": Out(1),
+                "o": Out(segment_beat(lanes)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, ends, known = self.lanes, ends_a_beat(self.lanes), self.characters
+        beat, before = known.beat, known.before
+        out = Signal(segment_beat(lanes), name="segmented")
+
+        behind_first = before[0][:lanes]
+        going_on = {name: (~before[0] & self.open[name].replicate(lanes + 1)) for name in ("in_value", "behind_point")}
+        m.d.comb += [
+            self.left.in_value.eq(known.in_value[lanes] | going_on["in_value"][lanes]),
+            self.left.behind_point.eq(
+                (known.behind_point[lanes] | (known.point & known.behind_last).any()) | going_on["behind_point"][lanes]
+            ),
+        ]
+
+        stops = [Signal(lanes, name=f"stop{k}") for k in range(ends)]
+        for k, stop in enumerate(stops):
+            already = before[k - 1][:lanes] if k else Const((1 << lanes) - 1, lanes)
+            m.d.comb += stop.eq(known.soh & already & ~before[k][:lanes])
+        parts = {"first": known.live & ~behind_first}
+        if ends == 2:
+            parts["second"] = known.live & behind_first & ~before[1][:lanes]
+        parts["last"] = known.live & behind_first & known.behind_last & (~known.more).replicate(lanes)
+        matches = Cat(
+            Cat(known.letters[n][lane + n] for n in range(len(BEGIN))).all() & known.live[lane]
+            for lane in range(lanes - BEGIN_REACH)
+        )
+        for name, value in parts.items():
+            part = Signal(lanes, name=f"{name}_part")
+            m.d.comb += part.eq(value)
+            first = name == "first"
+            in_value, behind_point = known.in_value, known.behind_point
+            if first:
+                in_value, behind_point = in_value | going_on["in_value"], behind_point | going_on["behind_point"]
+            segment = out.last_open if name == "last" else out[name]
+            self._read(m, name, segment, part & ~known.soh, in_value[:lanes], behind_point[:lanes])
+            m.d.comb += segment.begin.eq((matches & part).any())
+
+        # Places and sums.
+        for k, stop in enumerate(stops):
+            at = out.stops[k]
+            m.d.comb += [
+                at.bits.eq(stop),
+                at.lane.eq(
+                    Mux(stop.any(), _any_of([Const(n + 1, 4) & stop[n].replicate(4) for n in range(lanes)]), beat.count)
+                ),
+                out.sums[k].eq(self._sum_up_to(m, f"sum{k}", stop)),
+            ]
+        begins = [matches[lane] for lane in range(len(matches))]
+        m.d.comb += [
+            out.ends.eq(Cat(stop.any() for stop in stops)),
+            out.sums[ends].eq(self._sum_up_to(m, "sum_of_all", Const(1 << (lanes - 1), lanes))),
+            out.count.eq(Mux(known.more, 0, beat.count)),
+            out.tail.eq(out.count - Mux(out.ends[ends - 1], out.stops[ends - 1].lane, out.stops[0].lane)),
+            out.begin_lane.eq(_any_of([Const(lane, 4) & begin.replicate(4) for lane, begin in enumerate(begins)])),
+            out.begin_sum.eq(
+                _any_of([known.low_sums[lane] & begin.replicate(8) for lane, begin in enumerate(begins[1:])])
+            ),
+        ]
+        if ends == 2:
+            m.d.comb += out.begin_at_second.eq((matches & (stops[0] << 1)[: len(matches)]).any())
+
+        def run(first_lane, first, stop):
+            """Whether BEGIN's bytes from ``first`` to ``stop`` stand in the lanes from ``first_lane`` on."""
+            found = (known.letters[n][first_lane + n - first] for n in range(first, stop))
+            return Cat(found).all() if first_lane >= 0 and first_lane + stop - first <= lanes else Const(0)
+
+        first_time, last_time = ~known.again, ~known.more
+        m.d.comb += [
+            *(out[name].eq(beat[name]) for name in ("position", "timestamp", "flow", "fragment", "gap")),
+            out.new.eq(known.new),
+            out.last.eq(beat.last & last_time),
+            out.missing.eq(beat.data.as_value()[:MISSING_BITS]),
+            out.completes.eq(
+                Cat(run(0, n, len(BEGIN)) for n in range(1, len(BEGIN))) & first_time.replicate(BEGIN_REACH)
+            ),
+            out.pieces.eq(
+                Cat(run(0, before, after) & (beat.count == after - before) for before, after in PIECES)
+                & (first_time & last_time).replicate(len(PIECES))
+            ),
+            out.begun.eq(
+                Cat(
+                    Cat(run(count - n, 0, n) & (beat.count == count) for count in range(n, lanes + 1)).any()
+                    for n in range(1, len(BEGIN))
+                )
+                & last_time.replicate(BEGIN_REACH)
+            ),
+        ]
+        with m.If(self.advance):
+            m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(out)]
+        return m
+
+    def _read(self, m, name, segment, content, in_value, behind_point):
+        """What the bytes of ``content``, without their SOH, are in their field."""
+        lanes, known, room = self.lanes, self.characters, Room(self.lanes, name)
+        data_bytes = [known.beat.data[lane] for lane in range(lanes)]
+        nibbles = [byte[:4] for byte in data_bytes]
+
+        def mask(its_name, value, places):
+            signal = Signal(lanes, name=f"{name}_{its_name}")
+            m.d.comb += signal.eq(value & sum(1 << lane for lane in places))
+            return signal
+
+        tag = mask("tag", content & ~in_value & ~known.equals, room.tag)
+        value = mask("value", content & in_value, room.value)
+        text = mask("text", value, room.text)
+        points = mask("points", value & known.point, room.value)
+        whole = mask("whole", value & ~behind_point & ~known.point & ~known.minus, room.value)
+        fraction = mask("fraction", value & behind_point & ~known.point, room.fraction)
+        first_tag, first_value = (
+            mask("first_tag", tag & ~(tag << 1), room.tag),
+            mask("first_value", value & ~(value << 1), room.value),
+        )
+        minus_first = first_value & known.minus
+
+        def justified(its_name, values, lanes_of, count, *, last_first):
+            return _justified(m, f"{name}_{its_name}s", values, lanes_of, count, last_first=last_first)
+
+        m.d.comb += [
+            segment.tag.eq(justified("tag", nibbles, tag, TAG_DIGITS, last_first=True)),
+            segment.tag_count.eq(_count(tag)),
+            segment.tag_zero.eq((first_tag & known.zero).any()),
+            segment.tag_bad.eq((tag & ~known.digit).any()),
+            segment.in_value.eq((content & (in_value | known.equals)).any()),
+            segment.value_count.eq(_count(value)),
+            segment.text.eq(justified("text", data_bytes, text, len(room.text), last_first=True)),
+            segment.whole.eq(justified("whole", nibbles, whole, len(room.value), last_first=True)),
+            segment.whole_count.eq(_count(whole)),
+            segment.point.eq(points.any()),
+            segment.fraction.eq(justified("fraction", nibbles, fraction, len(room.fraction), last_first=False)),
+            segment.fraction_count.eq(_count(fraction)),
+            segment.minus_first.eq(minus_first.any()),
+            segment.odd.eq((value & ~known.digit & ~known.point & ~minus_first).any() | (points & behind_point).any()),
+        ]
+
+    def _sum_up_to(self, m, name, lane_bits):
+        """The sum of the beat's bytes up to the lane that has a bit, that one included."""
+        known = self.characters
+        middle = len(known.low_sums)
+        low = [known.low_sums[n] & bit.replicate(8) for n, bit in enumerate(lane_bits[:middle])]
+        high = [known.high_sums[n] & bit.replicate(8) for n, bit in enumerate(lane_bits[middle:])]
+        all_low = known.low_sums[middle - 1] & lane_bits[middle:].any().replicate(8) if high else Const(0, 8)
+        total = Signal(8, name=name)
+        m.d.comb += total.eq(_any_of([*low, all_low]) + _any_of(high))
+        return total
+
+
+def _justified(m: Module, name: str, values, mask, count: int, *, last_first: bool):
     """The ``values`` of the lanes of ``mask`` (a run of lanes): the last ``count`` of them, the last one first, or the
-    first ``count``, the first one first. 0 where there are fewer."""
-    lanes = len(values)
-    width = len(values[0])
+    first ``count``, the first one first. Where there are fewer, digits are 0."""
+    lanes, width = len(values), len(values[0])
     order = range(lanes) if last_first else range(lanes - 1, -1, -1)
     step = -1 if last_first else 1
-    justified = Signal(data.ArrayLayout(width, count), name=name)
-    ahead = (mask >> 1) if last_first else (mask << 1)[:lanes]
     edge = Signal(lanes, name=f"{name}_edge")
-    m.d.comb += edge.eq(mask & ~ahead)
+    m.d.comb += edge.eq(mask & ~((mask >> 1) if last_first else (mask << 1)))
+    justified = []
     for place in range(count):
         terms = []
         for lane in order:
@@ -110,299 +311,16 @@ def _justified(m: Module, name: str, values, mask, count: int, *, last_first: bo
                 chosen = Signal(name=f"{name}_{place}_{lane}")
                 m.d.comb += chosen.eq(edge[lane] & mask[source])
                 terms.append(values[source] & chosen.replicate(width))
-        m.d.comb += justified[place].eq(_any_of(terms, width))
-    return justified
+        justified.append(_any_of(terms))
+    return Cat(*justified)
 
 
-def _any_of(terms, width):
-    total = Const(0, width)
+def _any_of(terms):
+    total = Const(0)
     for term in terms:
         total = total | term
     return total
 
 
-def _count(mask, lanes):
-    return sum(mask[lane] for lane in range(lanes))
-
-
-def _at_least(bits, number: int):
-    """Whether so many of ``bits`` are high."""
-    if number <= 0:
-        return Const(1)
-    if number > len(bits):
-        return Const(0)
-    if len(bits) == 1:
-        return bits[0]
-    low, high = bits[: len(bits) // 2], bits[len(bits) // 2 :]
-    return _any_of([_at_least(low, n) & _at_least(high, number - n) for n in range(number + 1)], 1)
-
-
-def _seen_before(sets, clears, at_first=0):
-    """For each lane, and behind the last: whether ``sets`` came since ``clears``, in the lanes before it."""
-    lanes = len(sets)
-    seen = [Value.cast(at_first)]
-    # In pairs, so that the chain is half as long.
-    for lane in range(0, lanes, 2):
-        before = seen[-1]
-        seen.append(sets[lane] | (before & ~clears[lane]))
-        if lane + 1 < lanes:
-            seen.append(
-                sets[lane + 1] | (sets[lane] & ~clears[lane + 1]) | (before & ~(clears[lane] | clears[lane + 1]))
-            )
-    return seen
-
-
-def _sums_before(m: Module, name: str, values):
-    """The sums of the first one of ``values``, the first two and so on, each in few steps."""
-    if len(values) == 1:
-        return [values[0]]
-    half = len(values) // 2
-    low, high = _sums_before(m, f"{name}_low", values[:half]), _sums_before(m, f"{name}_high", values[half:])
-    sums = [Signal(8, name=f"{name}{n}") for n in range(len(high))]
-    m.d.comb += [total.eq(low[-1] + part) for total, part in zip(sums, high, strict=True)]
-    return [*low, *sums]
-
-
-class Segmenter(wiring.Component):
-    """Cuts beats into segments. Latency ``LATENCY`` steps; ``ready`` is low while a beat with more ends
-    than ``ends_a_beat`` is being cut, a step more for each so many.
-
-    It moves where ``advance`` is high. Of each flow it keeps whether the ``=`` of the unfinished field came. ``coming`` says
-    that a beat of ``coming_flow`` is on its way into the first stage.
-    """
-
-    LATENCY = 2
-
-    def __init__(self, lanes: int, flows: int = FLOWS):
-        self.lanes = lanes
-        self.flows = flows
-        super().__init__(
-            {
-                "advance": In(1),
-                "valid": In(1),
-                "beat": In(payload_beat(lanes)),
-                "ready": Out(1),
-                "o_valid": Out(1),
-                "o": Out(segment_beat(lanes)),
-                "coming": Out(1),
-                "coming_flow": Out(range(FLOWS)),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        lanes, ends = self.lanes, ends_a_beat(self.lanes)
-        beat = self.beat
-
-        # ---- Stage 1: what each byte is, and what came before it in the beat.
-        kept = Signal(payload_beat(lanes), name="kept")
-        kept_valid = Signal()
-        kept_bytes = [kept.data[lane] for lane in range(lanes)]
-        live, soh, equals, point = (Signal(lanes, name=name) for name in ("live", "soh", "equals", "point"))
-        other_ends = [Signal(lanes + 1, name=f"ends_before{n + 1}") for n in range(ends)]
-        came_here, in_value, behind_point = Signal(lanes + 1), Signal(lanes + 1), Signal(lanes)
-        more = Signal()
-        # What is left of a beat with more ends goes through stage 1 again.
-        again = Signal()
-        rest = other_ends[-1][:lanes]
-        m.d.comb += [again.eq(kept_valid & more), self.ready.eq(self.advance & ~again)]
-
-        arriving = [beat.data[lane] for lane in range(lanes)]
-        arriving_live = Cat(lane < beat.count for lane in range(lanes))
-
-        def marks(character, kept_marks, name):
-            now = Signal(lanes, name=f"{name}_now")
-            came = Cat((arriving[lane] == character) & (lane < beat.count) for lane in range(lanes))
-            m.d.comb += now.eq(Mux(again, kept_marks & rest, came))
-            return now
-
-        soh_now, equals_now = marks(SOH, soh, "soh"), marks(ord("="), equals, "equals")
-        point_now = marks(ord("."), point, "point")
-        # Of each flow, whether the unfinished field's `=` came: that of the beat in stage 1 in a register.
-        open_value = Signal(self.flows)
-        goes_on, came = Signal(), Signal()
-        # An `=` behind the first one of a field is part of its value.
-        ends_now = []
-        for n in range(ends + 1):
-            reached = Signal(lanes + 1, name=f"ends_now{n + 1}")
-            m.d.comb += reached.eq(Cat(_at_least(list(soh_now)[:lane], n + 1) for lane in range(lanes + 1)))
-            ends_now.append(reached)
-        with m.If(self.advance):
-            m.d.sync += [
-                kept_valid.eq(self.valid | again),
-                live.eq(Mux(again, live & rest, arriving_live)),
-                soh.eq(soh_now),
-                equals.eq(equals_now),
-                point.eq(point_now),
-                came_here.eq(Cat(_seen_before(equals_now, soh_now))),
-                goes_on.eq(
-                    Mux(kept_valid & (kept.flow == beat.flow), came, open_value.bit_select(beat.flow, 1))
-                    & ~again
-                    & ~beat.gap
-                ),
-                behind_point.eq(Cat(_seen_before(point_now, soh_now))[:lanes]),
-                *(before.eq(now) for before, now in zip(other_ends, ends_now, strict=False)),
-                more.eq(ends_now[ends][lanes]),
-            ]
-            with m.If(self.valid & ~again):
-                m.d.sync += kept.eq(beat)
-            with m.If(kept_valid):
-                m.d.sync += open_value.bit_select(kept.flow, 1).eq(came)
-        m.d.comb += [
-            in_value.eq(came_here | (~other_ends[0] & goes_on.replicate(lanes + 1))),
-            came.eq(in_value[lanes]),
-        ]
-
-        def stage1(name, width, values):
-            register = Signal(width, name=name)
-            with m.If(self.advance & ~again):
-                m.d.sync += register.eq(values)
-            return register
-
-        digit = stage1("digit", lanes, Cat((byte >= ord("0")) & (byte <= ord("9")) for byte in arriving))
-        zero = stage1("zero", lanes, Cat(byte == ord("0") for byte in arriving))
-        minus = stage1("minus", lanes, Cat(byte == ord("-") for byte in arriving))
-        letters = [
-            stage1(f"begin{n}", lanes, Cat((arriving[lane] == letter) & (lane < beat.count) for lane in range(lanes)))
-            for n, letter in enumerate(BEGIN)
-        ]
-        # Sums of the bytes before each lane, of each half of the beat for itself.
-        masked = [Mux(lane < beat.count, arriving[lane], 0) for lane in range(lanes)]
-        middle = (lanes + 1) // 2
-        sums = []
-        for name, half in (("low", masked[:middle]), ("high", masked[middle:])):
-            now = _sums_before(m, name, half) if half else []
-            sums.append([Const(0, 8)] + [stage1(f"sum_{name}{n}", 8, value) for n, value in enumerate(now)])
-
-        def sum_at(name, lane_bits):
-            """The sum of the bytes up to the lane that has a bit, that one included; 0 where none has."""
-            low_bits, high_bits = lane_bits[:middle], lane_bits[middle:]
-            low = [sums[0][n + 1] & bit.replicate(8) for n, bit in enumerate(low_bits)]
-            high = [sums[1][n + 1] & bit.replicate(8) for n, bit in enumerate(high_bits)]
-            total = Signal(8, name=name)
-            all_low = sums[0][-1] & high_bits.any().replicate(8) if len(high_bits) else Const(0, 8)
-            m.d.comb += total.eq((_any_of(low, 8) | all_low) + _any_of(high, 8))
-            return total
-
-        # ---- Stage 2: the segments.
-        out = Signal(segment_beat(lanes), name="segmented")
-        base, base_sum = Signal(range(lanes + 1)), Signal(8)  # what went with earlier parts of this beat
-        nibbles = [byte[:4] & is_digit.replicate(4) for byte, is_digit in zip(kept_bytes, digit, strict=True)]
-        matches = [
-            Cat(letters[n][lane + n] for n in range(len(BEGIN))).all() & live[lane]
-            for lane in range(lanes - BEGIN_REACH)
-        ]
-        stops = []
-        for k, segment in enumerate(out.segments):
-            behind = other_ends[k - 1][:lanes] if k else Const((1 << lanes) - 1, lanes)
-            ahead = other_ends[k][:lanes] if k < ends else Const(0, lanes)
-
-            def mask(name, value, k=k):
-                signal = Signal(lanes, name=f"{name}{k}")
-                m.d.comb += signal.eq(value)
-                return signal
-
-            part = mask("part", live & behind & ~ahead)
-            end = mask("end", part & soh)
-            content = mask("content", part & ~soh)
-            # Behind an SOH come at least a tag's digit and the `=`: where they do not, the tag is bad and no value counts.
-            value_lanes = Const((1 << lanes) - (1 << min(k + 2, lanes) if k else 1), lanes)
-            value = mask("value", content & in_value[:lanes] & value_lanes)
-            tag = mask("tag", content & ~in_value[:lanes] & ~equals & Const((1 << lanes) - (1 << k), lanes))
-            points = mask("points", value & point)
-            whole = mask("whole", value & ~behind_point & ~point)
-            fraction = mask("fraction", value & ~point & (behind_point | (~points.any()).replicate(lanes)))
-            first_value = mask("first_value", value & ~(value << 1)[:lanes])
-            first_tag = mask("first_tag", tag & ~(tag << 1)[:lanes])
-
-            stop = Signal(range(lanes + 1), name=f"stop{k}")
-            # Where none ends the segment goes to the beat's end, and bytes behind that count nothing.
-            bounds = Mux(end.any(), end, 1 << (lanes - 1)) if k < ends else Const(1 << (lanes - 1), lanes)
-            stop_sum = sum_at(f"stop_sum{k}", bounds)
-            m.d.comb += stop.eq(kept.count)
-            if k < ends:
-                with m.If(end.any()):
-                    m.d.comb += stop.eq(_any_of([Mux(end[n], n + 1, 0) for n in range(lanes)], 4))
-                m.d.comb += out.ends[k].eq(end.any())
-            stops.append((stop, stop_sum))
-            start, start_sum = stops[k - 1] if k else (base, base_sum)
-
-            starts = [mask_bit & hit for mask_bit, hit in zip(part, matches, strict=False)]
-            begin_lane = Signal(range(lanes + 1), name=f"begin_lane{k}")
-            for lane, hit in enumerate(starts):
-                with m.If(hit):
-                    m.d.comb += begin_lane.eq(lane)
-            # The last match counts, and there is room for one within a segment.
-            before_begin = Cat(*starts[1:], Const(0, lanes - len(starts[1:])))
-            m.d.comb += [
-                segment.first_lane.eq(start),
-                segment.stop_lane.eq(stop),
-                segment.stop.eq(end),
-                segment.used.eq(part.any()),
-                segment.sum_before.eq(start_sum),
-                segment.sum_behind.eq(stop_sum),
-                segment.tag.eq(
-                    _justified(m, f"tag_digits{k}", nibbles, tag, min(TAG_DIGITS, lanes), last_first=True).as_value()
-                ),
-                segment.tag_count.eq(_count(tag, lanes)),
-                segment.tag_zero.eq((first_tag & zero).any()),
-                segment.tag_bad.eq((tag & ~digit).any()),
-                segment.in_value.eq((part & (in_value[:lanes] | equals)).any()),
-                segment.value_count.eq(_count(value, lanes)),
-                segment.text.eq(_justified(m, f"text{k}", kept_bytes, value, lanes, last_first=True).as_value()),
-                segment.whole.eq(_justified(m, f"wholes{k}", nibbles, whole, lanes, last_first=True).as_value()),
-                segment.whole_count.eq(_count(whole, lanes)),
-                segment.point.eq(points.any()),
-                segment.fraction.eq(
-                    _justified(m, f"fractions{k}", nibbles, fraction, lanes, last_first=False).as_value()
-                ),
-                segment.fraction_count.eq(_count(fraction, lanes)),
-                segment.minus_first.eq((first_value & minus).any()),
-                segment.odd.eq(
-                    (value & ~digit & ~point & ~(first_value & minus)).any() | (points & behind_point).any()
-                ),
-                segment.begin.eq(Cat(starts).any() if starts else 0),
-                segment.begin_lane.eq(begin_lane),
-                segment.sum_before_begin.eq(sum_at(f"begin_sum{k}", before_begin)),
-            ]
-
-        def run(first_lane, first, stop):
-            """Whether BEGIN's bytes from ``first`` to ``stop`` stand in the lanes from ``first_lane`` on."""
-            found = (letters[n][first_lane + n - first] for n in range(first, stop))
-            return Cat(found).all() if first_lane >= 0 and first_lane + stop - first <= lanes else Const(0)
-
-        whole_beat = Signal()  # not a later part of a beat
-        m.d.comb += [
-            out.more.eq(more),
-            out.position.eq(kept.position),
-            out.count.eq(Mux(more, 0, kept.count)),
-            out.timestamp.eq(kept.timestamp),
-            out.flow.eq(kept.flow),
-            out.last.eq(kept.last & ~more),
-            out.fragment.eq(kept.fragment),
-            out.gap.eq(kept.gap),
-            out.missing.eq(kept.data.as_value()[:MISSING_BITS]),
-            out.completes.eq(
-                Cat(run(0, n, len(BEGIN)) for n in range(1, len(BEGIN))) & whole_beat.replicate(BEGIN_REACH)
-            ),
-            out.pieces.eq(
-                Cat(run(0, before, after) & (kept.count == after - before) for before, after in PIECES)
-                & (whole_beat & ~more).replicate(len(PIECES))
-            ),
-            out.begun.eq(
-                Cat(
-                    Cat(run(count - n, 0, n) & (kept.count == count) for count in range(n, lanes + 1)).any()
-                    for n in range(1, len(BEGIN))
-                )
-                & (~more).replicate(BEGIN_REACH)
-            ),
-            self.coming.eq(self.valid | again),
-            self.coming_flow.eq(Mux(again, kept.flow, beat.flow)),
-        ]
-        with m.If(self.advance):
-            m.d.sync += [self.o_valid.eq(kept_valid), self.o.eq(out), whole_beat.eq(~again)]
-            with m.If(again):
-                m.d.sync += [base.eq(stops[ends - 1][0]), base_sum.eq(stops[ends - 1][1])]
-            with m.Else():
-                m.d.sync += [base.eq(0), base_sum.eq(0)]
-        return m
+def _count(mask):
+    return sum(bit for bit in mask)

@@ -1,12 +1,13 @@
 """FIX bytes to fields (docs/fix.md, "Fields")."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import MISSING_BITS, POSITION_BITS, payload_beat
 from hdl.crc64 import crc64_append
-from hdl.fix_segmenter import PIECES, TAG_DIGITS, Segmenter, ends_a_beat, segment_beat
+from hdl.fix_characters import Classifier, ends_a_beat
+from hdl.fix_segmenter import PIECES, TAG_DIGITS, Segmenter
 from hdl.fix_tags import BEGIN, MOST_TAG_DIGITS, MSG_SEQ_NUM_TAG, ORDER_QTY_TAG, PRICE_TAG
 from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal, Form
 from hdl.flow_swap import FlowSwap
@@ -17,20 +18,22 @@ NUMBER_FORMS = {MSG_SEQ_NUM_TAG: Form.INTEGER, ORDER_QTY_TAG: Form.QUANTITY, PRI
 """Tags whose values the frame has as numbers."""
 
 TAG_COUNT_BITS = (MOST_TAG_DIGITS + 1).bit_length()
-FIELD_BITS = FIELD_LIMIT.bit_length()
+LENGTH_BITS = FIELD_LIMIT.bit_length()
+VALUE_COUNT_BITS = (MOST_CHARACTERS + 1).bit_length()
+MOST_VALUE_COUNT = (1 << VALUE_COUNT_BITS) - 8
+"""From here on bytes of a value are not counted any more: all of a beat fit above."""
 
 Token = data.StructLayout(
     {
         "open": 1,
         "older": 1,
         "page": 1,
-        "first": POSITION_BITS,
-        "length": FIELD_BITS,
+        "length": signed(LENGTH_BITS),
         "tag": data.ArrayLayout(4, TAG_DIGITS),
         "tag_count": TAG_COUNT_BITS,
         "tag_bad": 1,
         "in_value": 1,
-        "value_count": FIELD_BITS,
+        "value_count": VALUE_COUNT_BITS,
         "whole": data.ArrayLayout(4, WHOLE_DIGITS),
         "over": 1,
         "fraction": data.ArrayLayout(4, FRACTION_DIGITS),
@@ -40,25 +43,31 @@ Token = data.StructLayout(
         "point": 1,
         "odd": 1,
         "crc": 64,
-        "sum": 8,
         "begin": 1,
         "begin_position": POSITION_BITS,
-        "sum_from_begin": 8,
+        "first_sum": 8,
+        "begin_sum": 8,
     }
 )
 """What is known of a field so far.
 
 ``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``page`` is another one than that of the field
-that was left open before. ``tag``: the last digits, the lowest first; ``tag_count``
-stops at one more than a tag may have. ``value_count``: bytes of the value. ``whole`` to ``odd``: the value as a number, as in
-``Decimal``; ``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is
-their text. ``sum``: of all bytes, modulo 256."""
+that was left open before. ``length``: how far before the next beat's first byte it began (below 0: behind, in a beat that comes
+again). ``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``: bytes
+of the value, which stops above those of a number. ``whole`` to ``odd``: the value as a number, as in ``Decimal``;
+``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is their text.
+``begin``: BEGIN stands in it, at ``begin_position``. ``first_sum`` and ``begin_sum``: sums modulo 256 of all bytes of the flow before
+the field and before BEGIN."""
 
 
 def field_layout(lanes: int) -> data.StructLayout:
     """A field that has ended; ``end`` is the position behind its last byte, ``stop_lane`` the lane, and its SOH's lane has a bit
     in ``stop``. ``is_number``: its tag is one that the frame has a number of, in that ``form``. ``begin_at_first``: BEGIN
-    is what it begins with, told of a field that does not go on from an earlier beat."""
+    is what it begins with, told of a field that does not go on from an earlier beat. The sums are those of all bytes of the flow
+    before its first byte, before BEGIN, and with its last byte.
+
+    ``number`` and ``crc`` of a field that does not go on are those of its value only where its tag has two digits or more; of a
+    tag of one digit the number's ``whole`` digits are."""
     return data.StructLayout(
         {
             "first": POSITION_BITS,
@@ -70,16 +79,17 @@ def field_layout(lanes: int) -> data.StructLayout:
             "tag": data.ArrayLayout(4, TAG_DIGITS),
             "tag_count": TAG_COUNT_BITS,
             "tag_bad": 1,
-            "value_count": FIELD_BITS,
+            "value_count": VALUE_COUNT_BITS,
             "number": Decimal,
             "form": Form,
             "is_number": 1,
             "crc": 64,
-            "sum": 8,
             "begin": 1,
             "begin_at_first": 1,
             "begin_position": POSITION_BITS,
-            "sum_from_begin": 8,
+            "first_sum": 8,
+            "begin_sum": 8,
+            "end_sum": 8,
         }
     )
 
@@ -107,6 +117,7 @@ def field_beat(lanes: int) -> data.StructLayout:
             "last": 1,
             "fragment": 1,
             "gap": 1,
+            "new": 1,
             "missing": MISSING_BITS,
         }
     )
@@ -116,10 +127,11 @@ class Tokenizer(wiring.Component):
     """FIX bytes to the fields that end in each beat. ``lanes`` bytes a step, latency ``LATENCY`` steps.
 
     It moves where ``advance`` is high. Of each flow the unfinished field is kept, so packets may cut fields anywhere. A beat
-    with more ends than ``ends_a_beat`` takes a step more for each so many.
+    with more ends than ``ends_a_beat`` takes a step more for each so many. ``next_valid`` says that a beat of ``next_flow`` comes
+    out with the next step, ``next_new`` that it is its flow's first one since the reset.
     """
 
-    LATENCY = Segmenter.LATENCY + 1
+    LATENCY = Classifier.LATENCY + Segmenter.LATENCY + 1
 
     def __init__(self, lanes: int, flows: int = FLOWS):
         self.lanes = lanes
@@ -134,76 +146,93 @@ class Tokenizer(wiring.Component):
                 "o": Out(field_beat(lanes)),
                 "next_valid": Out(1),
                 "next_flow": Out(range(FLOWS)),
+                "next_new": Out(1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         lanes, ends = self.lanes, ends_a_beat(self.lanes)
-        m.submodules.segmenter = segmenter = Segmenter(lanes, self.flows)
-        m.submodules.carry = carry = FlowSwap(data.StructLayout({"token": Token, "begun": len(BEGIN) - 1}), self.flows)
-        beat = Signal(segment_beat(lanes))
-        carried, begun = carry.state.token, carry.state.begun
+        m.submodules.classifier = classifier = Classifier(lanes, self.flows)
+        m.submodules.segmenter = segmenter = Segmenter(lanes)
+        m.submodules.carry = carry = FlowSwap(
+            data.StructLayout({"token": Token, "begun": len(BEGIN) - 1, "sum": 8}), self.flows
+        )
+        beat, carried = segmenter.o, carry.state.token
         m.d.comb += [
+            classifier.advance.eq(self.advance),
+            classifier.valid.eq(self.valid),
+            classifier.beat.eq(self.beat),
+            self.ready.eq(classifier.ready),
             segmenter.advance.eq(self.advance),
-            segmenter.valid.eq(self.valid),
-            segmenter.beat.eq(self.beat),
-            self.ready.eq(segmenter.ready),
-            beat.eq(segmenter.o),
+            segmenter.valid.eq(classifier.o_valid),
+            segmenter.characters.eq(classifier.o),
+            segmenter.open.eq(classifier.open),
+            classifier.left.eq(segmenter.left),
             carry.advance.eq(self.advance),
-            carry.coming.eq(segmenter.coming),
-            carry.coming_flow.eq(segmenter.coming_flow),
+            carry.coming.eq(classifier.coming),
+            carry.coming_flow.eq(classifier.coming_flow),
+            carry.coming_new.eq(classifier.coming_new),
             carry.valid.eq(segmenter.o_valid),
             self.next_valid.eq(segmenter.o_valid),
             self.next_flow.eq(beat.flow),
+            self.next_new.eq(beat.new),
         ]
 
-        # The first segment goes on with the field that was left open; the others are new.
-        merged = self._merge(m, carried, begun, beat)
-        fresh = [self._fresh(m, k, beat) for k in range(1, ends + 1)]
+        # Where things are, and the sums up to there. What begins in this beat does so at `begin_position`.
+        first_position, begin_position, begin_sum = Signal(POSITION_BITS), Signal(POSITION_BITS), Signal(8)
+        stop_positions = [Signal(POSITION_BITS, name=f"stop_position{k}") for k in range(ends)]
+        stop_sums = [Signal(8, name=f"stop_sum{k}") for k in range(ends)]
+        sum_before = carry.state.sum
+        m.d.comb += [
+            first_position.eq(beat.position - carried.length),
+            begin_position.eq(beat.position + beat.begin_lane),
+            begin_sum.eq(sum_before + beat.begin_sum),
+            *(position.eq(beat.position + beat.stops[k].lane) for k, position in enumerate(stop_positions)),
+            *(total.eq(sum_before + beat.sums[k]) for k, total in enumerate(stop_sums)),
+        ]
+        begin_here = {"begin_position": begin_position, "begin_sum": begin_sum}
+
+        # The first field goes on with what was left open; a second one and the one left open are new.
+        merged = self._merge(m, carry.state, beat, begin_here)
+        others = [self._fresh(m, "second", beat.second, begin_here)] if ends == 2 else []
+        last_open = self._fresh(m, "last", beat.last_open, begin_here)
 
         # Too long a field is cut at the limit; what is behind goes on as a field.
-        part = beat.segments[0]
-        grown = Signal(FIELD_BITS)
         left_over = Signal(range(2 * lanes))  # the length above what is a multiple of `lanes`
-        near_limit, overrun, late_begin = Signal(), Signal(), Signal()
-        cut = Signal(POSITION_BITS)
+        near_limit, overrun = Signal(), Signal()
         low_bits = lanes.bit_length() - 1
         low = carried.length[:low_bits] if low_bits else Const(0, 1)
         m.d.comb += [
-            grown.eq(carried.length + (part.stop_lane - part.first_lane)[: len(part.stop_lane)]),
-            left_over.eq(low + (part.stop_lane - part.first_lane)[: len(part.stop_lane)]),
-            near_limit.eq(carried.length[low_bits : FIELD_BITS - 1].all()),
+            left_over.eq(low + beat.stops[0].lane),
+            near_limit.eq(carried.length[low_bits : LENGTH_BITS - 1].all() & ~carried.length[-1]),
             overrun.eq(~beat.gap & near_limit & Mux(beat.ends[0], left_over > lanes, left_over >= lanes)),
-            cut.eq(merged.first + FIELD_LIMIT),
-            late_begin.eq(part.begin & (part.begin_lane + low >= lanes)),
         ]
         first = Signal(Token)
-        m.d.comb += [first.eq(merged), first.length.eq(grown)]
+        m.d.comb += [first.eq(merged), first.length.eq(carried.length + beat.count)]
         with m.If(overrun):
             m.d.comb += [
-                first.first.eq(cut),
                 first.length.eq(left_over - lanes),
                 first.open.eq(left_over > lanes),
                 first.older.eq(0),
                 first.page.eq(~carried.page),
-                first.begin.eq(late_begin),
+                first.begin.eq(beat.first.begin & (beat.begin_lane + low >= lanes)),
             ]
 
         # What stays open behind the beat.
         left = Signal(Token)
         m.d.comb += left.eq(first)
-        for k in range(ends):
-            with m.If(beat.ends[k]):
-                m.d.comb += [left.eq(fresh[k]), left.page.eq(~carried.page)]
-        with m.If(beat.gap):
-            m.d.comb += [left.eq(0), left.first.eq(beat.position), left.page.eq(~carried.page)]
-        with m.If(beat.more):
+        with m.If(beat.ends.any()):
             m.d.comb += [
-                left.eq(0),
-                left.first.eq((beat.position + beat.segments[ends].first_lane)[:POSITION_BITS]),
+                left.eq(last_open),
+                left.open.eq(beat.tail > 0),
+                left.length.eq(beat.tail),
                 left.page.eq(~carried.page),
+                left.first_sum.eq(stop_sums[0] if ends == 1 else Mux(beat.ends[1], stop_sums[1], stop_sums[0])),
             ]
+        with m.If(beat.gap):
+            m.d.comb += [left.eq(0), left.page.eq(~carried.page), left.first_sum.eq(sum_before)]
+        begun = carry.state.begun
         still_begun = Cat(
             beat.begun[after - 1]
             | Cat(
@@ -214,48 +243,61 @@ class Tokenizer(wiring.Component):
         m.d.comb += [
             carry.next.token.eq(left),
             carry.next.token.older.eq(Mux(beat.last, left.open, left.older)),
-            carry.next.begun.eq(Mux(beat.gap, 0, still_begun)),
+            # What begins behind an overrun has not all of what was begun.
+            carry.next.begun.eq(
+                Cat(begun & ~(beat.gap | (overrun & (left_over - lanes < n))) for n, begun in enumerate(still_begun, 1))
+            ),
+            carry.next.sum.eq(sum_before + Mux(beat.count == 0, 0, beat.sums[ends])),
         ]
 
         out = Signal(field_beat(lanes), name="tokenized")
         m.d.comb += [
             *(
                 out[name].eq(beat[name])
-                for name in ("count", "timestamp", "flow", "last", "fragment", "gap", "missing", "ends")
+                for name in ("count", "timestamp", "flow", "last", "fragment", "gap", "new", "missing", "ends")
             ),
             out.overrun.eq(overrun),
-            out.cut.eq(Mux(beat.gap, beat.position, cut)),
-            out.cut_older.eq(merged.older),
+            out.cut.eq(Mux(beat.gap, beat.position, first_position + FIELD_LIMIT)),
+            out.cut_older.eq(carried.older),
             out.stamp.eq(left.open & ~left.older),
             out.stamp_page.eq(left.page),
+            out.fields[0].first.eq(Mux(overrun, first_position + FIELD_LIMIT, first_position)),
         ]
-        for k, token in enumerate([first, *fresh[: ends - 1]]):
-            self._end(m, out.fields[k], token, beat, k)
+        for k, token in enumerate([first, *others]):
+            field = out.fields[k]
+            self._end(m, field, token)
+            m.d.comb += [
+                field.end.eq(stop_positions[k]),
+                field.end_sum.eq(stop_sums[k]),
+                field.stop_lane.eq(beat.stops[k].lane),
+                field.stop.eq(beat.stops[k].bits),
+            ]
+            if k:
+                m.d.comb += [
+                    field.first.eq(stop_positions[k - 1]),
+                    field.first_sum.eq(stop_sums[k - 1]),
+                    field.begin_at_first.eq(beat.begin_at_second),
+                ]
         with m.If(self.advance):
             m.d.sync += [self.o_valid.eq(segmenter.o_valid), self.o.eq(out)]
         return m
 
     @staticmethod
-    def _end(m, field, token, beat, k):
-        segment = beat.segments[k]
+    def _end(m, field, token):
         m.d.comb += [
             *(
                 field[name].eq(token[name])
                 for name in (
-                    "first", "older", "page", "tag", "tag_count", "value_count", "crc", "sum", "begin", "begin_position",
-                    "sum_from_begin",
+                    "older", "page", "tag", "tag_count", "value_count", "crc", "begin", "begin_position", "first_sum",
+                    "begin_sum",
                 )
             ),
             field.tag_bad.eq(
                 token.tag_bad | ~token.in_value | (token.tag_count == 0) | (token.tag_count > MOST_TAG_DIGITS)
             ),
-            field.end.eq((beat.position + segment.stop_lane)[:POSITION_BITS]),
-            field.stop_lane.eq(segment.stop_lane),
-            field.stop.eq(segment.stop),
             *(field.number[name].eq(token[name]) for name in ("whole", "over", "fraction", "finer", "negative", "point")),
             field.number.bad.eq(token.odd),
-            field.number.length.eq(Mux(token.value_count > MOST_CHARACTERS, MOST_CHARACTERS + 1, token.value_count)),
-            field.begin_at_first.eq(segment.begin & (segment.begin_lane == segment.first_lane) if k else 0),
+            field.number.length.eq(token.value_count),
         ]  # fmt: skip
         for tag, form in NUMBER_FORMS.items():
             digits = [int(digit) for digit in reversed(str(tag))]
@@ -267,86 +309,70 @@ class Tokenizer(wiring.Component):
                 ]
 
     @staticmethod
-    def _fresh(m, k, beat):
-        """A field that begins in segment ``k``."""
-        token, segment = Signal(Token, name=f"fresh{k}"), beat.segments[k]
-        fraction_count = Mux(segment.point, segment.fraction_count, 0)
+    def _fresh(m, name, segment, begin_here):
+        """A field that begins in ``segment``."""
+        token = Signal(Token, name=f"{name}_token")
         m.d.comb += [
-            token.open.eq(segment.used),
-            token.first.eq((beat.position + segment.first_lane)[:POSITION_BITS]),
-            token.length.eq(segment.stop_lane - segment.first_lane),
-            token.tag.eq(segment.tag),
-            token.tag_count.eq(segment.tag_count),
+            *(
+                token[name].eq(segment[name])
+                for name in ("tag", "tag_count", "in_value", "value_count", "point", "fraction_count", "odd", "begin")
+            ),
+            *(token[name].eq(segment[name].as_value()) for name in ("whole", "fraction")),
             token.tag_bad.eq(segment.tag_bad | segment.tag_zero),
-            token.in_value.eq(segment.in_value),
-            token.value_count.eq(segment.value_count),
-            token.whole.eq(segment.whole),
-            token.fraction.eq(Mux(segment.point, segment.fraction.as_value(), 0)),
-            token.fraction_count.eq(fraction_count),
             token.negative.eq(segment.minus_first),
-            token.point.eq(segment.point),
-            token.odd.eq(segment.odd),
-            token.crc.eq(segment.text),
-            token.sum.eq(segment.sum_behind - segment.sum_before),
-            token.begin.eq(segment.begin),
-            token.begin_position.eq((beat.position + segment.begin_lane)[:POSITION_BITS]),
-            token.sum_from_begin.eq(segment.sum_behind - segment.sum_before_begin),
+            token.crc.eq(segment.text.as_value()),
+            *(token[name].eq(value) for name, value in begin_here.items()),
         ]
         return token
 
     @staticmethod
-    def _merge(m, carried, begun, beat):
+    def _merge(m, state, beat, begin_here):
         """The field that was left open, with the bytes of the first segment."""
-        token, segment = Signal(Token, name="merged"), beat.segments[0]
+        token, segment, carried = Signal(Token, name="merged"), beat.first, state.token
         lanes = len(segment.whole)
 
         # BEGIN may have begun in an earlier beat.
-        completed, added = Signal(len(BEGIN) - 1), Signal(8)
+        completed = Signal(len(BEGIN) - 1)
         m.d.comb += [
-            # A field that begins behind an overrun has not all of what was begun.
-            completed.eq(begun & beat.completes & Cat(carried.length >= n for n in range(1, len(BEGIN)))),
-            token.open.eq(carried.open | segment.used),
+            completed.eq(state.begun & beat.completes),
+            token.open.eq(carried.open | (beat.count != 0)),
             token.older.eq(carried.older),
             token.page.eq(carried.page),
-            token.first.eq(carried.first),
-            added.eq(segment.sum_behind - segment.sum_before),
-            token.sum.eq(carried.sum + added),
-            token.begin.eq(carried.begin),
+            token.first_sum.eq(carried.first_sum),
+            token.begin.eq(carried.begin | completed.any() | segment.begin),
             token.begin_position.eq(carried.begin_position),
-            token.sum_from_begin.eq(carried.sum_from_begin + added),
+            token.begin_sum.eq(carried.begin_sum),
         ]
         for n in range(1, len(BEGIN)):
             with m.If(completed[n - 1]):
                 m.d.comb += [
                     token.begin_position.eq(beat.position - n),
-                    token.sum_from_begin.eq(sum(BEGIN[:n]) + added),
+                    token.begin_sum.eq(state.sum - sum(BEGIN[:n])),
                 ]
-        with m.If(completed.any()):
-            m.d.comb += token.begin.eq(1)
         with m.If(segment.begin):
-            m.d.comb += [
-                token.begin.eq(1),
-                token.begin_position.eq((beat.position + segment.begin_lane)[:POSITION_BITS]),
-                token.sum_from_begin.eq(segment.sum_behind - segment.sum_before_begin),
-            ]
+            m.d.comb += [token[name].eq(value) for name, value in begin_here.items()]
 
         # The tag, and how long the value is.
         tag_count = carried.tag_count + segment.tag_count
         shifted_tag = select(
-            [carried.tag.as_value() << (4 * n) for n in range(TAG_DIGITS + 1)], segment.tag_count, 4 * TAG_DIGITS
+            [carried.tag.as_value() << (4 * n) for n in range(TAG_DIGITS)] + [Const(0, 4 * TAG_DIGITS)],
+            Mux(segment.tag_count > TAG_DIGITS, TAG_DIGITS, segment.tag_count)[:2],
+            4 * TAG_DIGITS,
         )
+        counted_up = carried.value_count + segment.value_count
         m.d.comb += [
             token.tag.eq(shifted_tag | segment.tag.as_value()),
             token.tag_count.eq(Mux(tag_count > MOST_TAG_DIGITS, MOST_TAG_DIGITS + 1, tag_count)),
             token.tag_bad.eq(carried.tag_bad | segment.tag_bad | (segment.tag_zero & (carried.tag_count == 0))),
             token.in_value.eq(carried.in_value | segment.in_value),
-            token.value_count.eq(carried.value_count + segment.value_count),
+            token.value_count.eq(Mux(carried.value_count >= MOST_VALUE_COUNT, carried.value_count, counted_up)),
             token.crc.eq(crc64_append(m, "crc", carried.crc, segment.text.as_value(), segment.value_count, lanes)),
         ]
 
-        # The number. Once the point has come, all digits are of the fraction.
-        counted = segment.whole_count
-        whole = select([carried.whole.as_value() << (4 * n) for n in range(lanes + 1)], counted, 4 * WHOLE_DIGITS)
+        # The number. The segmenter knows whether a point came before, so digits are of one kind or the other.
+        whole = select(
+            [carried.whole.as_value() << (4 * n) for n in range(lanes + 1)], segment.whole_count, 4 * WHOLE_DIGITS
+        )
         high = [Cat(digit != 0 for digit in list(carried.whole)[WHOLE_DIGITS - n :]).any() for n in range(1, lanes + 1)]
         base = carried.fraction_count
         fraction = select(
@@ -356,32 +382,16 @@ class Tokenizer(wiring.Component):
             Cat(digit != 0 for digit in list(segment.fraction)[FRACTION_DIGITS - n :]).any()
             for n in range(FRACTION_DIGITS + 1)
         ]
-        count = Signal(5, name="fraction_count")
+        fraction_count = Signal(5)
         m.d.comb += [
-            count.eq(carried.fraction_count + segment.fraction_count),
+            fraction_count.eq(carried.fraction_count + segment.fraction_count),
             token.point.eq(carried.point | segment.point),
             token.negative.eq(carried.negative | (segment.minus_first & (carried.value_count == 0))),
-            token.odd.eq(
-                carried.odd
-                | segment.odd
-                | (segment.minus_first & (carried.value_count != 0))
-                | (carried.point & segment.point)
-            ),
-            token.whole.eq(carried.whole),
-            token.over.eq(carried.over),
-            token.fraction.eq(carried.fraction),
-            token.fraction_count.eq(carried.fraction_count),
-            token.finer.eq(carried.finer),
+            token.odd.eq(carried.odd | segment.odd | (segment.minus_first & (carried.value_count != 0))),
+            token.whole.eq(whole | segment.whole.as_value()),
+            token.over.eq(carried.over | select([Const(0, 1), *high], segment.whole_count, 1)),
+            token.fraction.eq(carried.fraction.as_value() | fraction),
+            token.finer.eq(carried.finer | select(low, base, 1)),
+            token.fraction_count.eq(Mux(fraction_count > FRACTION_DIGITS, FRACTION_DIGITS + 1, fraction_count)),
         ]
-        with m.If(~carried.point):
-            m.d.comb += [
-                token.whole.eq(whole | segment.whole.as_value()),
-                token.over.eq(carried.over | select([Const(0, 1), *high], counted, 1)),
-            ]
-        with m.If(carried.point | segment.point):
-            m.d.comb += [
-                token.fraction.eq(carried.fraction.as_value() | fraction),
-                token.finer.eq(carried.finer | select(low, base, 1)),
-                token.fraction_count.eq(Mux(count > FRACTION_DIGITS, FRACTION_DIGITS + 1, count)),
-            ]
         return token

@@ -41,6 +41,7 @@ class FlowSwap(wiring.Component):
                 "waits": In(1),
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
+                "coming_new": In(1),
                 "valid": In(1),
                 "state": Out(layout),
                 "next": In(layout),
@@ -52,7 +53,6 @@ class FlowSwap(wiring.Component):
         rows = memory.Memory(shape=self.layout, depth=self.flows, init=[], attrs={"ram_style": "block"})
         m.submodules.rows = rows
         read, write = rows.read_port(), rows.write_port()
-        written = Signal(self.flows)  # a reset does not reach the RAM
 
         # The flows of the beats in the stage before, in the stage, and of the two that left it last.
         near, near_flow = Signal(), Signal(range(FLOWS))
@@ -78,7 +78,7 @@ class FlowSwap(wiring.Component):
                 m.d.sync += [
                     near.eq(self.coming),
                     near_flow.eq(self.coming_flow),
-                    known.eq(written.bit_select(self.coming_flow, 1)),
+                    known.eq(~self.coming_new),
                 ]
             m.d.sync += [
                 here_flow.eq(held_flow),
@@ -89,8 +89,6 @@ class FlowSwap(wiring.Component):
                 left_flow[1].eq(left_flow[0]),
                 leaves[1].eq(leaves[0]),
             ]
-            with m.If(leaves[0]):
-                m.d.sync += written.bit_select(left_flow[0], 1).eq(1)
             # For the next move: what is `left[0]` then is in the stage now.
             with m.If(self.waits | ~self.coming | (self.coming_flow == held_flow)):
                 m.d.sync += source.eq(Source.STAGE)
