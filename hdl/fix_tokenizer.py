@@ -232,7 +232,7 @@ class Tokenizer(wiring.Component):
             ]
         with m.If(beat.gap):
             m.d.comb += [left.eq(0), left.page.eq(~carried.page), left.first_sum.eq(sum_before)]
-        begun = carry.state.begun
+        begun, cuts_begun = carry.state.begun, overrun & ~beat.ends[0]
         still_begun = Cat(
             beat.begun[after - 1]
             | Cat(
@@ -245,7 +245,10 @@ class Tokenizer(wiring.Component):
             carry.next.token.older.eq(Mux(beat.last, left.open, left.older)),
             # What begins behind an overrun has not all of what was begun.
             carry.next.begun.eq(
-                Cat(begun & ~(beat.gap | (overrun & (left_over - lanes < n))) for n, begun in enumerate(still_begun, 1))
+                Cat(
+                    begun & ~(beat.gap | (cuts_begun & (left_over - lanes < n)))
+                    for n, begun in enumerate(still_begun, 1)
+                )
             ),
             carry.next.sum.eq(sum_before + Mux(beat.count == 0, 0, beat.sums[ends])),
         ]
