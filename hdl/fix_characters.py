@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import payload_beat
 from hdl.fix_tags import BEGIN, SOH
 from hdl.limits import FLOWS
+from hdl.select import is_in
 
 
 def ends_a_beat(lanes: int) -> int:
@@ -90,7 +91,7 @@ class Classifier(wiring.Component):
         lanes, ends, beat, kept = self.lanes, ends_a_beat(self.lanes), self.beat, self.o
         again, rest = Signal(), kept.before[ends - 1][:lanes]
         arriving = [beat.data[lane] for lane in range(lanes)]
-        counts = Cat(lane < beat.count for lane in range(lanes))
+        counts = Cat(is_in(beat.count, range(lane + 1, lanes + 1)) for lane in range(lanes))
 
         def of_whole_beat(field, value):
             """What stays as it is while the beat is told again."""
@@ -127,7 +128,7 @@ class Classifier(wiring.Component):
                 kept.behind_point.eq(Cat(seen_before(point, soh))),
             ]
         of_whole_beat(kept.beat, beat)
-        of_whole_beat(kept.digit, Cat((byte >= ord("0")) & (byte <= ord("9")) for byte in arriving))
+        of_whole_beat(kept.digit, Cat((byte[4:] == ord("0") >> 4) & is_in(byte[:4], range(10)) for byte in arriving))
         of_whole_beat(kept.zero, Cat(byte == ord("0") for byte in arriving))
         of_whole_beat(kept.minus, Cat(byte == ord("-") for byte in arriving))
         for letter, field in zip(BEGIN, kept.letters, strict=True):

@@ -88,7 +88,7 @@ def segment_beat(lanes: int) -> data.StructLayout:
     """The segments of a beat, and of each field that ``ends`` in it: ``stops``, its SOH's lane as a bit and the lane behind that as a
     number (for none that of the beat's end), and ``sums`` of the beat's bytes up to there; behind these the sum of all.
 
-    ``tail``: from the last SOH to the beat's end. ``begin_lane``, and ``begin_sum`` of the bytes before it, are where BEGIN is, in
+    ``tail``: bytes from the last SOH to the beat's end, below 0 in a beat that comes again; ``tail_open``: there are some. ``begin_lane``, and ``begin_sum`` of the bytes before it, are where BEGIN is, in
     whatever segment; ``begin_at_second``: the second field begins with it.
 
     A beat with more ends than ``ends_a_beat`` comes as several, of which only the last has a ``count`` and may be the
@@ -106,6 +106,7 @@ def segment_beat(lanes: int) -> data.StructLayout:
             "stops": data.ArrayLayout(data.StructLayout({"bits": lanes, "lane": count}), ends),
             "sums": data.ArrayLayout(8, ends + 1),
             "tail": signed(lanes.bit_length() + 1),
+            "tail_open": 1,
             "begin_lane": count,
             "begin_sum": 8,
             "begin_at_second": 1,
@@ -200,6 +201,7 @@ class Segmenter(wiring.Component):
             out.ends.eq(Cat(stop.any() for stop in stops)),
             out.sums[ends].eq(self._sum_up_to(m, "sum_of_all", Const(1 << (lanes - 1), lanes))),
             out.count.eq(Mux(known.more, 0, beat.count)),
+            out.tail_open.eq((parts["last"] & ~known.soh).any()),
             out.tail.eq(out.count - Mux(out.ends[ends - 1], out.stops[ends - 1].lane, out.stops[0].lane)),
             out.begin_lane.eq(_any_of([Const(lane, 4) & begin.replicate(4) for lane, begin in enumerate(begins)])),
             out.begin_sum.eq(

@@ -12,7 +12,7 @@ from hdl.fix_tags import BEGIN, MOST_TAG_DIGITS, MSG_SEQ_NUM_TAG, ORDER_QTY_TAG,
 from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal, Form
 from hdl.flow_swap import FlowSwap
 from hdl.limits import FIELD_LIMIT, FLOWS
-from hdl.select import select
+from hdl.select import is_in, select
 
 NUMBER_FORMS = {MSG_SEQ_NUM_TAG: Form.INTEGER, ORDER_QTY_TAG: Form.QUANTITY, PRICE_TAG: Form.PRICE}
 """Tags whose values the frame has as numbers."""
@@ -20,8 +20,6 @@ NUMBER_FORMS = {MSG_SEQ_NUM_TAG: Form.INTEGER, ORDER_QTY_TAG: Form.QUANTITY, PRI
 TAG_COUNT_BITS = (MOST_TAG_DIGITS + 1).bit_length()
 LENGTH_BITS = FIELD_LIMIT.bit_length()
 VALUE_COUNT_BITS = (MOST_CHARACTERS + 1).bit_length()
-MOST_VALUE_COUNT = (1 << VALUE_COUNT_BITS) - 8
-"""From here on bytes of a value are not counted any more: all of a beat fit above."""
 
 Token = data.StructLayout(
     {
@@ -200,20 +198,21 @@ class Tokenizer(wiring.Component):
 
         # Too long a field is cut at the limit; what is behind goes on as a field.
         left_over = Signal(range(2 * lanes))  # the length above what is a multiple of `lanes`
-        near_limit, overrun = Signal(), Signal()
+        near_limit, beyond, overrun = Signal(), Signal(), Signal()
         low_bits = lanes.bit_length() - 1
         low = carried.length[:low_bits] if low_bits else Const(0, 1)
         m.d.comb += [
             left_over.eq(low + beat.stops[0].lane),
             near_limit.eq(carried.length[low_bits : LENGTH_BITS - 1].all() & ~carried.length[-1]),
-            overrun.eq(~beat.gap & near_limit & Mux(beat.ends[0], left_over > lanes, left_over >= lanes)),
+            beyond.eq(is_in(left_over, range(lanes + 1, 2 * lanes))),
+            overrun.eq(~beat.gap & near_limit & (beyond | (~beat.ends[0] & (left_over == lanes)))),
         ]
         first = Signal(Token)
         m.d.comb += [first.eq(merged), first.length.eq(carried.length + beat.count)]
         with m.If(overrun):
             m.d.comb += [
                 first.length.eq(left_over - lanes),
-                first.open.eq(left_over > lanes),
+                first.open.eq(beyond),
                 first.older.eq(0),
                 first.page.eq(~carried.page),
                 first.begin.eq(beat.first.begin & (beat.begin_lane + low >= lanes)),
@@ -225,7 +224,7 @@ class Tokenizer(wiring.Component):
         with m.If(beat.ends.any()):
             m.d.comb += [
                 left.eq(last_open),
-                left.open.eq(beat.tail > 0),
+                left.open.eq(beat.tail_open),
                 left.length.eq(beat.tail),
                 left.page.eq(~carried.page),
                 left.first_sum.eq(stop_sums[0] if ends == 1 else Mux(beat.ends[1], stop_sums[1], stop_sums[0])),
@@ -296,7 +295,7 @@ class Tokenizer(wiring.Component):
                 )
             ),
             field.tag_bad.eq(
-                token.tag_bad | ~token.in_value | (token.tag_count == 0) | (token.tag_count > MOST_TAG_DIGITS)
+                token.tag_bad | ~token.in_value | (token.tag_count == 0) | (token.tag_count == MOST_TAG_DIGITS + 1)
             ),
             *(field.number[name].eq(token[name]) for name in ("whole", "over", "fraction", "finer", "negative", "point")),
             field.number.bad.eq(token.odd),
@@ -356,19 +355,22 @@ class Tokenizer(wiring.Component):
             m.d.comb += [token[name].eq(value) for name, value in begin_here.items()]
 
         # The tag, and how long the value is.
-        tag_count = carried.tag_count + segment.tag_count
+        tag_count = Signal(TAG_COUNT_BITS + 1)
+        too_many_digits = is_in(tag_count, range(MOST_TAG_DIGITS + 1, 2 << TAG_COUNT_BITS))
         shifted_tag = select(
             [carried.tag.as_value() << (4 * n) for n in range(TAG_DIGITS)] + [Const(0, 4 * TAG_DIGITS)],
-            Mux(segment.tag_count > TAG_DIGITS, TAG_DIGITS, segment.tag_count)[:2],
+            Mux(is_in(segment.tag_count, range(TAG_DIGITS)), segment.tag_count, TAG_DIGITS)[:2],
             4 * TAG_DIGITS,
         )
+        uncounted = carried.value_count[3:VALUE_COUNT_BITS].all()  # more would not fit
         counted_up = carried.value_count + segment.value_count
         m.d.comb += [
             token.tag.eq(shifted_tag | segment.tag.as_value()),
-            token.tag_count.eq(Mux(tag_count > MOST_TAG_DIGITS, MOST_TAG_DIGITS + 1, tag_count)),
+            tag_count.eq(carried.tag_count + segment.tag_count),
+            token.tag_count.eq(Mux(too_many_digits, MOST_TAG_DIGITS + 1, tag_count)),
             token.tag_bad.eq(carried.tag_bad | segment.tag_bad | (segment.tag_zero & (carried.tag_count == 0))),
             token.in_value.eq(carried.in_value | segment.in_value),
-            token.value_count.eq(Mux(carried.value_count >= MOST_VALUE_COUNT, carried.value_count, counted_up)),
+            token.value_count.eq(Mux(uncounted, carried.value_count, counted_up)),
             token.crc.eq(crc64_append(m, "crc", carried.crc, segment.text.as_value(), segment.value_count, lanes)),
         ]
 
@@ -395,6 +397,8 @@ class Tokenizer(wiring.Component):
             token.over.eq(carried.over | select([Const(0, 1), *high], segment.whole_count, 1)),
             token.fraction.eq(carried.fraction.as_value() | fraction),
             token.finer.eq(carried.finer | select(low, base, 1)),
-            token.fraction_count.eq(Mux(fraction_count > FRACTION_DIGITS, FRACTION_DIGITS + 1, fraction_count)),
+            token.fraction_count.eq(
+                Mux(is_in(fraction_count, range(FRACTION_DIGITS + 1)), fraction_count, FRACTION_DIGITS + 1)
+            ),
         ]
         return token
