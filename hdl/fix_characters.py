@@ -19,7 +19,9 @@ def character_beat(lanes: int) -> data.StructLayout:
     """A beat, and one bit a lane of what its bytes are.
 
     ``live``: it counts; of a beat that comes again the lanes behind the last end that was told. ``letters``: it is the nth byte
-    of BEGIN. ``before``: so many SOHs, at least, stand in front of it. ``behind_last``: neither it nor a later one is an SOH.
+    of BEGIN. ``before``: so many SOHs, at least, stand in front of it. ``first``, ``second``, ``behind_last``: it belongs to the
+    first field of the beat, to one between two SOHs, or to what is behind the last one, and is no SOH. ``mark``: it is the first
+    SOH or point, if any is (``marked``).
     ``in_value``: a ``=`` of its field stands in front of it in this beat; ``behind_point``: a point does.
     ``low_sums`` and ``high_sums``: sums modulo 256 of the bytes of each half of the beat, up to each.
 
@@ -40,7 +42,11 @@ def character_beat(lanes: int) -> data.StructLayout:
             "minus": lanes,
             "letters": data.ArrayLayout(lanes, len(BEGIN)),
             "before": data.ArrayLayout(lanes + 1, ends),
+            "first": lanes,
+            "second": lanes,
             "behind_last": lanes,
+            "mark": lanes,
+            "marked": 1,
             "in_value": lanes + 1,
             "behind_point": lanes + 1,
             "low_sums": data.ArrayLayout(8, middle),
@@ -108,7 +114,15 @@ class Classifier(wiring.Component):
             return now
 
         soh, equals, point = marks(SOH, kept.soh), marks(ord("="), kept.equals), marks(ord("."), kept.point)
-        reached = [Cat(at_least(list(soh)[:lane], n + 1) for lane in range(lanes + 1)) for n in range(ends + 1)]
+        reached = []
+        for n in range(ends + 1):
+            now = Signal(lanes + 1, name=f"reached{n}")
+            m.d.comb += now.eq(Cat(at_least(list(soh)[:lane], n + 1) for lane in range(lanes + 1)))
+            reached.append(now)
+        live = Signal(lanes, name="live_now")
+        content, behind_first = live & ~soh, reached[0][:lanes]
+        marks_now = soh | point
+        m.d.comb += live.eq(Mux(again, kept.live & rest, counts))
         m.d.comb += [
             again.eq(self.o_valid & kept.more),
             self.ready.eq(self.advance & ~again),
@@ -119,10 +133,14 @@ class Classifier(wiring.Component):
             m.d.sync += [
                 self.o_valid.eq(self.valid | again),
                 kept.again.eq(again),
-                kept.live.eq(Mux(again, kept.live & rest, counts)),
+                kept.live.eq(live),
+                kept.first.eq(content & ~behind_first),
+                kept.second.eq(content & behind_first & ~reached[ends - 1][:lanes]),
+                kept.behind_last.eq(content & behind_first & Cat(~soh[lane:].any() for lane in range(lanes))),
+                kept.mark.eq(Cat(marks_now[lane] & ~marks_now[:lane].any() for lane in range(lanes))),
+                kept.marked.eq(marks_now.any()),
                 *(before.eq(now) for before, now in zip(kept.before, reached, strict=False)),
                 kept.more.eq(reached[ends][lanes]),
-                kept.behind_last.eq(Cat(~soh[lane:].any() for lane in range(lanes))),
                 # An `=` behind the first one of a field is part of its value.
                 kept.in_value.eq(Cat(seen_before(equals, soh))),
                 kept.behind_point.eq(Cat(seen_before(point, soh))),

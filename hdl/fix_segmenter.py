@@ -154,37 +154,26 @@ class Segmenter(wiring.Component):
         beat, before = known.beat, known.before
         out = Signal(segment_beat(lanes), name="segmented")
 
-        behind_first = before[0][:lanes]
-        going_on = {name: (~before[0] & self.open[name].replicate(lanes + 1)) for name in ("in_value", "behind_point")}
         m.d.comb += [
-            self.left.in_value.eq(known.in_value[lanes] | going_on["in_value"][lanes]),
-            self.left.behind_point.eq(
-                (known.behind_point[lanes] | (known.point & known.behind_last).any()) | going_on["behind_point"][lanes]
-            ),
+            self.left[name].eq(known[name][lanes] | (~before[0][lanes] & self.open[name]))
+            for name in ("in_value", "behind_point")
         ]
 
         stops = [Signal(lanes, name=f"stop{k}") for k in range(ends)]
         for k, stop in enumerate(stops):
             already = before[k - 1][:lanes] if k else Const((1 << lanes) - 1, lanes)
             m.d.comb += stop.eq(known.soh & already & ~before[k][:lanes])
-        parts = {"first": known.live & ~behind_first}
-        if ends == 2:
-            parts["second"] = known.live & behind_first & ~before[1][:lanes]
-        parts["last"] = known.live & behind_first & known.behind_last & (~known.more).replicate(lanes)
         matches = Cat(
             Cat(known.letters[n][lane + n] for n in range(len(BEGIN))).all() & known.live[lane]
             for lane in range(lanes - BEGIN_REACH)
         )
-        for name, value in parts.items():
-            part = Signal(lanes, name=f"{name}_part")
-            m.d.comb += part.eq(value)
-            first = name == "first"
-            in_value, behind_point = known.in_value, known.behind_point
-            if first:
-                in_value, behind_point = in_value | going_on["in_value"], behind_point | going_on["behind_point"]
-            segment = out.last_open if name == "last" else out[name]
-            self._read(m, name, segment, part & ~known.soh, in_value[:lanes], behind_point[:lanes])
-            m.d.comb += segment.begin.eq((matches & part).any())
+        last = known.behind_last & (~known.more).replicate(lanes)
+        self._read(m, "first", out.first, known.first)
+        self._read(m, "last", out.last_open, last)
+        m.d.comb += [out.first.begin.eq((matches & known.first).any()), out.last_open.begin.eq((matches & last).any())]
+        if ends == 2:
+            self._read(m, "second", out.second, known.second)
+            m.d.comb += out.second.begin.eq((matches & known.second).any())
 
         # Places and sums.
         for k, stop in enumerate(stops):
@@ -201,7 +190,7 @@ class Segmenter(wiring.Component):
             out.ends.eq(Cat(stop.any() for stop in stops)),
             out.sums[ends].eq(self._sum_up_to(m, "sum_of_all", Const(1 << (lanes - 1), lanes))),
             out.count.eq(Mux(known.more, 0, beat.count)),
-            out.tail_open.eq((parts["last"] & ~known.soh).any()),
+            out.tail_open.eq(last.any()),
             out.tail.eq(out.count - Mux(out.ends[ends - 1], out.stops[ends - 1].lane, out.stops[0].lane)),
             out.begin_lane.eq(_any_of([Const(lane, 4) & begin.replicate(4) for lane, begin in enumerate(begins)])),
             out.begin_sum.eq(
@@ -241,9 +230,15 @@ class Segmenter(wiring.Component):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(out)]
         return m
 
-    def _read(self, m, name, segment, content, in_value, behind_point):
+    def _read(self, m, name, segment, content):
         """What the bytes of ``content``, without their SOH, are in their field."""
         lanes, known, room = self.lanes, self.characters, Room(self.lanes, name)
+        in_value, behind_point = known.in_value[:lanes], known.behind_point[:lanes]
+        if name == "first":
+            in_value, behind_point = (
+                in_value | self.open.in_value.replicate(lanes),
+                behind_point | self.open.behind_point.replicate(lanes),
+            )
         data_bytes = [known.beat.data[lane] for lane in range(lanes)]
         nibbles = [byte[:4] for byte in data_bytes]
 
@@ -255,7 +250,7 @@ class Segmenter(wiring.Component):
         tag = mask("tag", content & ~in_value & ~known.equals, room.tag)
         value = mask("value", content & in_value, room.value)
         text = mask("text", value, room.text)
-        points = mask("points", value & known.point, room.value)
+        points = mask("points", content & known.point, room.value)
         whole = mask("whole", value & ~behind_point & ~known.point & ~known.minus, room.value)
         fraction = mask("fraction", value & behind_point & ~known.point, room.fraction)
         first_tag, first_value = (
@@ -275,13 +270,36 @@ class Segmenter(wiring.Component):
             segment.in_value.eq((content & (in_value | known.equals)).any()),
             segment.value_count.eq(_count(value)),
             segment.text.eq(justified("text", data_bytes, text, len(room.text), last_first=True)),
-            segment.whole.eq(justified("whole", nibbles, whole, len(room.value), last_first=True)),
             segment.whole_count.eq(_count(whole)),
             segment.point.eq(points.any()),
-            segment.fraction.eq(justified("fraction", nibbles, fraction, len(room.fraction), last_first=False)),
             segment.fraction_count.eq(_count(fraction)),
             segment.minus_first.eq(minus_first.any()),
             segment.odd.eq((value & ~known.digit & ~known.point & ~minus_first).any() | (points & behind_point).any()),
+        ]
+        if name == "first":
+            self._turn_digits(m, segment, nibbles, whole, fraction)
+        else:
+            m.d.comb += [
+                segment.whole.eq(justified("whole", nibbles, whole, len(room.value), last_first=True)),
+                segment.fraction.eq(justified("fraction", nibbles, fraction, len(room.fraction), last_first=False)),
+            ]
+
+    def _turn_digits(self, m, segment, nibbles, whole, fraction):
+        """Digits of the first field, which can be in any lane: those behind the point and those before it are put in order by one
+        rotation, to the point, or the field's end where none is here, or the lane before the beat where it came before."""
+        lanes, known = self.lanes, self.characters
+        behind = Signal(range(max(lanes, 2)))  # the lane behind the point
+        found = _any_of(
+            [Const((lane + 1) % lanes, len(behind)) & bit.replicate(len(behind)) for lane, bit in enumerate(known.mark)]
+        )
+        with m.If(~self.open.behind_point):
+            m.d.comb += behind.eq(Mux(known.marked, found, (known.beat.count + 1)[: len(behind)]))
+        digits = _turned(nibbles, behind)
+        is_whole, is_fraction = _turned(whole, behind), _turned(fraction, behind)
+        before = [(lanes - 2 - place) % lanes for place in range(lanes)]
+        m.d.comb += [
+            segment.fraction.eq(Cat(digits[n] & is_fraction[n].replicate(4) for n in range(lanes))),
+            segment.whole.eq(Cat(digits[n] & is_whole[n].replicate(4) for n in before)),
         ]
 
     def _sum_up_to(self, m, name, lane_bits):
@@ -315,6 +333,15 @@ def _justified(m: Module, name: str, values, mask, count: int, *, last_first: bo
                 terms.append(values[source] & chosen.replicate(width))
         justified.append(_any_of(terms))
     return Cat(*justified)
+
+
+def _turned(values, amount):
+    """``values`` from number ``amount`` on, and behind the last of them the first ones."""
+    values = list(values)
+    for bit in range((len(values) - 1).bit_length()):
+        turn = 1 << bit
+        values = [Mux(amount[bit], high, low) for low, high in zip(values, values[turn:] + values[:turn], strict=True)]
+    return values
 
 
 def _any_of(terms):

@@ -1,22 +1,10 @@
 """A pipeline stage's state, of which every flow has its own."""
 
-import enum
-
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.limits import FLOWS
-from hdl.select import select
-
-
-class Source(enum.Enum):
-    """What a stage's next state is: what it computes, what it computed one move or two moves before, or a row of the RAM."""
-
-    STAGE = 0
-    LEFT = 1
-    LEFT_BEFORE = 2
-    RAM = 3
 
 
 class FlowSwap(wiring.Component):
@@ -24,11 +12,13 @@ class FlowSwap(wiring.Component):
 
     ``state`` is that of the flow whose beat is in the stage now, ``next`` what it becomes; one step a cycle, whatever flow comes
     next. ``valid`` says whether a beat is in the stage, ``advance`` that the pipeline moves; with ``step`` alone ``next`` is
-    taken but the beat stays; with ``waits`` the beat in the stage before stays, while this stage takes another step of it. ``coming_flow`` (where ``coming`` is high) is the flow of the beat two stages before: it is
-    there for two moves when its row is needed, which gives a block RAM its time.
+    taken but the beat stays; with ``waits`` the beat in the stage before stays, while this stage takes another step of it.
+    ``coming_flow`` (where ``coming`` is high) is the flow of the beat two stages before, and ``coming_new`` says that this is its
+    first one since the reset: it is there for two moves when its row is needed, which gives a block RAM its time.
 
-    The RAM is read on the first of these moves. A row is written to it two moves after it was computed, so what was computed
-    in the last three is taken from the registers that it passes.
+    The RAM is read on the first of these moves. A row is written to it two moves after it was computed, so what was computed in
+    the last three comes from elsewhere: from ``next``, or from ``recent``, which is chosen a move ahead. Of ``recent`` and
+    what was read one at least is 0, so a bit of the state takes one LUT of four inputs, and one more for that of ``recent``.
     """
 
     def __init__(self, layout: data.Layout, flows: int = FLOWS):
@@ -50,59 +40,56 @@ class FlowSwap(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        rows = memory.Memory(shape=self.layout, depth=self.flows, init=[], attrs={"ram_style": "block"})
+        bits = len(Value.cast(self.state))
+        rows = memory.Memory(shape=bits, depth=self.flows, init=[], attrs={"ram_style": "block"})
         m.submodules.rows = rows
-        read, write = rows.read_port(), rows.write_port()
+        # Read and put into a register at once, so that the register's reset becomes that of the RAM's output.
+        read, write = rows.read_port(domain="comb"), rows.write_port()
+        row = Signal(bits, reset_less=True)
 
-        # The flows of the beats in the stage before, in the stage, and of the two that left it last.
+        # The flows of the beats in the stage before, in the stage, and of the one that left it last.
         near, near_flow = Signal(), Signal(range(FLOWS))
         here_flow = Signal(range(FLOWS))
-        left = [Signal(self.layout, name=f"left{n}") for n in range(2)]
-        left_flow = [Signal(range(FLOWS), name=f"left_flow{n}") for n in range(2)]
-        leaves = [Signal(name=f"leaves{n}") for n in range(2)]
-        # Where the state comes from with the next move.
-        source, known = Signal(Source), Signal()
+        left, left_flow, leaves = Signal(bits, reset_less=True), Signal(range(FLOWS)), Signal()
+        # The row of the beat in the stage before, where it left this stage one move or two before the last.
+        recent = Signal(bits, reset_less=True)
+        # Whether the state after the next move is of the flow that it is of now.
+        stays = Signal(init=1)
 
-        # The flow that `state` will be of when the beat that comes is one move away.
+        # What is in the stage before is in the stage when the beat that comes is one move away, and so on.
         held_flow = Signal(range(FLOWS))
+        same, from_stage, from_left = Signal(), Signal(), Signal()
         m.d.comb += [
             held_flow.eq(Mux(near, near_flow, here_flow)),
+            same.eq(self.waits | ~self.coming | (self.coming_flow == held_flow)),
+            from_stage.eq(self.valid & (self.coming_flow == here_flow)),
+            from_left.eq(leaves & (self.coming_flow == left_flow)),
             read.addr.eq(self.coming_flow),
-            read.en.eq(self.advance & ~self.waits),
-            write.addr.eq(left_flow[0]),
-            write.data.eq(left[0]),
-            write.en.eq(self.advance & leaves[0]),
+            write.addr.eq(left_flow),
+            write.data.eq(left),
+            write.en.eq(self.advance & leaves),
         ]
         with m.If(self.advance):
-            with m.If(~self.waits):
-                m.d.sync += [
-                    near.eq(self.coming),
-                    near_flow.eq(self.coming_flow),
-                    known.eq(~self.coming_new),
-                ]
             m.d.sync += [
                 here_flow.eq(held_flow),
-                left[0].eq(self.next),
-                left_flow[0].eq(here_flow),
-                leaves[0].eq(self.valid),
-                left[1].eq(left[0]),
-                left_flow[1].eq(left_flow[0]),
-                leaves[1].eq(leaves[0]),
+                stays.eq(same),
+                left.eq(self.next),
+                left_flow.eq(here_flow),
+                leaves.eq(self.valid),
+                recent.eq(Mux(from_stage, self.next, left)),
+                row.eq(read.data),
             ]
-            # For the next move: what is `left[0]` then is in the stage now.
-            with m.If(self.waits | ~self.coming | (self.coming_flow == held_flow)):
-                m.d.sync += source.eq(Source.STAGE)
-            with m.Elif(self.valid & (self.coming_flow == here_flow)):
-                m.d.sync += source.eq(Source.LEFT)
-            with m.Elif(leaves[0] & (self.coming_flow == left_flow[0])):
-                m.d.sync += source.eq(Source.LEFT_BEFORE)
-            with m.Else():
-                m.d.sync += source.eq(Source.RAM)
+            with m.If(~self.waits):
+                m.d.sync += [near.eq(self.coming), near_flow.eq(self.coming_flow)]
+        # Last and not within the other condition: so they are resets of flip-flops, and take no LUT a bit.
+        with m.If(self.advance & ~(from_stage | from_left)):
+            m.d.sync += recent.eq(0)
+        with m.If(self.advance & (self.coming_new | from_stage | from_left)):
+            m.d.sync += row.eq(0)
 
-        chosen = Signal(Source)
-        m.d.comb += chosen.eq(Mux(self.advance, source, Source.STAGE))
-        row = Value.cast(read.data) & known.replicate(len(Value.cast(read.data)))
-        updates = (self.advance & (source != Source.STAGE)) | (self.valid & (self.advance | self.step))
-        with m.If(updates):
-            m.d.sync += self.state.eq(select([self.next, *left, row], chosen, len(Value.cast(self.next))))
+        # Without `advance` it is a step of the beat that stays.
+        keeps = Signal()
+        m.d.comb += keeps.eq(stays | ~self.advance)
+        with m.If((self.advance & ~stays) | (self.valid & (self.advance | self.step))):
+            m.d.sync += self.state.eq(Mux(keeps, self.next, recent | row))
         return m
