@@ -23,6 +23,7 @@ class IdealSwap(wiring.Component):
                 "waits": In(1),
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
+                "coming_new": In(1),
                 "valid": In(1),
                 "state": Out(layout),
                 "next": In(layout),

@@ -11,7 +11,7 @@ from hdl.fix_framer import Framer
 from hdl.fix_frames import FrameBuilder
 from hdl.fix_messages import Messages
 from hdl.fix_tokenizer import Tokenizer
-from hdl.fixed_point import FixedPoint
+from hdl.fixed_point import MOST_CHARACTERS, FixedPoint, Tables
 from hdl.limits import FLOWS
 
 DATA_WIDTHS = (8, 32, 64)
@@ -71,10 +71,12 @@ class FixParser(wiring.Component):
             builder.step.eq(messages.step),
             builder.fresh.eq(framer.o.fresh),
         ]
-        # Each field of a beat has a converter. All but the first are of at most `lanes - 1` bytes, so theirs are small.
+        # Each field of a beat has a converter. The second one's value stands between `|34=` and `|`, so that is a small one.
+        # Small FPGAs, for which the narrow parser is, have little block RAM.
+        tables = Tables.LOGIC if self.lanes == 1 else Tables.BLOCK_RAM
         for k in range(ends_a_beat(self.lanes)):
             field = tokenizer.o.fields[k]
-            m.submodules[f"converter{k}"] = converter = FixedPoint()
+            m.submodules[f"converter{k}"] = converter = FixedPoint(self.lanes - 5 if k else MOST_CHARACTERS, tables)
             m.d.comb += [
                 converter.enable.eq(builder.advance),
                 converter.number.eq(field.number),

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Cat, Module, Mux
 
+from hdl.fixed_point import FixedPoint, Form
 from sim import cocotb_verilator, run
 from sim.benches import BENCHES, NAMES, Bench
 from sim.benches.packing import packing
@@ -13,12 +15,19 @@ from sim.benches.packing import packing
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wrong_price():
-    """The converters of the FIX parser, but prices with one decimal too few."""
-    from hdl.frame import PRICE_DECIMALS
-    from sim.benches.fixed_point import Converters
+class WrongPrice(FixedPoint):
+    """Prices are counted as quantities are, so with one decimal too few."""
 
-    return Converters({"price": PRICE_DECIMALS - 1})
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.right = right = FixedPoint()
+        m.d.comb += [
+            right.enable.eq(self.enable),
+            right.number.eq(self.number),
+            right.form.eq(Mux(self.form == Form.PRICE, Form.QUANTITY, self.form)),
+            Cat(self.value, self.bad, self.range).eq(Cat(right.value, right.bad, right.range)),
+        ]
+        return m
 
 
 def test_benches_pass_and_end_in_a_table():
@@ -46,10 +55,10 @@ def test_a_second_run_compiles_nothing(capfd):
 
 def test_a_wrong_design_fails(monkeypatch, capfd, tmp_path):
     monkeypatch.setenv("TICKGATE_SIM_CACHE", str(tmp_path))
-    monkeypatch.setitem(BENCHES, "fixed_point", Bench("sim.benches.fixed_point", wrong_price))
+    monkeypatch.setitem(BENCHES, "fixed_point", Bench("sim.benches.fixed_point", WrongPrice))
     assert run.main(["--bench", "fixed_point"]) == 1
     out = capfd.readouterr().out
-    assert "fixed_point.one_text_a_cycle failed: price of" in out
+    assert "fixed_point.chosen_numbers failed: PRICE '" in out
     assert "run.log" in out
 
 
