@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format sim fuzz timing bench docs lock clean
+.PHONY: help setup demo test lint format sim formal mutate fuzz timing bench docs lock clean
 
 PYTHON := .venv/bin/python
 
@@ -31,6 +31,12 @@ format: setup ## rewrite the files as the formatter wants them
 
 sim: setup ## cocotb benches of the RTL (BENCH=fix_parser for one, WAVES=1 for waves)
 	@$(PYTHON) -m sim.run $(if $(BENCH),--bench $(BENCH)) $(if $(filter-out 0,$(WAVES)),--waves)
+
+formal: setup ## prove what formal/ states (ONLY=fix_parser DEPTH=20 goes deeper)
+	@$(PYTHON) -m formal.run $(if $(ONLY),--only '$(ONLY)') $(if $(DEPTH),--depth '$(DEPTH)')
+
+mutate: setup ## seed faults and see that proofs and benches find them (ONLY=text for some)
+	@$(PYTHON) -m formal.mutations $(if $(ONLY),--only '$(ONLY)')
 
 timing: ## synthesize and place the blocks, write build/timing.json (BLOCK=fix_parser WIDTH=64 SEEDS=1 for one quickly)
 	@./setup.sh boards

@@ -139,7 +139,7 @@ class FixedPoint(wiring.Component):
         integer_digits = whole[: min(most, MOST_INTEGER_DIGITS)]
         lowest: list[Term] = []
         others: list[Term] = []
-        sign_zeros, shared = None, False
+        sign_at, shared = -1, False  # where the one is taken from, as a power of two
         for place in range(0, len(digits), 2 if by_two else 1):
             group = digits[place : place + (2 if by_two else 1)]
             of_integer = integer_digits[place : place + len(group)]
@@ -151,10 +151,10 @@ class FixedPoint(wiring.Component):
                 if of_integer
                 else group
             )
-            takes_one = has_price and sign_zeros is None
+            takes_one = has_price and sign_at < 0
             term = self._look_up(m, place, chosen, quantity, negative if takes_one else None)
             if takes_one:
-                sign_zeros = term.zeros
+                sign_at = term.zeros
             shared |= bool(has_price and of_integer)
             (lowest if of_integer else others).append(term)
 
@@ -197,7 +197,7 @@ class FixedPoint(wiring.Component):
                 self.range.eq(~last.bad & (last.range | outside)),
             ]
         with m.If(right):
-            m.d.comb += self.value.eq(amount ^ (inverse.replicate(64 - sign_zeros) << sign_zeros))
+            m.d.comb += self.value.eq(amount ^ (inverse.replicate(64 - sign_at) << sign_at))
         return m
 
     def _registered(self, m, term, name, clear):
@@ -241,7 +241,7 @@ class FixedPoint(wiring.Component):
     def _add_up(m, name, terms, levels):
         """Each two of ``terms`` as their sum, the lowest first."""
         for level in range(levels):
-            paired = []
+            paired: list[Term] = []
             for low, high in zip(terms[::2], terms[1::2], strict=False):
                 most, zeros = low.most + high.most, high.zeros
                 bits = most.bit_length()
