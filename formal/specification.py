@@ -92,7 +92,7 @@ class Specification(Elaboratable):
     def prove(self, condition) -> list:
         """Statements that ``condition`` holds in every cycle, or in those of the ``m.If`` around them."""
         broken = Signal(name=f"broken{len(self.claims)}")
-        file, line = get_src_loc(1)
+        file, line = get_src_loc()
         self.claims.append((broken, (file, line)))
         claim = [] if self.simulated else [Assert(condition, src_loc_at=1)]
         return [broken.eq(~Value.cast(condition).bool()), *claim]

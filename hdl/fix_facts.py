@@ -235,7 +235,7 @@ class Facts(wiring.Component):
         shortest = min(map(len, data_tags))
         longer_tag = Cat(tags.is_(tag) for tag, its in DATA_TAGS.items() if len(str(its)) > shortest).any()
         lanes_left = Signal(signed(beat.count.shape().width + 1), name=f"lanes_left{k}")
-        data_from = Signal(signed(beat.count.shape().width + 2), name=f"data_from{k}")
+        data_from = Signal(range(-self.lanes, self.lanes + shortest + 4), name=f"data_from{k}")
         too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
         too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
         m.d.comb += [
