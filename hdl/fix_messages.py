@@ -1,5 +1,8 @@
 """What becomes of a FIX message: its bytes, its flags, what is taken from it (docs/fix.md, "Taking a field of the body")."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -163,7 +166,6 @@ class Messages(wiring.Component):
             step.release.eq(after.start),
             step.seen.eq(state.seen | fields[0].takes),
             after.page.eq(state.page ^ anew),
-            after.start.eq(state.start),
             after.begun.eq(state.begun),
             after.start_sum.eq(state.start_sum),
         ]
@@ -175,14 +177,17 @@ class Messages(wiring.Component):
                 part.offset.eq((field.known.value - state.start)[:OFFSET_BITS]),
                 *(part[name].eq(field.known[name]) for name in ("crc", "characters", "kind")),
             ]
-            with m.If(field.anew):
-                m.d.comb += after.start.eq(Mux(field.outcome.restarts, field.known.begin_position, field.known.end))
             with m.If(field.outcome.restarts):
                 m.d.comb += after.start_sum.eq(field.known.begin_sum)
             with m.If(field.outcome.runs):
                 m.d.comb += after.begun.eq(~field.moved)
         with m.If(framed.cuts):
-            m.d.comb += [after.start.eq(framed.known.cut), after.begun.eq(0)]
+            m.d.comb += after.begun.eq(0)
+        # Two of these are high only where a second field begins with BEGIN behind a message: then both places are the same.
+        places = [(~anew, state.start), (framed.cuts, framed.known.cut)]
+        for field in fields:
+            places += [(field.outcome.restarts, field.known.begin_position), (field.moved, field.known.end)]
+        m.d.comb += after.start.eq(reduce(or_, (place & which.replicate(POSITION_BITS) for which, place in places)))
         with m.If(~anew):
             m.d.comb += [
                 after.seen.eq(state.seen | fields[0].takes | fields[-1].takes),
@@ -262,20 +267,32 @@ class _Field:
         """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came; ``moved``: a span ends
         with it; ``anew``: a message begins in it or behind it; ``writes``: a span is complete. ``before``: the beat's first field."""
         known, outcome, state = self.known, self.outcome, self._state
-        # Behind a first field that ended a message a second one begins where that starts.
         if before is None:
-            starts, inside = ~state.begun, 0
+            starts = ~state.begun
             # Both lie within one field, so their low bits say whether they are the same.
             field_bits = (FIELD_LIMIT - 1).bit_length()
             begins_at_first = known.begin_position[:field_bits] == known.first[:field_bits]
         else:
-            starts, inside = before.moved | (self._framed.half & ~state.begun), before.moved
+            # Behind a first field that ended a message a second one begins where that starts.
+            starts = before.moved | (self._framed.half & ~state.begun)
             begins_at_first = known.begin_at_first
         self.starts = self._signal("starts", starts)
-        length = self._signal("length", known.end - state.start, SPAN_BITS)
-        too_long = (length >> (FIELD_LIMIT.bit_length() - 1)).any()
-        too_much = outcome.seeks & ~outcome.restarts & ~inside & too_long
-        self.moved = self._signal("moved", outcome.complete | too_much)
+        # Garbage of FIELD_LIMIT bytes or more. It decides last what becomes of the state, so all is ready for the borrow that the
+        # lower bits of its length give.
+        low_bits = FIELD_LIMIT.bit_length() - 1
+        low, high = slice(low_bits), slice(low_bits, SPAN_BITS)
+        borrow = self._signal("length", known.end[low] - state.start[low], low_bits + 1)[-1]
+        next_high = self._signal("next_high", state.start[high] + 1, SPAN_BITS - low_bits)
+        garbage = outcome.seeks & ~outcome.restarts
+        if before is not None:
+            garbage &= ~before.outcome.complete
+        if_less = self._signal("if_less", garbage & (known.end[high] != next_high))
+        if_not = self._signal("if_not", garbage & (known.end[high] != state.start[high]))
+        self.too_much = self._signal("too_much", Mux(borrow, if_less, if_not))
+        moved = outcome.complete | self.too_much
+        if before is not None:
+            moved = outcome.complete | (self.too_much & ~before.too_much)
+        self.moved = self._signal("moved", moved)
         self.anew = self._signal("anew", self.moved | outcome.restarts)
         self.writes = self._signal("writes", self.moved | (outcome.restarts & ~(self.starts & begins_at_first)))
 
