@@ -1,12 +1,13 @@
 """What was taken from FIX messages, kept a flow, and made into frames."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import Parsed
+from hdl.beat import MISSING_BITS, POSITION_BITS, Parsed
+from hdl.block_ram import BlockRam
 from hdl.fix_facts import KIND_BITS, TAKEN_BITS, TAKEN_TAGS
-from hdl.fix_messages import Clock, Step
+from hdl.fix_messages import FLAG_BITS, OFFSET_BITS, SECOND_TEXT, SLOTS, SPAN_BITS, Step
 from hdl.fix_tags import (
     ACCOUNT_TAG,
     CL_ORD_ID_TAG,
@@ -20,78 +21,74 @@ from hdl.fix_tags import (
     SYMBOL_TAG,
     TIME_IN_FORCE_TAG,
 )
-from hdl.frame import MALFORMED_FLAGS, Flag, Kind
+from hdl.frame import MALFORMED_FLAGS, PRICE_DECIMALS, QUANTITY_DECIMALS, Flag, Kind
 from hdl.limits import FLOWS
 
 OFFSETS = {
     CL_ORD_ID_TAG: "client_order_id",
     ORIG_CL_ORD_ID_TAG: "original_order_id",
-    SYMBOL_TAG: "symbol",
     ACCOUNT_TAG: "account",
 }
-"""Tags that the frame points to."""
+"""Tags that the frame only points to."""
 
 CHARACTERS = {SIDE_TAG: "side", ORD_TYPE_TAG: "order_type", TIME_IN_FORCE_TAG: "time_in_force"}
 """Tags of one character."""
 
 NUMBERS = {PRICE_TAG: "price", ORDER_QTY_TAG: "quantity", MSG_SEQ_NUM_TAG: "sequence"}
 
+Symbol = data.StructLayout({"offset": OFFSET_BITS, "crc": 64})
 MessageType = data.StructLayout({"characters": 16, "kind": unsigned(KIND_BITS)})
 Number = data.StructLayout({"value": 64, "bad": 1, "range": 1})
 
+PAGES = 2
+"""Rows a flow."""
 
-class Kept(wiring.Component):
-    """One row of ``shape`` a flow and page in block RAM. ``read`` comes a step after ``read_row``.
+SECOND_BITS = {
+    PRICE_TAG: (10 ** (SECOND_TEXT + PRICE_DECIMALS)).bit_length(),
+    ORDER_QTY_TAG: (10 ** (SECOND_TEXT + QUANTITY_DECIMALS)).bit_length(),
+    MSG_SEQ_NUM_TAG: (10**SECOND_TEXT).bit_length(),
+}
+"""Bits that a second field's number may have, for its text is short; those above are a price's sign."""
 
-    Pages differ from message to message, so no row is read in the step in which it is written, unless what was read
-    is not used then.
-    """
+Row = data.StructLayout({"page": 1, "flow": range(FLOWS)})
 
-    def __init__(self, shape, flows: int):
-        self._shape = shape
-        self._rows = 2 * flows
-        super().__init__(
-            {
-                "advance": In(1),
-                "row": In(range(2 * FLOWS)),
-                "writes": In(1),
-                "value": In(shape),
-                "read_row": In(range(2 * FLOWS)),
-                "read": Out(shape),
-            }
-        )
+Read = data.StructLayout(
+    {
+        "row": Row, "same_row": 1, "gave_one": len(NUMBERS), "gave_two": len(NUMBERS), "written": 1, "complete": 1,
+        "gap": 1, "entries": 1, "flags": FLAG_BITS, "start": POSITION_BITS, "release": POSITION_BITS,
+        "seen": TAKEN_BITS, "span_slot": range(SLOTS), "missing": MISSING_BITS, "packet_end": 1,
+    }
+)  # fmt: skip
+"""A step whose span is being read. ``same_row``: it is of the same row as the step before. ``gave_one`` and ``gave_two``: which of
+``NUMBERS`` its fields gave. ``missing`` is 0 where there is no ``gap``."""
 
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.rows = rows = memory.Memory(
-            shape=self._shape, depth=self._rows, init=[], attrs={"ram_style": "block"}
-        )
-        write, read = rows.write_port(), rows.read_port()
-        m.d.comb += [
-            write.addr.eq(self.row),
-            write.data.eq(self.value),
-            write.en.eq(self.advance & self.writes),
-            read.addr.eq(self.read_row),
-            read.en.eq(self.advance),
-            self.read.eq(read.data),
-        ]
-        return m
+Built = data.StructLayout(
+    {
+        "row": Row, "gave_one": len(NUMBERS), "gave_two": len(NUMBERS), "written": 1, "gap": 1, "entries": 1,
+        "flags": FLAG_BITS, "kind": unsigned(KIND_BITS), "start": POSITION_BITS, "release": POSITION_BITS,
+        "length": SPAN_BITS, "missing": MISSING_BITS, "packet_end": 1,
+    }
+)  # fmt: skip
+"""A step whose span has been read. ``kind`` has not the one of its MsgType, and neither it nor ``flags`` and ``entries`` have what the
+numbers say."""
 
 
 class FrameBuilder(wiring.Component):
     """Steps to frames. Latency ``LATENCY`` steps, one a step.
 
-    What fields of the body give is written to its place a flow as it comes, and read when their message ends. The converters
-    run beside, so that their results come with the last stage. ``fresh`` says that it is the step with which
-    they do: the first one of its beat. A number that ended with its message or a step before has not been
-    written when the others are read, and goes by.
+    What fields of the body give is written to its place a flow and page as it comes, and read when their message ends. Pages
+    differ from message to message, so no row is read in the step in which it is written. The converters of the ``numbers``
+    run beside, so that their results come with the last stage; those of a beat of several steps with its first one, and
+    no other takes a number. One that came in the step with which its message ended, or in the one before, has not been written
+    when the others are read, and goes by.
+
+    What is not a part of the frame is read as 0, and so is a number that goes by. So a value is the OR of where it may be.
     """
 
     LATENCY = 3
 
     valid: In(1)
     step: In(Step)
-    fresh: In(1)
     numbers: In(data.ArrayLayout(Number, 2))
     advance: Out(1)
     o: Out(stream.Signature(Parsed))
@@ -102,162 +99,157 @@ class FrameBuilder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        advance = self.advance
+        advance, step = self.advance, self.step
         m.d.comb += advance.eq(~self.o.valid | self.o.ready)
 
-        def kept(name, shape):
-            store = Kept(shape, self._flows)
-            m.submodules[name] = store
-            m.d.comb += store.advance.eq(advance)
-            return store
-
-        # ---- Stage 1: what the fields gave is written.
-        step = self.step
-        taken_row = Cat(step.taken_page, step.flow)
-        field_clock = kept("field_clock", 64)
+        # ---- Stage 1: what the fields gave is written, and the beat's timestamp.
+        row = Signal(Row)
+        times = self._ram(m, "times", 64, SLOTS)
         m.d.comb += [
-            field_clock.row.eq(Cat(step.stamp_page, step.flow)),
-            field_clock.writes.eq(self.valid & step.stamp),
-            field_clock.value.eq(step.timestamp),
-            field_clock.read_row.eq(Cat(step.field_page, step.flow)),
+            row.page.eq(step.page),
+            row.flow.eq(step.flow),
+            times.row.eq(Cat(step.slot, step.flow)),
+            times.writes.eq(self.valid),
+            times.value.eq(step.timestamp),
         ]
-        stores = {}
-        for tag, name, shape, value in (
-            *((tag, name, 16, "offset") for tag, name in OFFSETS.items()),
-            *((tag, name, 8, "characters") for tag, name in CHARACTERS.items()),
-            (SYMBOL_TAG, "instrument", 64, "crc"),
-            (MSG_TYPE_TAG, "message_type", MessageType, None),
-        ):
-            store = stores[name] = kept(name, shape)
-            index = TAKEN_TAGS.index(tag)
-            second = step.taken[1].takes[index]
-            chosen = Mux(second, step.taken[1].as_value(), step.taken[0].as_value())
-            field = data.View(step.taken[0].shape(), chosen)
-            m.d.comb += [
-                store.row.eq(taken_row),
-                store.writes.eq(self.valid & (step.taken[0].takes[index] | second)),
-                store.value.eq(Cat(field.characters, field.kind) if value is None else field[value]),
-            ]
-        carried = data.StructLayout(
-            {
-                "valid": 1, "written": 1, "garbled": 1, "gap": 1, "entries": 1, "flags": 16, "start": 16, "stop": 16,
-                "release": 16, "seen": TAKEN_BITS, "missing": 32, "clock": Clock, "keep_clock": Clock, "keeps_clock": 1,
-                "older": 1, "page": 1, "keep_page": 1, "timestamp": 64, "flow": range(FLOWS), "packet_end": 1,
-            }
-        )  # fmt: skip
-        second = Signal(carried)
+        stores = self._store_fields(m, row)
+        second, second_valid = Signal(Read, reset_less=True), Signal()
+        number_bits = [TAKEN_TAGS.index(tag) for tag in NUMBERS]
         with m.If(advance):
             m.d.sync += [
-                *(second[name].eq(step[name]) for name in carried.members if name not in ("valid", "flags")),
-                second.flags.eq(step.flags | Mux(step.fragment, Flag.FRAGMENT, 0)),
-                second.valid.eq(self.valid),
-            ]
+                second_valid.eq(self.valid),
+                second.row.eq(row),
+                second.same_row.eq(row == second.row),
+                second.gave_one.eq(Cat(self.valid & step.one.takes[bit] for bit in number_bits)),
+                second.gave_two.eq(Cat(self.valid & step.two.takes[bit] for bit in number_bits)),
+                second.missing.eq(Mux(step.gap, step.missing, 0)),
+                *(
+                    second[name].eq(step[name])
+                    for name in (
+                        "written", "complete", "gap", "entries", "flags", "start", "release", "seen", "span_slot",
+                        "packet_end",
+                    )
+                ),
+            ]  # fmt: skip
 
-        # ---- Stage 2: the span's row is read, and a new message's time is written.
-        third = Signal(carried)
-        row = Cat(second.page, second.flow)
-        field_time, time = Signal(64), Signal(64)
-        message_clock = kept("message_clock", 64)
+        # ---- Stage 2: the span's row is read, and what is known of the frame is put together.
+        third, third_shows = Signal(Built, reset_less=True), Signal()
+        seen = dict(zip(TAKEN_TAGS, second.seen, strict=True))
+        malformed = Signal()
         m.d.comb += [
-            field_time.eq(Mux(second.older, field_clock.read, second.timestamp)),
-            message_clock.row.eq(Cat(second.keep_page, second.flow)),
-            message_clock.writes.eq(second.valid & second.keeps_clock),
-            message_clock.value.eq(Mux(second.keep_clock == Clock.FIELD, field_time, second.timestamp)),
-            message_clock.read_row.eq(row),
-            *(store.read_row.eq(row) for store in stores.values()),
+            times.read_row.eq(Cat(second.span_slot, second.row.flow)),
+            *(store.read_row.eq(second.row) for store in stores.values()),
+            *(store.wanted.eq(seen[tag]) for tag, store in stores.items()),
+            malformed.eq(~second.complete | (second.flags & MALFORMED_FLAGS).any()),
         ]
         with m.If(advance):
-            m.d.sync += [third.eq(second), time.eq(Mux(second.clock == Clock.FIELD, field_time, second.timestamp))]
+            m.d.sync += [
+                third_shows.eq(second_valid & (second.written | second.packet_end)),
+                third.entries.eq(second.entries & ~malformed),
+                third.flags.eq(
+                    second.flags
+                    | Mux(seen[PRICE_TAG], 0, Flag.PRICE_ABSENT)
+                    | Mux(seen[ORDER_QTY_TAG], 0, Flag.QUANTITY_ABSENT)
+                ),
+                third.kind.eq(
+                    Mux(second.gap, Kind.GAP, Mux(malformed, Kind.MALFORMED, Mux(seen[MSG_TYPE_TAG], 0, Kind.OTHER)))
+                ),
+                third.length.eq(Mux(second.written, second.release - second.start, 0)),
+                *(
+                    third[name].eq(second[name])
+                    for name in (
+                        "row", "gave_one", "gave_two", "written", "gap", "start", "release", "missing", "packet_end",
+                    )
+                ),
+            ]  # fmt: skip
 
-        # ---- The converters' results, beside stage 3. They are written as they come.
-        commits = Signal(data.ArrayLayout(TAKEN_BITS, 2))
-        commit_row = taken_row
-        m.d.comb += [
-            commits[k].eq(step.taken[k].takes & (self.valid & self.fresh).replicate(TAKEN_BITS)) for k in range(2)
-        ]
-        for stage in range(self.LATENCY - 1):
-            later, later_row = (
-                Signal.like(commits, name=f"commits{stage}"),
-                Signal(range(2 * FLOWS), name=f"commit_row{stage}"),
-            )
-            with m.If(advance):
-                m.d.sync += [later.eq(commits), later_row.eq(commit_row)]
-            commits, commit_row = later, later_row
-        third_row = Cat(third.page, third.flow)
-        numbers = {}
-        for tag, name in NUMBERS.items():
-            index = TAKEN_TAGS.index(tag)
-            store = kept(name, Number)
-            came, came_before = Signal(name=f"{name}_came"), Signal(name=f"{name}_came_before")
-            fresh, before = Signal(Number, name=f"fresh_{name}"), Signal(Number, name=f"{name}_before")
-            row_before = Signal(range(2 * FLOWS), name=f"{name}_row_before")
-            m.d.comb += [
-                came.eq(commits[0][index] | commits[1][index]),
-                fresh.eq(Mux(commits[1][index], self.numbers[1].as_value(), self.numbers[0].as_value())),
-                store.row.eq(commit_row),
-                store.writes.eq(came),
-                store.value.eq(fresh),
-                store.read_row.eq(row),
-            ]
-            with m.If(advance):
-                m.d.sync += [came_before.eq(came), before.eq(fresh), row_before.eq(commit_row)]
-            number = numbers[name] = Signal(Number, name=name)
-            m.d.comb += number.eq(store.read)
-            with m.If(came_before & (row_before == third_row)):
-                m.d.comb += number.eq(before)
-            with m.If(came & (commit_row == third_row)):
-                m.d.comb += number.eq(fresh)
-
-        # ---- Stage 3: the frame.
-        seen = {tag: third.seen[index] for index, tag in enumerate(TAKEN_TAGS)}
-        flags = Signal(16)
-        bad = Cat(numbers[name].bad & seen[tag] for tag, name in NUMBERS.items()).any()
-        beyond = Cat(numbers[name].range & seen[tag] for tag, name in NUMBERS.items()).any()
-        m.d.comb += flags.eq(
-            third.flags
-            | Mux(bad, Flag.VALUE, 0)
-            | Mux(beyond, Flag.RANGE, 0)
-            | Mux(seen[PRICE_TAG], 0, Flag.PRICE_ABSENT)
-            | Mux(seen[ORDER_QTY_TAG], 0, Flag.QUANTITY_ABSENT)
-        )
-        malformed = Signal()
-        kind = Signal(KIND_BITS)
-        m.d.comb += [
-            malformed.eq(third.garbled | (third.flags & MALFORMED_FLAGS).any() | bad | beyond),
-            kind.eq(Mux(seen[MSG_TYPE_TAG], stores["message_type"].read.kind, Kind.OTHER)),
-        ]
-        with m.If(malformed):
-            m.d.comb += kind.eq(Kind.MALFORMED)
-        with m.If(third.gap):
-            m.d.comb += kind.eq(Kind.GAP)
-
+        # ---- Stage 3: the frame. The converters' results are written as they come.
+        numbers = {
+            name: self._number(m, tag, bit, second, seen[tag], third) for bit, (tag, name) in enumerate(NUMBERS.items())
+        }
+        bad, beyond = Signal(), Signal()
         out = Signal(Parsed)
         frame, message = out.frame, out.message
+        # MALFORMED has all bits, so it wins over a MsgType's kind; GAP has all but one.
         m.d.comb += [
+            bad.eq(Cat(number.bad for number in numbers.values()).any()),
+            beyond.eq(Cat(number.range for number in numbers.values()).any()),
             out.has_frame.eq(third.written),
             out.has_message.eq(third.written | third.packet_end),
-            frame.timestamp.eq(Mux(third.clock == Clock.KEPT, message_clock.read, time)),
-            frame.flow.eq(third.flow),
-            frame.kind.eq(kind),
-            frame.flags.eq(flags),
+            frame.timestamp.eq(times.read),
+            frame.flow.eq(third.row.flow),
+            frame.kind.eq(
+                (stores[MSG_TYPE_TAG].read.kind | third.kind | (bad | beyond).replicate(KIND_BITS))
+                & Mux(third.gap, Kind.GAP, Kind.MALFORMED)
+            ),
+            frame.flags.eq(third.flags | Mux(bad, Flag.VALUE, 0) | Mux(beyond, Flag.RANGE, 0)),
+            frame.message_type.eq(stores[MSG_TYPE_TAG].read.characters),
+            frame.instrument.eq(stores[SYMBOL_TAG].read.crc),
+            frame.symbol.eq(stores[SYMBOL_TAG].read.offset),
+            *(frame[name].eq(stores[tag].read) for tag, name in OFFSETS.items()),
+            *(frame[name].eq(stores[tag].read) for tag, name in CHARACTERS.items()),
+            *(frame[name].eq(number.value) for name, number in numbers.items()),
+            frame.sequence.eq(Mux(third.gap, 0, numbers["sequence"].value) | third.missing),
+            message.flow.eq(third.row.flow),
             message.frames.eq(third.written),
-            message.entries.eq(third.entries & ~malformed),
-            message.length.eq(Mux(third.written, third.stop - third.start, 0)),
-            *(message[name].eq(third[name]) for name in ("flow", "start", "packet_end", "release")),
+            message.entries.eq(third.entries & ~bad & ~beyond),
+            *(message[name].eq(third[name]) for name in ("start", "length", "packet_end", "release")),
         ]
-        for tag, name in NUMBERS.items():
-            with m.If(seen[tag]):
-                m.d.comb += frame[name].eq(numbers[name].value)
-        for tag, name in ((SYMBOL_TAG, "instrument"), *OFFSETS.items(), *CHARACTERS.items()):
-            with m.If(seen[tag]):
-                m.d.comb += frame[name].eq(stores[name].read)
-        with m.If(seen[MSG_TYPE_TAG]):
-            m.d.comb += frame.message_type.eq(stores["message_type"].read.characters)
-        with m.If(third.gap):
-            m.d.comb += frame.sequence.eq(third.missing)
+        payload = Signal(Parsed, reset_less=True)
+        m.d.comb += self.o.payload.eq(payload)
         with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(third.valid & (third.written | third.packet_end)),
-                self.o.payload.eq(out),
-            ]
+            m.d.sync += [self.o.valid.eq(third_shows), payload.eq(out)]
         return m
+
+    def _ram(self, m, name, shape, rows_a_flow):
+        ram = BlockRam(shape, rows_a_flow * self._flows)
+        m.submodules[name] = ram
+        m.d.comb += ram.advance.eq(self.advance)
+        return ram
+
+    def _store_fields(self, m, row):
+        """What two fields give, but for numbers, each in a memory of its own, by tag."""
+        step, stores = self.step, dict[int, BlockRam]()
+        for tag, name, shape, members in (
+            *((tag, name, 8, ("characters",)) for tag, name in CHARACTERS.items()),
+            *((tag, name, OFFSET_BITS, ("offset",)) for tag, name in OFFSETS.items()),
+            (SYMBOL_TAG, "symbol", Symbol, ("offset", "crc")),
+            (MSG_TYPE_TAG, "message_type", MessageType, ("characters", "kind")),
+        ):
+            index = TAKEN_TAGS.index(tag)
+            one, two = step.one.takes[index], step.two.takes[index]
+            store = stores[tag] = self._ram(m, name, shape, PAGES)
+            m.d.comb += [
+                store.row.eq(row),
+                store.writes.eq(self.valid & (one | two)),
+                store.value.eq(
+                    Mux(one, Cat(step.one[each] for each in members), Cat(step.two[each] for each in members))
+                ),
+            ]
+        return stores
+
+    def _number(self, m, tag, bit, second, seen, third):
+        """The number that the span of ``third`` has, from memory, from the step before or from its own one."""
+        one, two = self.numbers
+        gave_one, gave_two = third.gave_one[bit], third.gave_two[bit]
+        store = self._ram(m, NUMBERS[tag], Number, PAGES)
+        came, before, own, number = (
+            Signal(Number, name=f"{NUMBERS[tag]}_{name}", reset_less=True) for name in ("came", "before", "own", "is")
+        )
+        bits, sign = SECOND_BITS[tag], two.value[-1] if tag == PRICE_TAG else Const(0, 1)
+        passes = (gave_one | gave_two) & second.same_row
+        m.d.comb += [
+            came.eq(one),
+            store.row.eq(third.row),
+            store.writes.eq(gave_one | gave_two),
+            store.value.eq(came),
+            store.read_row.eq(second.row),
+            store.wanted.eq(seen & ~second.gave_one[bit] & ~passes),
+            own.eq(Mux(gave_one, one.as_value(), 0)),
+            number.eq(store.read.as_value() | before.as_value() | own.as_value()),
+        ]
+        with m.If(gave_two):
+            m.d.comb += came.eq(Cat(two.value[:bits], sign.replicate(64 - bits), two.bad, two.range))
+        with m.If(self.advance):
+            m.d.sync += before.eq(Mux(passes, came.as_value(), 0))
+        return number

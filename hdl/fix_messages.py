@@ -1,6 +1,7 @@
 """What becomes of a FIX message: its bytes, its flags, what is taken from it (docs/fix.md, "Taking a field of the body")."""
 
-import enum
+from functools import reduce
+from operator import or_
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
@@ -12,18 +13,38 @@ from hdl.fix_facts import FRAMING_FLAGS, KIND_BITS, TAKEN_BITS, TAKEN_TAGS
 from hdl.fix_framer import framed_layout
 from hdl.fix_tags import ENTRY_TAGS, MSG_TYPE_TAG
 from hdl.flow_swap import FlowSwap
-from hdl.frame import MALFORMED_FLAGS, Flag
-from hdl.limits import FIELD_LIMIT, FLOWS
+from hdl.frame import Flag
+from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT
 
-_DUPLICATE = Flag.DUPLICATE_TAG.bit_length() - 1
+_GARBAGE, _LENGTH, _CHECKSUM, _VALUE, _TOO_LONG, _STRUCTURE, _FRAGMENT, _DUPLICATE = (
+    flag.bit_length() - 1
+    for flag in (
+        Flag.GARBAGE, Flag.LENGTH, Flag.CHECKSUM, Flag.VALUE, Flag.TOO_LONG, Flag.STRUCTURE, Flag.FRAGMENT,
+        Flag.DUPLICATE_TAG,
+    )
+)  # fmt: skip
 _MSG_TYPE = TAKEN_TAGS.index(MSG_TYPE_TAG)
 
 FLAG_BITS = 16
+OFFSET_BITS = (MESSAGE_LIMIT - 1).bit_length()
+"""What is taken lies within the body, and so within ``MESSAGE_LIMIT`` bytes of the message's start."""
+SPAN_BITS = (MESSAGE_LIMIT + 2 * FIELD_LIMIT).bit_length()
+"""No raw message is longer (docs/fix.md, "Framing")."""
+
+SLOTS = 4
+"""Timestamps kept a flow: that of the packet that comes differs from those that may still be needed, which are three."""
+
+SECOND_TEXT = 3
+"""Characters of a second field's value that is taken: between two SOHs of a beat is room for ``55=ABC``."""
 
 State = data.StructLayout(
     {
         "page": 1,
+        "begun": 1,
         "start": POSITION_BITS,
+        "message_slot": range(SLOTS),
+        "field_slot": range(SLOTS),
+        "slot": range(SLOTS),
         "flags": FRAMING_FLAGS,
         "duplicate": 1,
         "start_sum": 8,
@@ -33,58 +54,52 @@ State = data.StructLayout(
         "in_entries": 1,
     }
 )
-"""A flow's message. ``page`` is another one for each message than for the one before. ``seen`` and ``first_seen``: which tags were
-taken, and whether any field was. ``entry_type``: which type of ``ENTRY_TAGS`` the message is of."""
+"""A flow's message. ``page`` is another one for each message than for the one before. ``begun``: a field of it has ended, so the
+field left open does not begin at ``start``. The slots are those of the timestamps of the packet with the message's first byte, of the
+one with the first byte of the field left open, if that is an earlier packet, and of the beat to come. ``start_sum`` is that of the
+flow's bytes before ``start``, where BEGIN stands there. ``seen`` and ``first_seen``: which tags were taken, and whether any field was. ``entry_type``: which type of
+``ENTRY_TAGS`` the message is of."""
 
 
-class Clock(enum.Enum):
-    """Which packet's timestamp a message has: kept from before, that of the first field's packet, or this packet's."""
+def taken_layout(text_bits: int) -> data.StructLayout:
+    """A field of the body: the tags of the frame that it fills, where its value stands in the message, and the value:
+    its CRC of so many bits, its one or two ``characters``, and the ``kind`` that it stands for as a MsgType."""
+    return data.StructLayout(
+        {
+            "takes": TAKEN_BITS,
+            "offset": OFFSET_BITS,
+            "crc": text_bits,
+            "characters": 16,
+            "kind": unsigned(KIND_BITS),
+        }
+    )
 
-    KEPT = 0
-    FIELD = 1
-    PACKET = 2
-
-
-TakenField = data.StructLayout(
-    {"takes": TAKEN_BITS, "offset": POSITION_BITS, "crc": 64, "characters": 16, "kind": unsigned(KIND_BITS)},
-)
-"""A field of the body: the tags of the frame that it fills, where its value stands in the message, and the value:
-its CRC, its one or two ``characters``, and the ``kind`` that it stands for as a MsgType."""
 
 Step = data.StructLayout(
     {
-        "taken": data.ArrayLayout(TakenField, 2),
+        "one": taken_layout(64),
+        "two": taken_layout(8 * SECOND_TEXT),
+        "page": 1,
+        "slot": range(SLOTS),
+        "timestamp": 64,
         "written": 1,
-        "garbled": 1,
+        "complete": 1,
         "gap": 1,
         "entries": 1,
         "flags": FLAG_BITS,
         "start": POSITION_BITS,
-        "stop": POSITION_BITS,
         "release": POSITION_BITS,
         "seen": TAKEN_BITS,
+        "span_slot": range(SLOTS),
         "missing": MISSING_BITS,
-        "clock": Clock,
-        "keep_clock": Clock,
-        "keeps_clock": 1,
-        "older": 1,
-        "field_page": 1,
-        "stamp": 1,
-        "stamp_page": 1,
-        "page": 1,
-        "taken_page": 1,
-        "keep_page": 1,
-        "timestamp": 64,
         "flow": range(FLOWS),
-        "fragment": 1,
         "packet_end": 1,
     }
 )
-"""What a beat did: the fields that it took, and the span that it completed (``written``), ``[start, stop)`` of the stream.
-
-``clock``: where the span's timestamp is from; ``keeps_clock``: a message has begun whose timestamp is that of ``keep_clock``.
-``older``: the first field began in an earlier packet; ``stamp``: the field left open in this one. The pages say where to read
-and keep what belongs to the span, to the fields taken, to the message that has begun, and to the fields."""
+"""What a beat did: the fields that it took, ``one`` and ``two``, to keep in the message's ``page``; its ``timestamp``, to keep in
+``slot``; and the span that it completed (``written``), ``[start, release)`` of the stream, whose values are in ``page`` and whose
+timestamp in ``span_slot``. Not ``complete``: the span is no message. ``seen``: what was taken of it, with ``one``; where a span
+is written, ``two`` takes nothing."""
 
 
 class Messages(wiring.Component):
@@ -92,6 +107,9 @@ class Messages(wiring.Component):
 
     ``coming`` says that a beat of ``coming_flow`` is on its way into the stage two before, ``waits`` that the beat
     in the stage before stays there.
+
+    A step completes one span at most, for the framer gives a beat two where both its fields may. So a span begins at the ``start``
+    of before the step, and ends where the next message begins.
     """
 
     def __init__(self, lanes: int, flows: int = FLOWS):
@@ -112,9 +130,8 @@ class Messages(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        ends, framed, known, step = ends_a_beat(self.lanes), self.framed, self.framed.known, self.step
+        framed, known, step = self.framed, self.framed.known, self.step
         m.submodules.carry = carry = FlowSwap(State, self.flows)
-        state, after = carry.state, carry.next
         m.d.comb += [
             carry.advance.eq(self.advance),
             carry.waits.eq(self.waits),
@@ -122,166 +139,198 @@ class Messages(wiring.Component):
             carry.coming_flow.eq(self.coming_flow),
             carry.coming_new.eq(self.coming_new),
             carry.valid.eq(self.valid),
-            *(
-                step[name].eq(known[name])
-                for name in ("missing", "stamp", "stamp_page", "timestamp", "flow", "fragment")
-            ),
-            step.gap.eq(known.gap),
-            step.older.eq(Mux(framed.cuts, known.cut_older, known.fields[0].older)),
-            step.field_page.eq(known.fields[0].page ^ (framed.cuts & known.overrun)),
-            step.taken_page.eq(state.page),
-            step.keep_page.eq(after.page),
+            *(step[name].eq(known[name]) for name in ("gap", "missing", "timestamp", "flow")),
             step.packet_end.eq(known.last & framed.last_step),
-            step.release.eq(after.start),
         ]
-        states, spans = [state], list[dict]()
-        for k in range(ends):
-            after_field, span = self._field(m, k, framed, state, states[-1], spans[0] if k else None)
-            states.append(after_field)
-            spans.append(span)
-            field = known.fields[k]
-            m.d.comb += [
-                step.taken[k].takes.eq(span["takes"]),
-                step.taken[k].offset.eq(field.value - state.start),
-                *(step.taken[k][name].eq(field[name]) for name in ("crc", "characters", "kind")),
-            ]
-        m.d.comb += after.eq(states[-1])
-
-        with m.If(framed.cuts):
-            overrun_starts = state.start == (known.cut - FIELD_LIMIT)[:POSITION_BITS]
-            m.d.comb += [
-                step.written.eq(1),
-                step.garbled.eq(1),
-                step.flags[:FRAMING_FLAGS].eq(state.flags | Mux(known.gap, 0, Flag.TOO_LONG)),
-                step.flags[_DUPLICATE].eq(state.duplicate),
-                step.start.eq(state.start),
-                step.stop.eq(known.cut),
-                step.seen.eq(state.seen),
-                step.page.eq(state.page),
-                step.clock.eq(Mux(known.gap, Clock.PACKET, Mux(overrun_starts, Clock.FIELD, Clock.KEPT))),
-                after.eq(0),
-                after.start.eq(known.cut),
-                after.page.eq(~state.page),
-            ]
-        with m.Else():
-            for k, span in enumerate(spans):
-                with m.If(span["written"] if k else ~Cat(other["written"] for other in spans[1:]).any()):
-                    m.d.comb += [
-                        step.written.eq(span["written"]),
-                        step.garbled.eq(~framed.outcomes[k].complete),
-                        step.flags[:FRAMING_FLAGS].eq(span["flags"]),
-                        step.flags[_DUPLICATE].eq(states[k].duplicate),
-                        step.entries.eq(
-                            framed.outcomes[k].complete
-                            & states[k].in_entries
-                            & ((span["flags"] & MALFORMED_FLAGS) == 0)
-                        ),
-                        step.start.eq(states[k].start),
-                        step.stop.eq(span["stop"]),
-                        step.seen.eq(states[k].seen),
-                        step.page.eq(states[k].page),
-                        step.clock.eq(span["clock"]),
-                    ]
-            for span in spans:
-                with m.If(span["keeps_clock"]):
-                    m.d.comb += [step.keeps_clock.eq(1), step.keep_clock.eq(span["own_clock"])]
+        fields = [_Field(m, k, framed, carry.state) for k in range(ends_a_beat(self.lanes))]
+        for before, field in zip([None, *fields], fields, strict=False):
+            field.place(before)
+            field.take(before)
+        self._span(m, carry.state, carry.next, fields)
+        self._flags(m, carry.state, carry.next, fields)
+        self._slots(m, carry.state, carry.next, fields)
         return m
 
-    @staticmethod
-    def _field(m, k, framed, state, before, first):
-        """The message after field ``k``, and the span that the field completes. ``state`` is that before the beat, ``before``
-        that before the field, ``first`` what the first field did, for the second one."""
-        field, outcome = framed.known.fields[k], framed.outcomes[k]
-
-        def signal(name, value, width=1):
-            made = Signal(width, name=f"{name}{k}")
-            m.d.comb += made.eq(value)
-            return made
-
-        # Behind a first field that ended a message the second one begins where it starts; else the start is the one
-        # before the beat, or the second field does not look at it.
-        held = signal("held", field.end - state.start, POSITION_BITS)
-        too_much = signal(
-            "too_much", outcome.seeks & ~outcome.restarts & (held >> (FIELD_LIMIT.bit_length() - 1)).any()
-        )
-        cut, starts_here = too_much, state.start == field.first
-        begins_at_start = state.start == field.begin_position
-        no_flags = state.flags == 0
-        seen_before = (field.tags & state.seen).any()
-        untaken = field.tags & ~state.seen
-        if first is not None:
-            cut = too_much & ~first["moved"]
-            starts_here = first["moved"] | (framed.half & starts_here)
-            begins_at_start = starts_here & field.begin_at_first
-            no_flags = first["moved"] | (framed.half & no_flags)
-            other = framed.known.fields[0].tags & first["read"].replicate(TAKEN_BITS)
-            seen_before |= (field.tags & other).any()
-            untaken = untaken & ~other
-        starts_here = signal("starts_here", starts_here)
-        moved = signal("moved", outcome.complete | cut)
-        anew = signal("anew", moved | outcome.restarts)
-
-        # What a field of the body leaves in the frame.
-        read = signal("read", outcome.takes_it & field.usable & ~before.in_entries)
-        duplicate = signal("duplicate", read & seen_before)
-        takes = signal("takes", untaken & read.replicate(TAKEN_BITS), TAKEN_BITS)
-        found = signal(
-            "found",
-            Mux(outcome.fails, Mux(outcome.too_long, Flag.TOO_LONG, Flag.LENGTH), 0)
-            | Mux(outcome.seeks & no_flags, Flag.GARBAGE, 0),
-            FRAMING_FLAGS,
-        )
-        of_field = (
-            Mux(outcome.takes_it, field.causes, 0)
-            | Mux(read & ~duplicate & field.value_cause, Flag.VALUE, 0)
-            | Mux(outcome.takes_it & ~before.first_seen & ~field.tags[_MSG_TYPE], Flag.STRUCTURE, 0)
-            | Mux(outcome.opened & field.no_body, Flag.STRUCTURE, 0)
-        )
-        # A message that a trailer in this beat completes began in an earlier one.
-        total = signal("total", field.first_sum - state.start_sum, 8)
-        check_sum_wrong = outcome.complete & (~field.check_sum_good | (field.check_sum != total))
-
-        after = Signal.like(before, name=f"after{k}")
-        m.d.comb += after.eq(before)
-        with m.If(outcome.runs):
+    def _span(self, m, state, after, fields):
+        """The span that is written, and what the next message begins with, or this one goes on with."""
+        framed, step = self.framed, self.step
+        anew = Signal()
+        taken = [Signal(TAKEN_BITS, name=f"taken{k}") for k in range(len(fields))]
+        m.d.comb += [
+            anew.eq(framed.cuts | Cat(field.anew for field in fields).any()),
+            step.written.eq(framed.cuts | Cat(field.writes for field in fields).any()),
+            step.complete.eq(Cat(field.outcome.complete for field in fields).any()),
+            step.entries.eq(Cat(field.outcome.complete & field.in_entries for field in fields).any()),
+            step.page.eq(state.page),
+            step.start.eq(state.start),
+            step.release.eq(after.start),
+            step.seen.eq(state.seen | fields[0].takes),
+            after.page.eq(state.page ^ anew),
+            after.begun.eq(state.begun),
+            after.start_sum.eq(state.start_sum),
+        ]
+        for k, field in enumerate(fields):
+            part = step.two if k else step.one
             m.d.comb += [
-                after.flags.eq(before.flags | found | of_field),
-                after.duplicate.eq(before.duplicate | duplicate),
-                after.seen.eq(before.seen | takes),
-                after.first_seen.eq(before.first_seen | outcome.takes_it),
-                after.entry_type.eq(
-                    before.entry_type | (field.entry_type & takes[_MSG_TYPE].replicate(len(ENTRY_TAGS)))
-                ),
-                after.in_entries.eq(
-                    before.in_entries | (outcome.takes_it & field.usable & (field.entry_tag & before.entry_type).any())
-                ),
+                taken[k].eq(field.takes),
+                part.takes.eq(taken[k]),
+                part.offset.eq((field.known.value - state.start)[:OFFSET_BITS]),
+                *(part[name].eq(field.known[name]) for name in ("crc", "characters", "kind")),
             ]
-        with m.If(anew):
+            with m.If(field.outcome.restarts):
+                m.d.comb += after.start_sum.eq(field.known.begin_sum)
+            with m.If(field.outcome.runs):
+                m.d.comb += after.begun.eq(~field.moved)
+        with m.If(framed.cuts):
+            m.d.comb += after.begun.eq(0)
+        # Two of these are high only where a second field begins with BEGIN behind a message: then both places are the same.
+        places = [(~anew, state.start), (framed.cuts, framed.known.cut)]
+        for field in fields:
+            places += [(field.outcome.restarts, field.known.begin_position), (field.moved, field.known.end)]
+        m.d.comb += after.start.eq(reduce(or_, (place & which.replicate(POSITION_BITS) for which, place in places)))
+        with m.If(~anew):
             m.d.comb += [
-                after.eq(0),
-                after.page.eq(~before.page),
-                after.start.eq(Mux(outcome.restarts, field.begin_position, field.end)),
-                after.start_sum.eq(Mux(outcome.restarts, field.begin_sum, field.end_sum)),
+                after.seen.eq(state.seen | fields[0].takes | fields[-1].takes),
+                after.first_seen.eq(fields[-1].first_seen | fields[-1].outcome.takes_it),
+                after.entry_type.eq(fields[-1].entry_type | fields[-1].entry_type_taken),
+                after.in_entries.eq(fields[-1].in_entries | fields[-1].begins_entry),
+                after.duplicate.eq(state.duplicate | Cat(field.duplicate for field in fields).any()),
             ]
 
-        # The message's timestamp is that of the field in which it starts.
-        own_clock = Clock.FIELD if first is None else Clock.PACKET
-        clock = Signal(Clock, name=f"clock{k}")
-        m.d.comb += clock.eq(Clock.KEPT)
-        if first is not None:
-            with m.If(first["keeps_clock"]):
-                m.d.comb += clock.eq(first["own_clock"])
-        with m.If(starts_here):
-            m.d.comb += clock.eq(own_clock)
-        return after, {
-            "takes": takes,
-            "read": read,
-            "moved": moved,
-            "restarts": outcome.restarts,
-            "written": signal("written", moved | (outcome.restarts & ~begins_at_start)),
-            "flags": signal("span_flags", before.flags | found | Mux(check_sum_wrong, Flag.CHECKSUM, 0), FRAMING_FLAGS),
-            "stop": Mux(outcome.restarts, field.begin_position, field.end),
-            "clock": clock,
-            "own_clock": own_clock,
-            "keeps_clock": signal("keeps_clock", outcome.runs & (outcome.restarts | (starts_here & ~moved))),
-        }
+    def _flags(self, m, state, after, fields):
+        framed, flags = self.framed, self.step.flags
+        first, last = fields[0], fields[-1]
+        found = [field.found() for field in fields]
+        check_sum_wrong = Signal(len(fields))
+        for k, field in enumerate(fields):
+            # A message that a trailer in this beat completes began in an earlier one.
+            start_sum = (field.known.first_sum - field.known.check_sum)[:8]
+            good = field.known.check_sum_good & (start_sum == state.start_sum)
+            m.d.comb += check_sum_wrong[k].eq(field.outcome.complete & ~good)
+        # A second field that follows a message's last one, or its BEGIN, tells of the next message.
+        m.d.comb += flags[:FRAMING_FLAGS].eq(state.flags | found[0])
+        if last is not first:
+            with m.If(~(first.moved | first.outcome.restarts)):
+                m.d.comb += flags[:FRAMING_FLAGS].eq(state.flags | found[0] | found[1])
+        with m.If(framed.cuts & ~framed.known.gap):
+            m.d.comb += flags[_TOO_LONG].eq(1)
+        with m.If(check_sum_wrong.any()):
+            m.d.comb += flags[_CHECKSUM].eq(1)
+        m.d.comb += [
+            flags[_FRAGMENT].eq(framed.known.fragment),
+            flags[_DUPLICATE].eq(state.duplicate | first.duplicate),
+        ]
+
+        after_flags = state.flags
+        for field, its in zip(fields, found, strict=True):
+            after_flags = Mux(field.anew, 0, after_flags | its)
+        m.d.comb += after.flags.eq(Mux(framed.cuts, 0, after_flags))
+
+    def _slots(self, m, state, after, fields):
+        """Which timestamp belongs to the span, and which ones have to be kept."""
+        framed, known = self.framed, self.framed.known
+        older = Signal()
+        first_slot = Signal(range(SLOTS))  # of the field that was open before the beat
+        m.d.comb += [
+            older.eq(Mux(framed.cuts, known.cut_older, known.fields[0].older)),
+            first_slot.eq(Mux(older, state.field_slot, state.slot)),
+            self.step.slot.eq(state.slot),
+            self.step.span_slot.eq(Mux(state.begun, state.message_slot, Mux(framed.half, state.slot, first_slot))),
+            after.message_slot.eq(state.message_slot),
+            after.field_slot.eq(Mux(known.stamp, state.slot, state.field_slot)),
+        ]
+        with m.If(known.gap):
+            m.d.comb += self.step.span_slot.eq(state.slot)
+        for k, field in enumerate(fields):
+            with m.If(field.outcome.runs & (field.starts | field.outcome.restarts)):
+                m.d.comb += after.message_slot.eq(state.slot if k else first_slot)
+        # One that none of this step's slots is, for the span's is being read when the next beat's is written.
+        in_use = (state.message_slot, state.field_slot, state.slot)
+        for slot in reversed(range(SLOTS)):
+            with m.If(~Cat(each == slot for each in in_use).any()):
+                m.d.comb += after.slot.eq(slot)
+
+
+class _Field:
+    """What a field is to its flow's message. ``state`` is that before the beat."""
+
+    def __init__(self, m, k, framed, state) -> None:
+        self._m, self.index, self._framed, self._state = m, k, framed, state
+        self.known, self.outcome = framed.known.fields[k], framed.outcomes[k]
+
+    def _signal(self, name, value, width=1):
+        made = Signal(width, name=f"{name}{self.index}")
+        self._m.d.comb += made.eq(value)
+        return made
+
+    def place(self, before) -> None:
+        """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came; ``moved``: a span ends
+        with it; ``anew``: a message begins in it or behind it; ``writes``: a span is complete. ``before``: the beat's first field."""
+        known, outcome, state = self.known, self.outcome, self._state
+        if before is None:
+            starts = ~state.begun
+            # Both lie within one field, so their low bits say whether they are the same.
+            field_bits = (FIELD_LIMIT - 1).bit_length()
+            begins_at_first = known.begin_position[:field_bits] == known.first[:field_bits]
+        else:
+            # Behind a first field that ended a message a second one begins where that starts.
+            starts = before.moved | (self._framed.half & ~state.begun)
+            begins_at_first = known.begin_at_first
+        self.starts = self._signal("starts", starts)
+        # Garbage of FIELD_LIMIT bytes or more. It decides last what becomes of the state, so all is ready for the borrow that the
+        # lower bits of its length give.
+        low_bits = FIELD_LIMIT.bit_length() - 1
+        low, high = slice(low_bits), slice(low_bits, SPAN_BITS)
+        borrow = self._signal("length", known.end[low] - state.start[low], low_bits + 1)[-1]
+        next_high = self._signal("next_high", state.start[high] + 1, SPAN_BITS - low_bits)
+        garbage = outcome.seeks & ~outcome.restarts
+        if before is not None:
+            garbage &= ~before.outcome.complete
+        if_less = self._signal("if_less", garbage & (known.end[high] != next_high))
+        if_not = self._signal("if_not", garbage & (known.end[high] != state.start[high]))
+        self.too_much = self._signal("too_much", Mux(borrow, if_less, if_not))
+        moved = outcome.complete | self.too_much
+        if before is not None:
+            moved = outcome.complete | (self.too_much & ~before.too_much)
+        self.moved = self._signal("moved", moved)
+        self.anew = self._signal("anew", self.moved | outcome.restarts)
+        self.writes = self._signal("writes", self.moved | (outcome.restarts & ~(self.starts & begins_at_first)))
+
+    def take(self, before) -> None:
+        """What it leaves in the frame: ``takes``, the tags; ``read``: it is looked at, ``duplicate``: in vain. ``first_seen``,
+        ``entry_type`` and ``in_entries`` are the state's before it."""
+        known, outcome, state = self.known, self.outcome, self._state
+        if before is None:
+            self.first_seen, self.entry_type, self.in_entries = state.first_seen, state.entry_type, state.in_entries
+        else:
+            self.first_seen = state.first_seen | before.outcome.takes_it
+            self.entry_type = state.entry_type | before.entry_type_taken
+            self.in_entries = self._signal("in_entries", state.in_entries | before.begins_entry)
+        of_body = outcome.takes_it & known.usable
+        self.read = self._signal("read", of_body & ~self.in_entries)
+        duplicate = (known.tags & state.seen).any()
+        takes = known.tags & ~state.seen & self.read.replicate(TAKEN_BITS)
+        if before is not None:
+            duplicate |= before.read & (known.tags & before.known.tags).any()
+            takes &= ~(before.known.tags & before.read.replicate(TAKEN_BITS))
+        self.duplicate = self._signal("duplicate", self.read & duplicate)
+        self.takes = self._signal("takes", takes, TAKEN_BITS)
+        self.entry_type_taken = known.entry_type & self.takes[_MSG_TYPE].replicate(len(ENTRY_TAGS))
+        self.begins_entry = self._signal("begins_entry", of_body & (known.entry_tag & self.entry_type).any())
+
+    def found(self):
+        """The flags that it gives its message."""
+        known, outcome = self.known, self.outcome
+        found = Signal(FRAMING_FLAGS, name=f"found{self.index}")
+        self._m.d.comb += [
+            found.eq(known.causes & outcome.takes_it.replicate(FRAMING_FLAGS)),
+            found[_GARBAGE].eq(outcome.seeks & self.starts),
+            found[_LENGTH].eq(outcome.fails & ~outcome.too_long),
+            found[_TOO_LONG].eq(outcome.fails & outcome.too_long),
+            found[_STRUCTURE].eq(
+                (outcome.takes_it & ~self.first_seen & ~known.tags[_MSG_TYPE]) | (outcome.opened & known.no_body)
+            ),
+        ]
+        with self._m.If(self.read & ~self.duplicate & known.value_cause):
+            self._m.d.comb += found[_VALUE].eq(1)
+        return found

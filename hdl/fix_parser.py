@@ -69,7 +69,6 @@ class FixParser(wiring.Component):
             messages.framed.eq(framer.o),
             builder.valid.eq(framer.o_valid),
             builder.step.eq(messages.step),
-            builder.fresh.eq(framer.o.fresh),
         ]
         # Each field of a beat has a converter. The second one's value stands between `|34=` and `|`, so that is a small one.
         # Small FPGAs, for which the narrow parser is, have little block RAM.
