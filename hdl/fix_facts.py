@@ -1,6 +1,6 @@
 """What FIX fields are in themselves: their tags and values read, without the message that they stand in."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,8 +52,10 @@ WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
 
 
 def known_field_layout(lanes: int) -> data.StructLayout:
-    """What of a field does not depend on the message that it stands in. ``body_left`` and ``data_left`` are where the body or
-    the data would end that it tells of, counted from the next beat."""
+    """What of a field does not depend on the message that it stands in. ``amount``: the
+    number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``amount`` and
+    ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
+    BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT."""
     return data.StructLayout(
         {
             "valid": 1,
@@ -77,16 +79,15 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "value_cause": 1,
             "announces": 1,
             "announced_which": WHICH_BITS,
-            "data_left": signed(NEAR_BITS),
             "is_data": 1,
             "data_which": WHICH_BITS,
             "is_length": 1,
             "large": 1,
             "no_body": 1,
-            "body_left": signed(NEAR_BITS),
-            "body_end": POSITION_BITS,
+            "too_long": 1,
+            "amount": NEAR_BITS,
+            "offset": signed(lanes.bit_length() + 3),
             "is_trailer": 1,
-            "check_sum": 8,
             "check_sum_good": 1,
             "crc": 64,
             "characters": 16,
@@ -98,13 +99,11 @@ def known_field_layout(lanes: int) -> data.StructLayout:
 def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
-    About a second field: ``next_too_long``: its BodyLength is too long for a message that begins in the first one; ``next_ends`` and ``next_passes`` compare it with the body that the first one would open; ``follows``:
-    it is of the data that the first one would announce, and ``follow_ends`` and ``follow_passes`` compare it with that.
+    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open; ``follows``: it is of the data that the first one would announce, and ``follow_ends`` and ``follow_passes`` compare it with that.
     """
     return data.StructLayout(
         {
             "fields": data.ArrayLayout(known_field_layout(lanes), ends_a_beat(lanes)),
-            "next_too_long": 1,
             "next_ends": 1,
             "next_passes": 1,
             "follows": 1,
@@ -163,19 +162,26 @@ class _Tags:
         return Cat(hits).any(), index
 
 
-def _number(m, name, digits, count: int, bits: int):
-    """The lowest ``count`` BCD digits as a number, looked up and added two by two."""
+def _halves(m, name, digits):
+    """The number of the lowest four BCD ``digits`` as a sum of two: what each is worth is looked up, and added two by two."""
     worths = []
-    for place in range(count):
-        worth = Signal(bits, name=f"{name}_{place}")
+    for place in range(4):
+        worth = Signal(NEAR_BITS, name=f"{name}_{place}")
         with m.Switch(digits[place]):
             for digit in range(1, 10):
                 with m.Case(digit):
                     m.d.comb += worth.eq(digit * 10**place)
         worths.append(worth)
-    while len(worths) > 1:
-        worths = [sum(worths[n : n + 2], Const(0))[:bits] for n in range(0, len(worths), 2)]
-    return worths[0]
+    halves = [Signal(NEAR_BITS, name=f"{name}_low"), Signal(NEAR_BITS, name=f"{name}_high")]
+    m.d.comb += [half.eq(low + high) for half, low, high in zip(halves, worths[::2], worths[1::2], strict=True)]
+    return halves
+
+
+def _sum_of_three(one, two, three, bits: int):
+    """A sum of three numbers with one carry chain."""
+    one, two = (Cat(value, Const(0, bits - len(value))) for value in (one, two))
+    carries = (one & two) | (one & three) | (two & three)
+    return ((one ^ two ^ three) + (carries << 1))[:bits]
 
 
 def _above(digits, most: int):
@@ -214,28 +220,31 @@ class Facts(wiring.Component):
                 "new", "last", "fragment",
             )
         ]  # fmt: skip
-        amounts = [self._know(m, k, now.fields[k], self.beat.fields[k], self.beat) for k in range(ends)]
+        for k in range(ends):
+            self._know(m, k, now.fields[k], self.beat.fields[k], self.beat)
         if ends == 2:
-            self._compare(m, now, self.beat, amounts[1])
+            self._compare(m, now, self.beat)
         with m.If(self.advance):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(now)]
         return m
 
     def _know(self, m, k, known, field, beat):
-        """What one field is; its value's last four digits as a number are given back."""
+        """What one field is."""
         digits, number = field.number.whole, field.number
         tags = _Tags(m, k, field)
         plain, empty = Signal(name=f"plain{k}"), Signal(name=f"empty{k}")
         some, large, huge = Signal(name=f"some{k}"), Signal(name=f"large{k}"), Signal(name=f"huge{k}")
-        amount = _number(m, f"amount{k}", digits, 4, NEAR_BITS)
+        halves = _halves(m, f"amount{k}", digits)
         announces, announced_which = tags.which(DATA_TAGS)
         is_data, data_which = tags.which(tuple(DATA_TAGS.values()))
         # What stands between the length's SOH and the data's, beside the data: its tag, the `=` and that SOH.
         data_tags = set(map(str, DATA_TAGS.values()))
         shortest = min(map(len, data_tags))
         longer_tag = Cat(tags.is_(tag) for tag, its in DATA_TAGS.items() if len(str(its)) > shortest).any()
-        lanes_left = Signal(signed(beat.count.shape().width + 1), name=f"lanes_left{k}")
-        data_from = Signal(range(-self.lanes, self.lanes + shortest + 4), name=f"data_from{k}")
+        to_data = Mux(known.is_length, 0, shortest + 2 + longer_tag)
+        # A message whose BodyLength this is begins with the last BEGIN before the field.
+        header = Signal(POSITION_BITS, name=f"header{k}")
+        excess = Signal(POSITION_BITS, name=f"excess{k}")
         too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
         too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
         m.d.comb += [
@@ -247,8 +256,8 @@ class Facts(wiring.Component):
             large.eq(Cat(digits[n] != 0 for n in range(4, WHOLE_DIGITS)).any()),
             # 4096 or more, by its digits: the number itself comes too late.
             huge.eq(large | _above(digits, MOST_DATA_BYTES)),
-            lanes_left.eq(field.stop_lane - beat.count),
-            data_from.eq(field.stop_lane + longer_tag + (shortest + 2) - beat.count),
+            header.eq(field.end - beat.fields[0].begin_position + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
+            excess.eq(_sum_of_three(*halves, header, POSITION_BITS)),
             *(
                 known[name].eq(field[name])
                 for name in (
@@ -270,16 +279,15 @@ class Facts(wiring.Component):
             known.value_cause.eq(too_many),
             known.announces.eq(announces & plain & some & ~huge),
             known.announced_which.eq(announced_which),
-            known.data_left.eq(amount + data_from),
             known.is_data.eq(is_data),
             known.data_which.eq(data_which),
             known.is_length.eq(tags.is_(BODY_LENGTH_TAG) & plain),
             known.large.eq(large),
             known.no_body.eq(~some),
-            known.body_left.eq(amount + lanes_left),
-            known.body_end.eq(field.end + amount),
+            known.too_long.eq(~excess[-1]),
+            known.amount.eq(halves[0] + halves[1]),
+            known.offset.eq(field.stop_lane - beat.count + to_data),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
-            known.check_sum.eq(_number(m, f"check_sum{k}", digits, CHECK_SUM_DIGITS, 8)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
             known.kind.eq(Kind.OTHER),
         ]  # fmt: skip
@@ -300,10 +308,9 @@ class Facts(wiring.Component):
                 for msg_type, kind in KIND_OF_MSG_TYPE.items():
                     with m.Case(ord(msg_type)):
                         m.d.comb += known.kind.eq(kind)
-        return amount
 
     @staticmethod
-    def _compare(m, now, beat, second_amount):
+    def _compare(m, now, beat):
         """The second field beside what the first one would announce. All of it is within a beat, so one digit counts."""
         one, two = beat.fields
         first, second = now.fields
@@ -314,11 +321,9 @@ class Facts(wiring.Component):
             now.follow_ends.eq(single & (digit == two.value_count[:4])),
             now.follow_passes.eq(single & (digit < two.value_count[:4])),
         ]
-        span, header = Signal(4), Signal(POSITION_BITS)
+        span = Signal(4)
         m.d.comb += [
             span.eq(two.stop_lane - one.stop_lane),
-            header.eq(two.end - one.begin_position + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
-            now.next_too_long.eq(~(header + second_amount)[POSITION_BITS - 1]),
             now.next_ends.eq(single & (digit == span)),
             now.next_passes.eq(single & (digit < span)),
         ]

@@ -5,12 +5,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import POSITION_BITS
 from hdl.fix_characters import ends_a_beat
 from hdl.fix_facts import NEAR_BITS, WHICH_BITS, known_beat_layout
-from hdl.fix_tags import CHECK_SUM_FIELD_BYTES
 from hdl.flow_swap import FlowSwap
-from hdl.limits import FLOWS, MESSAGE_LIMIT
+from hdl.limits import FLOWS
 
 
 def target_layout(lanes: int) -> data.StructLayout:
@@ -22,7 +20,7 @@ def target_layout(lanes: int) -> data.StructLayout:
 def framing_layout(lanes: int) -> data.StructLayout:
     """A flow's phase, SEEK where no other is, and the places that it waits for.
 
-    ``last_end``: the last position at which the body of the message may end. ``body`` is where the body ends, ``data`` where the data's SOH does that was
+    ``body`` is where the body ends, ``data`` where the data's SOH does that was
     announced to stand in the next field (``announced``, the ``which`` of DATA_TAGS) or is being passed over.
     """
     return data.StructLayout(
@@ -31,7 +29,6 @@ def framing_layout(lanes: int) -> data.StructLayout:
             "in_body": 1,
             "in_data": 1,
             "in_trailer": 1,
-            "last_end": POSITION_BITS,
             "body": target_layout(lanes),
             "data": target_layout(lanes),
             "announced": 1,
@@ -143,13 +140,17 @@ class Framer(wiring.Component):
 
     def _approach(self, m, known, state, after, outcomes, last_step):
         """The beat's bytes have passed, or a field has set a new target."""
-        for name, left_name in (("body", "body_left"), ("data", "data_left")):
+        targets = []
+        for k, field in enumerate(known.fields):
+            left = Signal(signed(NEAR_BITS), name=f"left{k}")
+            m.d.comb += left.eq(field.amount + field.offset)
+            targets.append(self._target(m, f"target{k}", left))
+        for name in ("body", "data"):
             passed = Signal(signed(NEAR_BITS), name=f"{name}_passed")
             m.d.comb += passed.eq(Mux(last_step, state[name].left - known.count, state[name].left))
             m.d.comb += after[name].eq(self._target(m, f"{name}_ahead", passed))
             # All that may follow is worked out, and one of it chosen: which one is known last.
-            for k, (field, outcome) in enumerate(zip(known.fields, outcomes, strict=True)):
-                target = self._target(m, f"{name}_new{k}", field[left_name])
+            for field, outcome, target in zip(known.fields, outcomes, targets, strict=True):
                 with m.If(outcome.opened if name == "body" else outcome.takes_it & field.announces):
                     m.d.comb += after[name].eq(target)
 
@@ -180,7 +181,6 @@ class Framer(wiring.Component):
         data_ends = (state.data.near & field.stop).any()
         data_passed = (state.data.before & field.stop).any()
         announced = state.announced & field.is_data & (state.which == field.data_which)
-        too_long = (state.last_end - field.body_end)[POSITION_BITS - 1]
         if k:
             first = outcomes[0]
             announces = first.takes_it & known.fields[0].announces
@@ -193,11 +193,9 @@ class Framer(wiring.Component):
         data_ends, data_passed = signal("data_ends", data_ends), signal("data_passed", data_passed)
 
         in_length, in_trailer = runs & before.in_length, runs & before.in_trailer
-        opened = in_length & ~too_long
         if k:
             # Behind another field of the beat it is a BodyLength only where that one has begun the message.
             in_length = runs & Mux(first.runs, first.restarts, state.in_length)
-            opened = runs & Mux(first.runs, first.restarts & ~known.next_too_long, state.in_length & ~too_long)
         within = signal("within", runs & (before.in_body | before.in_data))
         of_data = signal("of_data", runs & (before.in_data | (before.in_body & announced)))
         wrong = signal("wrong", (within & body_passed) | (of_data & data_passed))
@@ -207,7 +205,7 @@ class Framer(wiring.Component):
             outcome.runs.eq(runs),
             outcome.seeks.eq(runs & ~(before.in_length | before.in_body | before.in_data | before.in_trailer)),
             outcome.too_long.eq(in_length & field.is_length),
-            outcome.opened.eq(opened & field.is_length & ~field.large),
+            outcome.opened.eq(in_length & field.is_length & ~field.large & ~field.too_long),
             outcome.takes_it.eq(goes_on & before.in_body),
             outcome.complete.eq(in_trailer & field.is_trailer),
             outcome.fails.eq((in_length & ~outcome.opened) | wrong | (in_trailer & ~field.is_trailer)),
@@ -225,6 +223,4 @@ class Framer(wiring.Component):
                 after.announced.eq(outcome.takes_it & field.announces),
                 after.which.eq(field.announced_which),
             ]
-        with m.If(outcome.restarts):
-            m.d.comb += after.last_end.eq(field.begin_position + (MESSAGE_LIMIT - CHECK_SUM_FIELD_BYTES))
         return after

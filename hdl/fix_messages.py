@@ -204,7 +204,7 @@ class Messages(wiring.Component):
         check_sum_wrong = Signal(len(fields))
         for k, field in enumerate(fields):
             # A message that a trailer in this beat completes began in an earlier one.
-            start_sum = (field.known.first_sum - field.known.check_sum)[:8]
+            start_sum = (field.known.first_sum - field.known.amount)[:8]
             good = field.known.check_sum_good & (start_sum == state.start_sum)
             m.d.comb += check_sum_wrong[k].eq(field.outcome.complete & ~good)
         # A second field that follows a message's last one, or its BEGIN, tells of the next message.

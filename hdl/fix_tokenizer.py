@@ -54,7 +54,7 @@ that was left open before. ``length``: how far before the next beat's first byte
 again). ``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``: bytes
 of the value, which stops above those of a number. ``whole`` to ``odd``: the value as a number, as in ``Decimal``;
 ``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is their text.
-``begin``: BEGIN stands in it, at ``begin_position``. ``first_sum`` and ``begin_sum``: sums modulo 256 of all bytes of the flow before
+``begin``: BEGIN stands in it; ``begin_position`` is that of the last one, in it or in a field before. ``first_sum`` and ``begin_sum``: sums modulo 256 of all bytes of the flow before
 the field and before BEGIN."""
 
 
@@ -196,6 +196,10 @@ class Tokenizer(wiring.Component):
         others = [self._fresh(m, "second", beat.second, begin_here)] if ends == 2 else []
         last_open = self._fresh(m, "last", beat.last_open, begin_here)
 
+        begins_here = Cat(
+            segment.begin for segment in (beat.first, *([beat.second] if ends == 2 else []), beat.last_open)
+        ).any()
+
         # Too long a field is cut at the limit; what is behind goes on as a field.
         left_over = Signal(range(2 * lanes))  # the length above what is a multiple of `lanes`
         near_limit, beyond, overrun = Signal(), Signal(), Signal()
@@ -227,6 +231,7 @@ class Tokenizer(wiring.Component):
                 left.open.eq(beat.tail_open),
                 left.length.eq(beat.tail),
                 left.page.eq(~carried.page),
+                *(left[name].eq(Mux(begins_here, here, merged[name])) for name, here in begin_here.items()),
                 left.first_sum.eq(stop_sums[0] if ends == 1 else Mux(beat.ends[1], stop_sums[1], stop_sums[0])),
             ]
         with m.If(beat.gap):
