@@ -1,6 +1,6 @@
 """What FIX fields are in themselves: their tags and values read, without the message that they stand in."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -177,11 +177,10 @@ def _halves(m, name, digits):
     return halves
 
 
-def _sum_of_three(one, two, three, bits: int):
-    """A sum of three numbers with one carry chain."""
-    one, two = (Cat(value, Const(0, bits - len(value))) for value in (one, two))
+def _sum_of_three(one, two, three):
+    """A sum of three numbers, with one carry chain, in as many bits as the third has."""
     carries = (one & two) | (one & three) | (two & three)
-    return ((one ^ two ^ three) + (carries << 1))[:bits]
+    return ((one ^ two ^ three) + (carries << 1))[: len(three)]
 
 
 def _above(digits, most: int):
@@ -234,7 +233,7 @@ class Facts(wiring.Component):
         tags = _Tags(m, k, field)
         plain, empty = Signal(name=f"plain{k}"), Signal(name=f"empty{k}")
         some, large, huge = Signal(name=f"some{k}"), Signal(name=f"large{k}"), Signal(name=f"huge{k}")
-        halves = _halves(m, f"amount{k}", digits)
+        low, high = _halves(m, f"amount{k}", digits)
         announces, announced_which = tags.which(DATA_TAGS)
         is_data, data_which = tags.which(tuple(DATA_TAGS.values()))
         # What stands between the length's SOH and the data's, beside the data: its tag, the `=` and that SOH.
@@ -257,7 +256,7 @@ class Facts(wiring.Component):
             # 4096 or more, by its digits: the number itself comes too late.
             huge.eq(large | _above(digits, MOST_DATA_BYTES)),
             header.eq(field.end - beat.fields[0].begin_position + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
-            excess.eq(_sum_of_three(*halves, header, POSITION_BITS)),
+            excess.eq(_sum_of_three(low, high, header)),
             *(
                 known[name].eq(field[name])
                 for name in (
@@ -285,7 +284,7 @@ class Facts(wiring.Component):
             known.large.eq(large),
             known.no_body.eq(~some),
             known.too_long.eq(~excess[-1]),
-            known.amount.eq(halves[0] + halves[1]),
+            known.amount.eq(low + high),
             known.offset.eq(field.stop_lane - beat.count + to_data),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
