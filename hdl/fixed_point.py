@@ -1,7 +1,9 @@
 """Decimal digits to fixed-point numbers, in a pipeline (docs/fix.md, "integer" and "decimal")."""
 
 import enum
-from itertools import pairwise, product, zip_longest
+from functools import reduce
+from itertools import compress, pairwise, product
+from operator import or_
 from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
@@ -78,7 +80,7 @@ class FixedPoint(wiring.Component):
 
     What the digits are worth is looked up in ``tables`` and added up in a tree, so no multiplier is needed. Block RAM (13
     DP16KD of an ECP5 for the longest text) saves more than half of the LUTs. A negative price is the inverse of its
-    amount less one, and the one is taken from the lowest digits as they are looked up.
+    amount less one, and the one is taken from its lowest digits as they are looked up.
     """
 
     LATENCY = 4
@@ -92,7 +94,7 @@ class FixedPoint(wiring.Component):
 
     def __init__(self, characters: int = MOST_CHARACTERS, tables: Tables = Tables.BLOCK_RAM):
         self._characters = characters
-        self._tables = tables
+        self._in_blocks = tables is Tables.BLOCK_RAM
         super().__init__()
 
     def elaborate(self, platform):
@@ -107,7 +109,7 @@ class FixedPoint(wiring.Component):
         over = number.over if most > WHOLE_DIGITS else 0
         finer = number.finer if most > FRACTION_DIGITS + 1 else 0
 
-        # Stage 1: what the text is worth.
+        # Stage 1: what the text is worth. Its digits go to the tables meanwhile.
         price, quantity = self.form == Form.PRICE, self.form == Form.QUANTITY
         integer = ~price & ~quantity
         negative = number.negative & price
@@ -119,7 +121,7 @@ class FixedPoint(wiring.Component):
             number.bad | (length == marks) | (integer & (number.negative | number.point)) | (quantity & number.negative)
         )
         beyond = (length > longest) | over | finer | (price & (whole[-1] != 0)) | (quantity & (fraction[-1] != 0))
-        verdicts = [Signal(verdict, name=f"verdict{stage}") for stage in range(self.LATENCY - 1)]
+        verdicts = [Signal(verdict, name=f"verdict{stage}") for stage in range(1, self.LATENCY)]
         with m.If(self.enable):
             m.d.sync += [
                 verdicts[0].bad.eq(~too_long & wrong),
@@ -129,106 +131,87 @@ class FixedPoint(wiring.Component):
                 verdicts[0].price.eq(price),
                 *(after.eq(before) for before, after in pairwise(verdicts)),
             ]
+        lowest, others, one_at = self._look_up_all(m, [*reversed(fraction), *whole], whole, integer, quantity, negative)
 
-        # Meanwhile the digits go to the tables, the lowest first, at the places of a price. Those of an integer come to the
-        # lowest tables, and what the others give is cleared. Where a price has no digit there, either ones give 0.
-        by_two = self._tables is Tables.BLOCK_RAM
-        digits = [*reversed(fraction), *whole]
-        if not by_two:
-            digits = [_either(quantity, next_digit, digit) for digit, next_digit in pairwise(digits)]
-        integer_digits = whole[: min(most, MOST_INTEGER_DIGITS)]
-        lowest: list[Term] = []
-        others: list[Term] = []
-        sign_at, shared = -1, False  # where the one is taken from, as a power of two
-        for place in range(0, len(digits), 2 if by_two else 1):
-            group = digits[place : place + (2 if by_two else 1)]
-            of_integer = integer_digits[place : place + len(group)]
-            has_price = any(digit is not NOTHING for digit in group)
-            if not has_price and not of_integer:
-                continue
-            chosen = (
-                [_either(integer, other, digit) for digit, other in zip_longest(group, of_integer, fillvalue=NOTHING)]
-                if of_integer
-                else group
-            )
-            takes_one = has_price and sign_at < 0
-            term = self._look_up(m, place, chosen, quantity, negative if takes_one else None)
-            if takes_one:
-                sign_at = term.zeros
-            shared |= bool(has_price and of_integer)
-            (lowest if of_integer else others).append(term)
+        # Stage 2: the first sums. What is no integer's is cleared for one.
+        levels = 1 if self._in_blocks else 2
+        lowest = self._register(m, "lowest", self._add_up(m, lowest, levels))
+        others = self._register(m, "others", self._add_up(m, others, levels), cleared=verdicts[0].integer)
 
-        # Stages 2 to 4: the terms are added up, so many levels of the tree a stage.
-        sums = [lowest, others]
-        for stage, levels in enumerate((1, 2, 1) if by_two else (2, 2, 1), 2):
-            sums = [self._add_up(m, f"sum{stage}_{n}", terms, levels) for n, terms in enumerate(sums)]
-            if stage == self.LATENCY:
-                break
-            sums = [
-                [
-                    self._registered(
-                        m,
-                        term,
-                        f"{'lowest' if n == 0 else 'others'}{stage}_{k}",
-                        verdicts[0].integer if stage == 2 and n == 1 else None,
-                    )
-                    for k, term in enumerate(terms)
-                ]
-                for n, terms in enumerate(sums)
-            ]
-            if stage == 2 and shared:
-                sums = [sums[0] + sums[1]]
-        total = 0
-        for [term] in sums:
-            total |= term.value
+        # Stage 3: the next ones. Where the one comes from no table of an integer, a price has nothing there either: then one side
+        # of the two is always 0.
+        apart = one_at == others[0].zeros
+        sums = [lowest, others] if apart else [lowest + others]
+        sums = [self._register(m, f"sum{n}", self._add_up(m, terms, 2)) for n, terms in enumerate(sums)]
 
-        # A price of 19 digits is out of range already, so none is 2^63 itself. 10^19 has bit 63 without bit 62; 0 less one has both.
+        # Stage 4: the last one, and whether it is in range. A price of 19 digits is out of it already, so none is 2^63 itself;
+        # and 10^19 has bit 63 without bit 62: only 0 less one has both.
         last = verdicts[-1]
-        amount, inverse, right = Signal(64), Signal(), Signal()
-        exact = Signal(64)
-        m.d.comb += exact.eq(total)
-        outside = (last.integer & exact[32:34].any()) | (last.price & exact[63] & ~exact[62])
+        total, amount, inverse, right = Signal(64), Signal(64), Signal(), Signal()
+        m.d.comb += total.eq(reduce(or_, (term.value for terms in sums for term in self._add_up(m, terms, 1))))
+        outside = last.range | (last.integer & total[32:34].any()) | (last.price & total[63] & ~total[62])
         with m.If(self.enable):
             m.d.sync += [
-                amount.eq(exact),
+                amount.eq(total),
                 inverse.eq(last.negative),
-                right.eq(~(last.bad | last.range | outside)),
+                right.eq(~(last.bad | outside)),
                 self.bad.eq(last.bad),
-                self.range.eq(~last.bad & (last.range | outside)),
+                self.range.eq(~last.bad & outside),
             ]
         with m.If(right):
-            m.d.comb += self.value.eq(amount ^ (inverse.replicate(64 - sign_at) << sign_at))
+            m.d.comb += self.value.eq(amount ^ (inverse.replicate(64 - one_at) << one_at))
         return m
 
-    def _registered(self, m, term, name, clear):
-        register = Signal.like(term.value, name=name)
-        with m.If(self.enable):
-            m.d.sync += register.eq(term.value)
-        if clear is not None:
-            with m.If(self.enable & clear):
-                m.d.sync += register.eq(0)
-        return term._replace(value=register)
+    def _look_up_all(self, m, digits, integer_digits, integer, quantity, negative):
+        """What a price's ``digits``, the lowest first, are worth: those of the tables that integers have digits in, the others, and
+        the power of two that a ``negative`` one is less by.
+
+        An integer's digits come to the lowest tables. A quantity's belong one place lower than a price's; block RAM is told so
+        by its address.
+        """
+        if not self._in_blocks:
+            digits = [_either(quantity, above, digit) for digit, above in pairwise(digits)]
+        size = 2 if self._in_blocks else 1
+        integers = min(self._characters, MOST_INTEGER_DIGITS)
+        integer_digits = [*integer_digits[:integers], *[NOTHING] * len(digits)]
+        lowest: list[Term] = []
+        others: list[Term] = []
+        one_at = None
+        for place in range(0, len(digits), size):
+            table = digits[place : place + size]
+            takes_one = one_at is None and not _is_empty(table)
+            if place < integers:
+                table = [_either(integer, *both) for both in zip(integer_digits[place:], table, strict=False)]
+            if _is_empty(table):
+                continue
+            term = self._look_up(m, place, table, quantity, negative if takes_one else None)
+            if takes_one:
+                one_at = term.zeros
+            (lowest if place < integers else others).append(term)
+        return lowest, others, one_at
 
     def _look_up(self, m, place, digits, quantity, negative):
-        by_two = self._tables is Tables.BLOCK_RAM
-        contents = _worths(place, [digit is not NOTHING for digit in digits], by_two)
-        zeros = min((worth & -worth).bit_length() - 1 for worth in contents if worth)
+        """What ``digits`` from ``place`` on are worth; where ``negative`` is given, less the lowest bit that it can have.
+
+        Stage 1 is the register before the table, which block RAM has itself.
+        """
+        used = [digit is not NOTHING for digit in digits]
+        contents = _worths(place, used, self._in_blocks)
         most = max(contents)
-        bits = most.bit_length() - zeros
-        address = [*(digit for digit in digits if digit is not NOTHING)]
-        if by_two:
-            address.append(quantity)
+        zeros = min((worth & -worth).bit_length() - 1 for worth in contents if worth)
+        shape = unsigned(most.bit_length() - zeros)
+        address = [*compress(digits, used), *([quantity] if self._in_blocks else [])]
         if negative is not None:
-            address.append(negative)
             contents += [worth - (1 << zeros) for worth in contents]
-        table = memory.Memory(
-            shape=unsigned(bits) if negative is None else signed(bits + 1),
+            shape = signed(shape.width + 1)
+            address.append(negative)
+        m.submodules[f"table{place}"] = table = memory.Memory(
+            shape=shape,
             depth=len(contents),
             init=[worth >> zeros for worth in contents],
-            attrs={"rom_style": "block" if by_two else "logic"},
+            attrs={"rom_style": "block" if self._in_blocks else "logic"},
         )
-        m.submodules[f"table{place}"] = table
-        if by_two:
+        if self._in_blocks:
             port = table.read_port()
             m.d.comb += [port.en.eq(self.enable), port.addr.eq(Cat(address))]
         else:
@@ -237,16 +220,31 @@ class FixedPoint(wiring.Component):
                 m.d.sync += port.addr.eq(Cat(address))
         return Term(port.data.shift_left(zeros), most, zeros)
 
+    def _register(self, m, name, terms, cleared=None):
+        """Registers of ``terms``."""
+        registered = []
+        for n, term in enumerate(terms):
+            register = Signal.like(term.value, name=f"{name}{n}")
+            with m.If(self.enable):
+                m.d.sync += register.eq(term.value)
+            if cleared is not None:
+                # Not within the condition above: so it is the flip-flop's own reset.
+                with m.If(self.enable & cleared):
+                    m.d.sync += register.eq(0)
+            registered.append(term._replace(value=register))
+        return registered
+
     @staticmethod
-    def _add_up(m, name, terms, levels):
-        """Each two of ``terms`` as their sum, the lowest first."""
-        for level in range(levels):
+    def _add_up(m, terms, levels):
+        """Each two of ``terms`` as their sum, the lowest first, and so on, ``levels`` times."""
+        for _ in range(levels):
             paired: list[Term] = []
             for low, high in zip(terms[::2], terms[1::2], strict=False):
                 most, zeros = low.most + high.most, high.zeros
                 bits = most.bit_length()
-                shape = signed(bits + 1) if low.value.shape().signed else unsigned(bits)
-                total = Signal(shape, name=f"{name}_{level}_{len(paired)}")
+                is_signed = low.value.shape().signed or high.value.shape().signed
+                total = Signal(signed(bits + 1) if is_signed else bits, name="total")
+                # In parts: else Yosys makes one sum of those of all levels, with carry-save adders, which take more.
                 m.d.comb += total.eq(
                     Cat(low.value[:zeros], low.value.shift_right(zeros) + high.value.shift_right(zeros))
                 )
@@ -256,15 +254,20 @@ class FixedPoint(wiring.Component):
 
 
 def _either(condition, one, other):
-    """A digit of two, which may be ``NOTHING`` both."""
+    """One of two digits; ``NOTHING`` where both are."""
     return NOTHING if one is other else Mux(condition, one, other)
 
 
-def _worths(place, present, by_quantity):
-    """A table: what ``digits`` digits from ``place`` on are worth. Its address is the digits, the lowest first."""
+def _is_empty(digits):
+    return all(digit is NOTHING for digit in digits)
+
+
+def _worths(place, used, by_quantity):
+    """A table: what the digits from ``place`` on are worth, of which there are those ``used``, in a price or an integer, and behind
+    that, if ``by_quantity``, in a quantity. Its address is the digits, the lowest in the lowest bits."""
     contents = []
-    figures = [range(16) if p else range(1) for p in reversed(present)]
-    for divisor, *number in product((1, 10)[: 1 + by_quantity], *figures):
+    figures = [range(16) if each else range(1) for each in reversed(used)]
+    for divisor, *number in product((1, 10) if by_quantity else (1,), *figures):
         worth = sum(figure * 10**n for n, figure in enumerate(reversed(number), place)) // divisor
         contents.append(worth if max(number) < 10 and worth < 10**RESULT_DIGITS else 0)
     return contents

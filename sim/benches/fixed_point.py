@@ -3,11 +3,14 @@
 import random
 import re
 from decimal import Decimal as Exact
+from itertools import product
 
 import cocotb
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 
-from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal, FixedPoint, Form
+from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Decimal, FixedPoint, Form, Tables
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS
 from sim.benches.packing import packing
 from sim.benches.streams import Clocked
@@ -32,8 +35,41 @@ CHOSEN = (
 )  # fmt: skip
 
 
+FEW_CHARACTERS = 3
+"""Of a small converter: what the second field of a beat has room for."""
+
+SOME_CHARACTERS = 7
+"""So many that integers have tables of their own, and others that they share with prices."""
+
+VARIANTS = tuple(product((MOST_CHARACTERS, SOME_CHARACTERS, FEW_CHARACTERS), Tables))
+"""Characters and tables of the converters, as :class:`Converters` has them."""
+
+Results = data.ArrayLayout(data.StructLayout({"value": 64, "bad": 1, "range": 1}), len(VARIANTS))
+
+
+class Converters(wiring.Component):
+    """A converter of each variant, all with the same input."""
+
+    enable: In(1)
+    number: In(Decimal)
+    form: In(Form)
+    results: Out(Results)
+
+    def elaborate(self, platform):
+        m = Module()
+        for n, (characters, tables) in enumerate(VARIANTS):
+            m.submodules[f"converter{n}"] = converter = FixedPoint(characters, tables)
+            m.d.comb += [
+                converter.enable.eq(self.enable),
+                converter.number.eq(self.number),
+                converter.form.eq(self.form),
+                self.results[n].as_value().eq(Cat(converter.value, converter.bad, converter.range)),
+            ]
+        return m
+
+
 def component() -> wiring.Component:
-    return FixedPoint()
+    return Converters()
 
 
 def taken_apart(text: str) -> dict:
@@ -106,12 +142,13 @@ def near_limits() -> list[str]:
 
 
 async def convert(dut, wanted: list[tuple[Form, str]], enabled: float) -> None:
-    """Numbers go in one an enabled cycle, and come out ``LATENCY`` enabled cycles later."""
+    """Numbers go in one an enabled cycle, and come out of each converter that they are not too long for ``LATENCY`` enabled
+    cycles later."""
     clocked = Clocked(dut)
     await clocked.reset()
-    numbers = packing(Decimal)
+    numbers, converted = packing(Decimal), packing(Results)
     forms = {form: form.value for form in Form}
-    results: list[tuple[int, bool, bool]] = []
+    results: list[int] = []
     waiting = [*wanted, *[wanted[-1]] * FixedPoint.LATENCY]
     while len(results) < len(waiting):
         dut.enable.value = int(random.random() < enabled)
@@ -120,9 +157,14 @@ async def convert(dut, wanted: list[tuple[Form, str]], enabled: float) -> None:
         dut.number.value = numbers.pack(taken_apart(text))
         await clocked.cycles(1)
         if int(dut.enable.value):
-            results.append((int(dut.value.value), bool(int(dut.bad.value)), bool(int(dut.range.value))))
-    for (form, text), result in zip(wanted, results[FixedPoint.LATENCY :], strict=True):
-        assert result == expected(form, text), f"{form.name} {text!r}: {result}, not {expected(form, text)}"
+            results.append(int(dut.results.value))
+    for (form, text), bits in zip(wanted, results[FixedPoint.LATENCY :], strict=True):
+        for (characters, tables), result in zip(VARIANTS, converted.unpack(bits), strict=True):
+            if len(text) <= characters or characters == MOST_CHARACTERS:
+                number = result["value"], bool(result["bad"]), bool(result["range"])
+                assert number == expected(form, text), (
+                    f"{form.name} {text!r}: {number}, not {expected(form, text)} ({characters} characters, {tables.name})"
+                )
 
 
 @cocotb.test()
@@ -135,3 +177,14 @@ async def chosen_numbers(dut):
 async def any_numbers(dut):
     """Random texts in random forms, with pauses."""
     await convert(dut, [(random.choice(list(Form)), any_text()) for _ in range(6000)], enabled=0.8)
+
+
+@cocotb.test()
+async def all_short_numbers(dut):
+    """Every text of few characters in random order, so that none is right only behind its neighbour."""
+    texts = [
+        "".join(text) for length in range(1, FEW_CHARACTERS + 1) for text in product("0123456789.-A", repeat=length)
+    ]
+    wanted = list(product(Form, texts))
+    random.shuffle(wanted)
+    await convert(dut, wanted, enabled=1.0)
