@@ -70,12 +70,14 @@ class FixParser(wiring.Component):
             builder.valid.eq(framer.o_valid),
             builder.step.eq(messages.step),
         ]
-        # Each field of a beat has a converter. The second one's value stands between `|34=` and `|`, so that is a small one.
+        # Each field of a beat has a converter. The second one's value stands between `|34=` and `|` (SOH), so that is a small one.
         # Small FPGAs, for which the narrow parser is, have little block RAM.
         tables = Tables.LOGIC if self.lanes == 1 else Tables.BLOCK_RAM
         for k in range(ends_a_beat(self.lanes)):
             field = tokenizer.o.fields[k]
-            m.submodules[f"converter{k}"] = converter = FixedPoint(self.lanes - 5 if k else MOST_CHARACTERS, tables)
+            m.submodules[f"converter{k}"] = converter = FixedPoint(
+                self.lanes - len("|34=|") if k else MOST_CHARACTERS, tables
+            )
             m.d.comb += [
                 converter.enable.eq(builder.advance),
                 converter.number.eq(field.number),

@@ -242,7 +242,8 @@ class FixedPoint(wiring.Component):
             for low, high in zip(terms[::2], terms[1::2], strict=False):
                 most, zeros = low.most + high.most, high.zeros
                 bits = most.bit_length()
-                total = Signal(signed(bits + 1) if low.value.shape().signed else bits, name="total")
+                is_signed = low.value.shape().signed or high.value.shape().signed
+                total = Signal(signed(bits + 1) if is_signed else bits, name="total")
                 # In parts: else Yosys makes one sum of those of all levels, with carry-save adders, which take more.
                 m.d.comb += total.eq(
                     Cat(low.value[:zeros], low.value.shift_right(zeros) + high.value.shift_right(zeros))

@@ -38,7 +38,10 @@ CHOSEN = (
 FEW_CHARACTERS = 3
 """Of a small converter: what the second field of a beat has room for."""
 
-VARIANTS = tuple(product((MOST_CHARACTERS, FEW_CHARACTERS), Tables))
+SOME_CHARACTERS = 7
+"""So many that integers have tables of their own, and others that they share with prices."""
+
+VARIANTS = tuple(product((MOST_CHARACTERS, SOME_CHARACTERS, FEW_CHARACTERS), Tables))
 """Characters and tables of the converters, as :class:`Converters` has them."""
 
 Results = data.ArrayLayout(data.StructLayout({"value": 64, "bad": 1, "range": 1}), len(VARIANTS))
