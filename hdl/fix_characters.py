@@ -151,9 +151,11 @@ class Classifier(wiring.Component):
         of_whole_beat(kept.minus, Cat(byte == ord("-") for byte in arriving))
         for letter, field in zip(BEGIN, kept.letters, strict=True):
             of_whole_beat(field, Cat(byte == letter for byte in arriving) & counts)
-        masked = [Mux(counts[lane], byte, 0) for lane, byte in enumerate(arriving)]
         middle = (lanes + 1) // 2
-        for name, fields, half in (("low", kept.low_sums, masked[:middle]), ("high", kept.high_sums, masked[middle:])):
+        for name, fields, half in (
+            ("low", kept.low_sums, arriving[:middle]),
+            ("high", kept.high_sums, arriving[middle:]),
+        ):
             for field, total in zip(fields, sums_up_to(m, name, half) if half else [], strict=True):
                 of_whole_beat(field, total)
         self._keep_open(m, again)
@@ -162,6 +164,7 @@ class Classifier(wiring.Component):
     def _keep_open(self, m, again):
         """What is kept a flow. The beat that is told was left open by the one before, where that is of the same flow."""
         came = Signal(self.flows)  # a reset does not reach the RAM
+        of_same_flow = Signal()
         m.submodules.rows = rows = memory.Memory(shape=OpenField, depth=self.flows, init=[])
         read, write = rows.read_port(domain="comb"), rows.write_port()
         flow, kept_flow = self.beat.flow, self.o.beat.flow
@@ -170,9 +173,9 @@ class Classifier(wiring.Component):
             write.addr.eq(kept_flow),
             write.data.eq(self.left),
             write.en.eq(self.advance & self.o_valid),
-            self.coming_new.eq(~again & ~came.bit_select(flow, 1)),
+            of_same_flow.eq(self.o_valid & (kept_flow == flow)),
+            self.coming_new.eq(~again & ~of_same_flow & ~came.bit_select(flow, 1)),
         ]
-        of_same_flow = self.o_valid & (kept_flow == flow)
         with m.If(self.advance):
             m.d.sync += [
                 self.o.new.eq(self.coming_new),
@@ -180,8 +183,8 @@ class Classifier(wiring.Component):
             ]
             with m.If(again | self.beat.gap | self.coming_new):
                 m.d.sync += self.open.eq(0)
-            with m.If(self.valid & ~again):
-                m.d.sync += came.bit_select(flow, 1).eq(1)
+            with m.If(self.o_valid):
+                m.d.sync += came.bit_select(kept_flow, 1).eq(1)
 
 
 def at_least(bits, number: int):

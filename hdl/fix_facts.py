@@ -99,7 +99,8 @@ def known_field_layout(lanes: int) -> data.StructLayout:
 def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
-    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open; ``follows``: it is of the data that the first one would announce, and ``follow_ends`` and ``follow_passes`` compare it with that.
+    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open; ``follows``: it is of the data that the first one would announce, and ``follow_ends`` and ``follow_passes`` compare it with that. ``splits``: both may complete a span, so the beat takes
+    two steps; ``splits_garbage``: so it does where no message has begun.
     """
     return data.StructLayout(
         {
@@ -109,6 +110,8 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "follows": 1,
             "follow_ends": 1,
             "follow_passes": 1,
+            "splits": 1,
+            "splits_garbage": 1,
             "overrun": 1,
             "gap": 1,
             "cut": POSITION_BITS,
@@ -319,6 +322,13 @@ class Facts(wiring.Component):
             now.follows.eq(first.announces & second.is_data & (first.announced_which == second.data_which)),
             now.follow_ends.eq(single & (digit == two.value_count[:4])),
             now.follow_passes.eq(single & (digit < two.value_count[:4])),
+        ]
+        garbage_first = two.begin & ~two.begin_at_first & beat.ends[1]
+        m.d.comb += [
+            # A trailer in front of garbage splits whether one is due or not: in well-formed FIX there is no such thing, and
+            # the less of the message's state stalls the parser the better.
+            now.splits.eq((beat.ends[1] & two.begin & one.begin) | (garbage_first & first.is_trailer)),
+            now.splits_garbage.eq(garbage_first),
         ]
         span = Signal(4)
         m.d.comb += [

@@ -92,13 +92,11 @@ class Framer(wiring.Component):
         known, ends = self.known, ends_a_beat(self.lanes)
         m.submodules.carry = carry = FlowSwap(framing_layout(self.lanes), self.flows)
         state = carry.state
-        seeks = ~(state.in_length | state.in_body | state.in_data | state.in_trailer)
         cut_done, half, stayed = Signal(), Signal(), Signal()
         cuts, split, last_step = Signal(), Signal(), Signal()
+        seeks = ~(state.in_length | state.in_body | state.in_data | state.in_trailer)
         if ends == 2:
-            one, two = known.fields
-            garbage = ~two.begin_at_first & (seeks | (state.in_trailer & one.is_trailer))
-            m.d.comb += split.eq(two.valid & two.begin & (one.begin | garbage))
+            m.d.comb += split.eq(known.splits | (known.splits_garbage & seeks))
         m.d.comb += [
             cuts.eq((known.overrun | known.gap) & ~cut_done),
             last_step.eq(Mux(cuts, ~known.fields[0].valid, half | ~split)),

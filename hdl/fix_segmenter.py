@@ -188,7 +188,7 @@ class Segmenter(wiring.Component):
         begins = [matches[lane] for lane in range(len(matches))]
         m.d.comb += [
             out.ends.eq(Cat(stop.any() for stop in stops)),
-            out.sums[ends].eq(self._sum_up_to(m, "sum_of_all", Const(1 << (lanes - 1), lanes))),
+            out.sums[ends].eq(self._sum_up_to(m, "sum_of_all", known.live & ~(known.live >> 1))),
             out.count.eq(Mux(known.more, 0, beat.count)),
             out.tail_open.eq(last.any()),
             out.tail.eq(out.count - Mux(out.ends[ends - 1], out.stops[ends - 1].lane, out.stops[0].lane)),
