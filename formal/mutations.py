@@ -71,8 +71,8 @@ FAULTS = (
     Fault(
         "a row from before the reset is seen",
         "hdl/flow_swap.py",
-        "self.coming_new | from_stage | from_left",
-        "from_stage | from_left",
+        "self.advance & ~stays & near_new",
+        "self.advance & ~stays & near_new & from_stage",
         (PROOF, "flow_swap"),
     ),
     Fault(

@@ -54,8 +54,9 @@ WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
 def known_field_layout(lanes: int) -> data.StructLayout:
     """What of a field does not depend on the message that it stands in. ``amount``: the
     number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``amount`` and
-    ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
-    BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT."""
+    ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``room``: how long a body of
+    the message that the last BEGIN began may be, where this is its BodyLength. ``stop`` and ``below``: its SOH's lane, and those in
+    front of that."""
     return data.StructLayout(
         {
             "valid": 1,
@@ -63,6 +64,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "value": POSITION_BITS,
             "end": POSITION_BITS,
             "stop": lanes,
+            "below": lanes,
             "older": 1,
             "page": 1,
             "begin": 1,
@@ -84,7 +86,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "is_length": 1,
             "large": 1,
             "no_body": 1,
-            "too_long": 1,
+            "room": signed(NEAR_BITS + 1),
             "amount": NEAR_BITS,
             "offset": signed(lanes.bit_length() + 3),
             "is_trailer": 1,
@@ -99,7 +101,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
 def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
-    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open; ``follows``: it is of the data that the first one would announce, and ``follow_ends`` and ``follow_passes`` compare it with that. ``splits``: both may complete a span, so the beat takes
+    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open, ``follow_ends`` and ``follow_passes`` with the data that it would announce. ``splits``: both may complete a span, so the beat takes
     two steps; ``splits_garbage``: so it does where no message has begun.
     """
     return data.StructLayout(
@@ -107,7 +109,6 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "fields": data.ArrayLayout(known_field_layout(lanes), ends_a_beat(lanes)),
             "next_ends": 1,
             "next_passes": 1,
-            "follows": 1,
             "follow_ends": 1,
             "follow_passes": 1,
             "splits": 1,
@@ -180,12 +181,6 @@ def _halves(m, name, digits):
     return halves
 
 
-def _sum_of_three(one, two, three):
-    """A sum of three numbers, with one carry chain, in as many bits as the third has."""
-    carries = (one & two) | (one & three) | (two & three)
-    return ((one ^ two ^ three) + (carries << 1))[: len(three)]
-
-
 def _above(digits, most: int):
     """Whether the BCD number of the lowest digits of ``most`` is above it, whatever higher digits say."""
     above = Const(0)
@@ -246,7 +241,6 @@ class Facts(wiring.Component):
         to_data = Mux(known.is_length, 0, shortest + 2 + longer_tag)
         # A message whose BodyLength this is begins with the last BEGIN before the field.
         header = Signal(POSITION_BITS, name=f"header{k}")
-        excess = Signal(POSITION_BITS, name=f"excess{k}")
         too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
         too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
         m.d.comb += [
@@ -258,8 +252,7 @@ class Facts(wiring.Component):
             large.eq(Cat(digits[n] != 0 for n in range(4, WHOLE_DIGITS)).any()),
             # 4096 or more, by its digits: the number itself comes too late.
             huge.eq(large | _above(digits, MOST_DATA_BYTES)),
-            header.eq(field.end - beat.fields[0].begin_position + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
-            excess.eq(_sum_of_three(low, high, header)),
+            header.eq(field.end - beat.fields[0].begin_position),
             *(
                 known[name].eq(field[name])
                 for name in (
@@ -286,7 +279,8 @@ class Facts(wiring.Component):
             known.is_length.eq(tags.is_(BODY_LENGTH_TAG) & plain),
             known.large.eq(large),
             known.no_body.eq(~some),
-            known.too_long.eq(~excess[-1]),
+            known.room.eq(MESSAGE_LIMIT - CHECK_SUM_FIELD_BYTES - header),
+            known.below.eq(Cat(field.stop[lane + 1 :].any() for lane in range(self.lanes))),
             known.amount.eq(low + high),
             known.offset.eq(field.stop_lane - beat.count + to_data),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
@@ -315,11 +309,10 @@ class Facts(wiring.Component):
     def _compare(m, now, beat):
         """The second field beside what the first one would announce. All of it is within a beat, so one digit counts."""
         one, two = beat.fields
-        first, second = now.fields
+        first = now.fields[0]
         digit, single = one.number.whole[0], Signal()
         m.d.comb += [
             single.eq(~Cat(one.number.whole[n] != 0 for n in range(1, WHOLE_DIGITS)).any()),
-            now.follows.eq(first.announces & second.is_data & (first.announced_which == second.data_which)),
             now.follow_ends.eq(single & (digit == two.value_count[:4])),
             now.follow_passes.eq(single & (digit < two.value_count[:4])),
         ]

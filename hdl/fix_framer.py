@@ -13,8 +13,8 @@ from hdl.limits import FLOWS
 
 def target_layout(lanes: int) -> data.StructLayout:
     """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte. ``near``: behind which lane of that
-    beat it is, one bit a lane; ``before``: that it is before the place behind that lane."""
-    return data.StructLayout({"left": signed(NEAR_BITS), "near": lanes, "before": lanes})
+    beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that."""
+    return data.StructLayout({"left": signed(NEAR_BITS), "near": lanes, "passed": 1})
 
 
 def framing_layout(lanes: int) -> data.StructLayout:
@@ -144,9 +144,10 @@ class Framer(wiring.Component):
             m.d.comb += left.eq(field.amount + field.offset)
             targets.append(self._target(m, f"target{k}", left))
         for name in ("body", "data"):
-            passed = Signal(signed(NEAR_BITS), name=f"{name}_passed")
-            m.d.comb += passed.eq(Mux(last_step, state[name].left - known.count, state[name].left))
-            m.d.comb += after[name].eq(self._target(m, f"{name}_ahead", passed))
+            closer = Signal(signed(NEAR_BITS), name=f"{name}_closer")
+            m.d.comb += [closer.eq(state[name].left - known.count), after[name].eq(state[name])]
+            with m.If(last_step):
+                m.d.comb += after[name].eq(self._target(m, f"{name}_ahead", closer))
             # All that may follow is worked out, and one of it chosen: which one is known last.
             for field, outcome, target in zip(known.fields, outcomes, targets, strict=True):
                 with m.If(outcome.opened if name == "body" else outcome.takes_it & field.announces):
@@ -159,7 +160,7 @@ class Framer(wiring.Component):
         m.d.comb += [
             target.left.eq(left),
             target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
-            target.before.eq(Cat(left[-1] | (~far & (low <= lane)) for lane in range(self.lanes))),
+            target.passed.eq(left[-1] | ~(far | low.any())),
         ]
         return target
 
@@ -175,16 +176,16 @@ class Framer(wiring.Component):
 
         # Where the field ends, beside where the body and the announced data do.
         body_ends = (state.body.near & field.stop).any()
-        body_passed = (state.body.before & field.stop).any()
+        body_passed = state.body.passed | (state.body.near & field.below).any()
         data_ends = (state.data.near & field.stop).any()
-        data_passed = (state.data.before & field.stop).any()
+        data_passed = state.data.passed | (state.data.near & field.below).any()
         announced = state.announced & field.is_data & (state.which == field.data_which)
         if k:
             first = outcomes[0]
             announces = first.takes_it & known.fields[0].announces
             body_ends = Mux(first.opened, known.next_ends, body_ends)
             body_passed = Mux(first.opened, known.next_passes, body_passed)
-            announced = announces & known.follows
+            announced = announces & field.is_data & (known.fields[0].announced_which == field.data_which)
             data_ends = Mux(announces, known.follow_ends, data_ends)
             data_passed = Mux(announces, known.follow_passes, data_passed)
         body_ends, body_passed = signal("body_ends", body_ends), signal("body_passed", body_passed)
@@ -203,7 +204,7 @@ class Framer(wiring.Component):
             outcome.runs.eq(runs),
             outcome.seeks.eq(runs & ~(before.in_length | before.in_body | before.in_data | before.in_trailer)),
             outcome.too_long.eq(in_length & field.is_length),
-            outcome.opened.eq(in_length & field.is_length & ~field.large & ~field.too_long),
+            outcome.opened.eq(in_length & field.is_length & ~field.large & (field.amount <= field.room)),
             outcome.takes_it.eq(goes_on & before.in_body),
             outcome.complete.eq(in_trailer & field.is_trailer),
             outcome.fails.eq((in_length & ~outcome.opened) | wrong | (in_trailer & ~field.is_trailer)),

@@ -48,7 +48,7 @@ class FlowSwap(wiring.Component):
         row = Signal(bits, reset_less=True)
 
         # The flows of the beats in the stage before, in the stage, and of the one that left it last.
-        near, near_flow = Signal(), Signal(range(FLOWS))
+        near, near_flow, near_new = Signal(), Signal(range(FLOWS)), Signal()
         here_flow = Signal(range(FLOWS))
         left, left_flow, leaves = Signal(bits, reset_less=True), Signal(range(FLOWS)), Signal()
         # The row of the beat in the stage before, where it left this stage one move or two before the last.
@@ -80,11 +80,11 @@ class FlowSwap(wiring.Component):
                 row.eq(read.data),
             ]
             with m.If(~self.waits):
-                m.d.sync += [near.eq(self.coming), near_flow.eq(self.coming_flow)]
+                m.d.sync += [near.eq(self.coming), near_flow.eq(self.coming_flow), near_new.eq(self.coming_new)]
         # Last and not within the other condition: so they are resets of flip-flops, and take no LUT a bit.
         with m.If(self.advance & ~(from_stage | from_left)):
             m.d.sync += recent.eq(0)
-        with m.If(self.advance & (self.coming_new | from_stage | from_left)):
+        with m.If(self.advance & (from_stage | from_left)):
             m.d.sync += row.eq(0)
 
         # Without `advance` it is a step of the beat that stays.
@@ -92,4 +92,6 @@ class FlowSwap(wiring.Component):
         m.d.comb += keeps.eq(stays | ~self.advance)
         with m.If((self.advance & ~stays) | (self.valid & (self.advance | self.step))):
             m.d.sync += self.state.eq(Mux(keeps, self.next, recent | row))
+        with m.If(self.advance & ~stays & near_new):
+            m.d.sync += self.state.eq(0)
         return m
