@@ -1,0 +1,171 @@
+"""docs/fix.md itself, as ``formal.fix_framing`` has it: how long what is wrong can last."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+
+from formal import fix_framing
+from formal.fix_framing import Phase
+from formal.specification import Method, Proof, Specification
+from hdl.beat import POSITION_BITS
+from hdl.fix_tags import BEGIN, CHECK_SUM_FIELD_BYTES
+from hdl.limits import FIELD_LIMIT, MESSAGE_LIMIT
+
+BLOCK = "docs/fix.md"
+
+HEARTBEAT = b"8=FIX|9=5|35=0|10=223|".replace(b"|", b"\x01")
+"""A well-formed message."""
+
+
+class Rule(Specification):
+    """The rule for one flow: in each cycle a byte comes, or there is a hole.
+
+    Positions are counted from where the message began, so a start is always 0. ``at`` is the place of the next byte, ``head`` that of
+    the field's first one.
+    """
+
+    def state(self, m: Module) -> None:
+        self.gap, self.byte = self.free(1, "gap"), self.free(8, "byte")
+        self.at, self.head = Signal(POSITION_BITS), Signal(POSITION_BITS)
+        self.field, self.flow = Signal(fix_framing.Field, init=fix_framing.NO_FIELD), Signal(fix_framing.Flow)
+        grown, ends, overrun = fix_framing.grow(m, "byte", self.field, self.byte, self.at)
+        self.event = event = Signal(fix_framing.Event)
+        m.d.comb += [
+            event.byte.eq(~self.gap),
+            event.ends.eq(ends),
+            event.overrun.eq(overrun),
+            event.gap.eq(self.gap),
+            event.end.eq(self.at + event.byte),
+            event.field.eq(grown),
+            self.head.eq(self.at - self.field.length),
+        ]
+        self.after, self.span = fix_framing.follow(m, "flow", self.flow, event)
+        m.d.sync += [
+            self.field.eq(grown),
+            self.flow.eq(self.after),
+            self.flow.start.eq(0),
+            self.at.eq(event.end - self.after.start),
+        ]
+        with m.If(self.gap | ends | overrun):
+            m.d.sync += self.field.eq(Const(fix_framing.NO_FIELD, fix_framing.Field))
+        self._invariants(m)
+        self.claim(m)
+
+    def _invariants(self, m: Module) -> None:
+        """What makes the properties inductive: how far a message can have come in each phase."""
+        flow, field, at, head = self.flow, self.field, self.at, self.head
+        body_left = flow.body_left.as_signed()
+        body_end = Signal(signed(POSITION_BITS + 1))
+        most = MESSAGE_LIMIT - CHECK_SUM_FIELD_BYTES
+        m.d.comb += [
+            body_end.eq(at.as_signed() + body_left),
+            self.prove(flow.start == 0),
+            self.prove(field.length < FIELD_LIMIT),
+            self.prove((at >= field.length) & (head <= MESSAGE_LIMIT + FIELD_LIMIT)),
+            self.prove(~field.begin | ((field.begin_at >= head) & (field.begin_at + len(BEGIN) <= at))),
+        ]
+        with m.Switch(flow.phase):
+            with m.Case(Phase.SEEK):
+                pass
+            with m.Case(Phase.LENGTH):
+                m.d.comb += self.prove((head <= FIELD_LIMIT) & (head > len(BEGIN)))
+            with m.Case(Phase.BODY, Phase.DATA):
+                m.d.comb += self.prove((body_end <= most) & (head.as_signed() <= body_end))
+            with m.Case(Phase.TRAILER):
+                m.d.comb += self.prove((body_end <= most) & (head.as_signed() == body_end))
+            with m.Default():
+                m.d.comb += self.prove(0)
+
+    def claim(self, m: Module) -> None:
+        """Assert a property of the rule."""
+        raise NotImplementedError
+
+
+class Lengths(Rule):
+    """No raw message is longer than a message and two fields, and only that of a hole may have no byte."""
+
+    def claim(self, m):
+        span = self.span
+        m.d.comb += [
+            self.prove(~span.written | (span.length <= MESSAGE_LIMIT + 2 * FIELD_LIMIT)),
+            self.prove(~span.written | span.gap | (span.length != 0)),
+        ]
+
+
+class Reports(Rule):
+    """A message that has failed is written less than two fields' bytes behind the byte that failed."""
+
+    def claim(self, m):
+        failed, behind = Signal(), Signal(POSITION_BITS)
+        with m.If(self.span.written | (self.after.phase != Phase.SEEK)):
+            m.d.sync += [failed.eq(0), behind.eq(0)]
+        with m.Elif(failed):
+            m.d.sync += behind.eq(behind + 1)
+        with m.Elif(self.flow.phase != Phase.SEEK):
+            m.d.sync += failed.eq(1)
+        with m.If(failed):
+            m.d.comb += [
+                self.prove(self.flow.phase == Phase.SEEK),
+                # No field has ended since, or none so far behind the start that it would have been cut there.
+                self.prove((behind < self.at) & ((behind == self.field.length) | (self.head < FIELD_LIMIT))),
+                self.prove(behind < 2 * FIELD_LIMIT),
+            ]
+
+
+class Resynchronizes(Rule):
+    """Where as many bytes have come without BEGIN as a message may have, and the last was an SOH, the well-formed message that
+    comes next gives its frame, whatever was before."""
+
+    def claim(self, m):
+        quiet, place = Signal(range(MESSAGE_LIMIT + 1)), Signal(range(len(HEARTBEAT)))
+        seeks, comes = Signal(), Signal()
+        window = [self.byte, *(self.field.recent[n] for n in range(len(BEGIN) - 1))]
+        begins = Cat(window[n] == BEGIN[-1 - n] for n in range(len(BEGIN))).all()
+        begins &= self.field.length >= len(BEGIN) - 1
+        m.d.comb += [
+            seeks.eq((quiet == MESSAGE_LIMIT) & (self.field.length == 0)),
+            self.prove(~seeks | (self.flow.phase == Phase.SEEK)),
+            # The BEGIN of the message, or one behind it, was the last.
+            self.prove((self.flow.phase == Phase.SEEK) | (quiet + len(BEGIN) <= self.at)),
+            self.prove(~self.field.begin | (quiet + self.field.begin_at + len(BEGIN) <= self.at)),
+        ]
+        with m.Switch(place):
+            for n, byte in enumerate(HEARTBEAT):
+                with m.Case(n):
+                    m.d.comb += comes.eq(~self.gap & (self.byte == byte) & (n != 0 or seeks))
+        m.d.sync += [
+            quiet.eq(Mux(self.gap | begins, 0, quiet + (quiet != MESSAGE_LIMIT))),
+            place.eq(Mux(comes & (place != len(HEARTBEAT) - 1), place + 1, 0)),
+        ]
+        with m.If(comes & (place == len(HEARTBEAT) - 1)):
+            span = self.span
+            m.d.comb += [
+                self.prove(span.written & ~span.garbled & (span.flags == 0)),
+                self.prove(span.length == len(HEARTBEAT)),
+            ]
+
+
+PROOFS = (
+    Proof(
+        "rule_lengths",
+        BLOCK,
+        "no raw message is longer than 8192 bytes; one without a byte is a hole's",
+        Lengths,
+        Method.K_INDUCTION,
+        2,
+    ),
+    Proof(
+        "rule_reports",
+        BLOCK,
+        "what has failed is written less than 4096 bytes later",
+        Reports,
+        Method.K_INDUCTION,
+        2,
+    ),
+    Proof(
+        "rule_resync",
+        BLOCK,
+        "a message behind 4096 bytes without 8=FIX, ended by an SOH, gives its frame",
+        Resynchronizes,
+        Method.K_INDUCTION,
+        len(HEARTBEAT) + 2,
+    ),
+)
