@@ -54,8 +54,8 @@ WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
 def known_field_layout(lanes: int) -> data.StructLayout:
     """What of a field does not depend on the message that it stands in. ``amount``: the
     number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``amount`` and
-    ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``room``: how long a body of
-    the message that the last BEGIN began may be, where this is its BodyLength. ``stop`` and ``below``: its SOH's lane, and those in
+    ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
+    BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT. ``stop`` and ``below``: its SOH's lane, and those in
     front of that."""
     return data.StructLayout(
         {
@@ -86,7 +86,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "is_length": 1,
             "large": 1,
             "no_body": 1,
-            "room": signed(NEAR_BITS + 1),
+            "too_long": 1,
             "amount": NEAR_BITS,
             "offset": signed(lanes.bit_length() + 3),
             "is_trailer": 1,
@@ -166,8 +166,8 @@ class _Tags:
         return Cat(hits).any(), index
 
 
-def _halves(m, name, digits):
-    """The number of the lowest four BCD ``digits`` as a sum of two: what each is worth is looked up, and added two by two."""
+def _worths(m, name, digits):
+    """What each of the lowest four BCD ``digits`` is worth, looked up."""
     worths = []
     for place in range(4):
         worth = Signal(NEAR_BITS, name=f"{name}_{place}")
@@ -176,9 +176,23 @@ def _halves(m, name, digits):
                 with m.Case(digit):
                     m.d.comb += worth.eq(digit * 10**place)
         worths.append(worth)
-    halves = [Signal(NEAR_BITS, name=f"{name}_low"), Signal(NEAR_BITS, name=f"{name}_high")]
-    m.d.comb += [half.eq(low + high) for half, low, high in zip(halves, worths[::2], worths[1::2], strict=True)]
-    return halves
+    return worths
+
+
+def _sum_sign(m, name, terms):
+    """The highest bit of a sum in as many bits as the last of ``terms`` has: carries are saved, so that there is one carry chain.
+    What comes last in time is to stand last."""
+    bits = len(terms[-1])
+    total, carries, *others = terms
+    for n, term in enumerate(others):
+        # Signals, or Yosys finds the sum again and adds it up in its own way.
+        saved, carried = Signal(bits, name=f"{name}_sum{n}"), Signal(bits, name=f"{name}_carries{n}")
+        m.d.comb += [
+            saved.eq(total ^ carries ^ term),
+            carried.eq(((total & carries) | (total & term) | (carries & term)) << 1),
+        ]
+        total, carries = saved, carried
+    return (total + carries)[bits - 1]
 
 
 def _above(digits, most: int):
@@ -231,7 +245,7 @@ class Facts(wiring.Component):
         tags = _Tags(m, k, field)
         plain, empty = Signal(name=f"plain{k}"), Signal(name=f"empty{k}")
         some, large, huge = Signal(name=f"some{k}"), Signal(name=f"large{k}"), Signal(name=f"huge{k}")
-        low, high = _halves(m, f"amount{k}", digits)
+        worths = _worths(m, f"amount{k}", digits)
         announces, announced_which = tags.which(DATA_TAGS)
         is_data, data_which = tags.which(tuple(DATA_TAGS.values()))
         # What stands between the length's SOH and the data's, beside the data: its tag, the `=` and that SOH.
@@ -241,6 +255,7 @@ class Facts(wiring.Component):
         to_data = Mux(known.is_length, 0, shortest + 2 + longer_tag)
         # A message whose BodyLength this is begins with the last BEGIN before the field.
         header = Signal(POSITION_BITS, name=f"header{k}")
+        low, high = Signal(NEAR_BITS, name=f"low{k}"), Signal(NEAR_BITS, name=f"high{k}")
         too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
         too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
         m.d.comb += [
@@ -252,7 +267,7 @@ class Facts(wiring.Component):
             large.eq(Cat(digits[n] != 0 for n in range(4, WHOLE_DIGITS)).any()),
             # 4096 or more, by its digits: the number itself comes too late.
             huge.eq(large | _above(digits, MOST_DATA_BYTES)),
-            header.eq(field.end - beat.fields[0].begin_position),
+            header.eq(field.end - beat.fields[0].begin_position + (CHECK_SUM_FIELD_BYTES - MESSAGE_LIMIT - 1)),
             *(
                 known[name].eq(field[name])
                 for name in (
@@ -279,9 +294,11 @@ class Facts(wiring.Component):
             known.is_length.eq(tags.is_(BODY_LENGTH_TAG) & plain),
             known.large.eq(large),
             known.no_body.eq(~some),
-            known.room.eq(MESSAGE_LIMIT - CHECK_SUM_FIELD_BYTES - header),
+            known.too_long.eq(~_sum_sign(m, f"excess{k}", [*reversed(worths), header])),
             known.below.eq(Cat(field.stop[lane + 1 :].any() for lane in range(self.lanes))),
             known.amount.eq(low + high),
+            low.eq(worths[0] + worths[1]),
+            high.eq(worths[2] + worths[3]),
             known.offset.eq(field.stop_lane - beat.count + to_data),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),

@@ -204,7 +204,7 @@ class Framer(wiring.Component):
             outcome.runs.eq(runs),
             outcome.seeks.eq(runs & ~(before.in_length | before.in_body | before.in_data | before.in_trailer)),
             outcome.too_long.eq(in_length & field.is_length),
-            outcome.opened.eq(in_length & field.is_length & ~field.large & (field.amount <= field.room)),
+            outcome.opened.eq(in_length & field.is_length & ~field.large & ~field.too_long),
             outcome.takes_it.eq(goes_on & before.in_body),
             outcome.complete.eq(in_trailer & field.is_trailer),
             outcome.fails.eq((in_length & ~outcome.opened) | wrong | (in_trailer & ~field.is_trailer)),
