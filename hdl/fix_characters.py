@@ -67,8 +67,8 @@ class Classifier(wiring.Component):
 
     ``ready`` is low while a beat with more ends than ``ends_a_beat`` is told again, a step for each so many. ``open`` goes with
     the output: what is known of the field that the flow of its beat had left open, kept a flow. ``left`` is to answer
-    in the same step with what it leaves. ``coming`` says that a beat of ``coming_flow`` is on its way in, with ``coming_new`` the
-    flow's first one since the reset.
+    in the same step with what it leaves. ``again``: what is told now comes once more. ``new``: the beat on its way in is its flow's
+    first one since the reset.
     """
 
     LATENCY = 1
@@ -86,9 +86,8 @@ class Classifier(wiring.Component):
                 "o": Out(character_beat(lanes)),
                 "open": Out(OpenField),
                 "left": In(OpenField),
-                "coming": Out(1),
-                "coming_flow": Out(range(FLOWS)),
-                "coming_new": Out(1),
+                "again": Out(1),
+                "new": Out(1),
             }
         )
 
@@ -126,8 +125,7 @@ class Classifier(wiring.Component):
         m.d.comb += [
             again.eq(self.o_valid & kept.more),
             self.ready.eq(self.advance & ~again),
-            self.coming.eq(self.valid | again),
-            self.coming_flow.eq(Mux(again, kept.beat.flow, beat.flow)),
+            self.again.eq(again),
         ]
         with m.If(self.advance):
             m.d.sync += [
@@ -174,28 +172,28 @@ class Classifier(wiring.Component):
             write.data.eq(self.left),
             write.en.eq(self.advance & self.o_valid),
             of_same_flow.eq(self.o_valid & (kept_flow == flow)),
-            self.coming_new.eq(~again & ~of_same_flow & ~came.bit_select(flow, 1)),
+            self.new.eq(~of_same_flow & ~came.bit_select(flow, 1)),
         ]
         with m.If(self.advance):
             m.d.sync += [
-                self.o.new.eq(self.coming_new),
+                self.o.new.eq(self.new & ~again),
                 self.open.eq(Mux(of_same_flow, self.left.as_value(), read.data.as_value())),
             ]
-            with m.If(again | self.beat.gap | self.coming_new):
+            with m.If(again | self.beat.gap | self.new):
                 m.d.sync += self.open.eq(0)
             with m.If(self.o_valid):
                 m.d.sync += came.bit_select(kept_flow, 1).eq(1)
 
 
 def at_least(bits, number: int):
-    """Whether so many of ``bits`` are high."""
+    """Whether so many of ``bits`` are high: each four of them are looked up."""
     if number <= 0:
         return Value.cast(1)
     if number > len(bits):
         return Value.cast(0)
-    if len(bits) == 1:
-        return bits[0]
-    low, high = bits[: len(bits) // 2], bits[len(bits) // 2 :]
+    if len(bits) <= 4:
+        return is_in(Cat(bits), [value for value in range(1 << len(bits)) if value.bit_count() >= number])
+    low, high = bits[:4], bits[4:]
     return Cat(at_least(low, n) & at_least(high, number - n) for n in range(number + 1)).any()
 
 

@@ -6,15 +6,19 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.fix_characters import ends_a_beat
-from hdl.fix_facts import NEAR_BITS, WHICH_BITS, known_beat_layout
+from hdl.fix_facts import WHICH_BITS, known_beat_layout
 from hdl.flow_swap import FlowSwap
-from hdl.limits import FLOWS
+from hdl.limits import FLOWS, MESSAGE_LIMIT
+
+LEFT_BITS = MESSAGE_LIMIT.bit_length()
+CLOSE_BITS = 5
+"""A place as many bytes ahead as this many bits count is not within the next beat, nor behind its beginning, for any offset."""
 
 
 def target_layout(lanes: int) -> data.StructLayout:
-    """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte. ``near``: behind which lane of that
+    """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte, until it has ``passed``. ``near``: behind which lane of that
     beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that."""
-    return data.StructLayout({"left": signed(NEAR_BITS), "near": lanes, "passed": 1})
+    return data.StructLayout({"left": LEFT_BITS, "near": lanes, "passed": 1})
 
 
 def framing_layout(lanes: int) -> data.StructLayout:
@@ -138,29 +142,31 @@ class Framer(wiring.Component):
 
     def _approach(self, m, known, state, after, outcomes, last_step):
         """The beat's bytes have passed, or a field has set a new target."""
-        targets = []
-        for k, field in enumerate(known.fields):
-            left = Signal(signed(NEAR_BITS), name=f"left{k}")
-            m.d.comb += left.eq(field.amount + field.offset)
-            targets.append(self._target(m, f"target{k}", left))
+        targets = [self._target(m, f"target{k}", field.amount, field.offset) for k, field in enumerate(known.fields)]
         for name in ("body", "data"):
-            closer = Signal(signed(NEAR_BITS), name=f"{name}_closer")
-            m.d.comb += [closer.eq(state[name].left - known.count), after[name].eq(state[name])]
+            m.d.comb += after[name].eq(state[name])
             with m.If(last_step):
-                m.d.comb += after[name].eq(self._target(m, f"{name}_ahead", closer))
+                closer = self._target(m, f"{name}_closer", state[name].left, -known.count)
+                m.d.comb += [
+                    after[name].eq(closer),
+                    after[name].near.eq(closer.near & ~state[name].passed.replicate(self.lanes)),
+                    after[name].passed.eq(closer.passed | state[name].passed),
+                ]
             # All that may follow is worked out, and one of it chosen: which one is known last.
             for field, outcome, target in zip(known.fields, outcomes, targets, strict=True):
                 with m.If(outcome.opened if name == "body" else outcome.takes_it & field.announces):
                     m.d.comb += after[name].eq(target)
 
-    def _target(self, m, name, left):
+    def _target(self, m, name, base, offset):
+        """The target at ``base`` plus a small ``offset``: where it is far is told without a carry."""
         target = Signal(target_layout(self.lanes), name=name)
-        low_bits = self.lanes.bit_length()
-        low, far = left[:low_bits], left[low_bits:].any()
+        far, low = Signal(name=f"{name}_far"), Signal(signed(CLOSE_BITS + 2), name=f"{name}_low")
         m.d.comb += [
-            target.left.eq(left),
+            far.eq(base[CLOSE_BITS:].any()),
+            low.eq(base[:CLOSE_BITS] + offset),
+            target.left.eq(base + offset),
             target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
-            target.passed.eq(left[-1] | ~(far | low.any())),
+            target.passed.eq(~far & ((low == 0) | low[-1])),
         ]
         return target
 
