@@ -142,11 +142,16 @@ class Framer(wiring.Component):
 
     def _approach(self, m, known, state, after, outcomes, last_step):
         """The beat's bytes have passed, or a field has set a new target."""
-        targets = [self._target(m, f"target{k}", field.amount, field.offset) for k, field in enumerate(known.fields)]
+        targets = []
+        for k, field in enumerate(known.fields):
+            amount = field.amount
+            close = amount[:CLOSE_BITS] + field.offset
+            targets.append(self._target(m, f"target{k}", amount, amount + field.offset, close))
         for name in ("body", "data"):
             m.d.comb += after[name].eq(state[name])
             with m.If(last_step):
-                closer = self._target(m, f"{name}_closer", state[name].left, -known.count)
+                left = state[name].left
+                closer = self._target(m, f"{name}_closer", left, left - known.count, left[:CLOSE_BITS] - known.count)
                 m.d.comb += [
                     after[name].eq(closer),
                     after[name].near.eq(closer.near & ~state[name].passed.replicate(self.lanes)),
@@ -157,14 +162,15 @@ class Framer(wiring.Component):
                 with m.If(outcome.opened if name == "body" else outcome.takes_it & field.announces):
                     m.d.comb += after[name].eq(target)
 
-    def _target(self, m, name, base, offset):
-        """The target at ``base`` plus a small ``offset``: where it is far is told without a carry."""
+    def _target(self, m, name, base, left, close):
+        """The target at ``left``, which is ``base`` and a small offset. ``close`` is the same of the lowest bits alone: where ``base`` is
+        not far, that is told without a long carry."""
         target = Signal(target_layout(self.lanes), name=name)
         far, low = Signal(name=f"{name}_far"), Signal(signed(CLOSE_BITS + 2), name=f"{name}_low")
         m.d.comb += [
             far.eq(base[CLOSE_BITS:].any()),
-            low.eq(base[:CLOSE_BITS] + offset),
-            target.left.eq(base + offset),
+            low.eq(close),
+            target.left.eq(left),
             target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
             target.passed.eq(~far & ((low == 0) | low[-1])),
         ]
@@ -187,10 +193,11 @@ class Framer(wiring.Component):
         data_passed = state.data.passed | (state.data.near & field.below).any()
         announced = state.announced & field.is_data & (state.which == field.data_which)
         if k:
+            # The phase before the beat says what the first field did, if it did not fail; where it did, nothing of this counts.
             first = outcomes[0]
-            announces = first.takes_it & known.fields[0].announces
-            body_ends = Mux(first.opened, known.next_ends, body_ends)
-            body_passed = Mux(first.opened, known.next_passes, body_passed)
+            announces = state.in_body & known.fields[0].announces
+            body_ends = Mux(state.in_length, known.next_ends, body_ends)
+            body_passed = Mux(state.in_length, known.next_passes, body_passed)
             announced = announces & field.is_data & (known.fields[0].announced_which == field.data_which)
             data_ends = Mux(announces, known.follow_ends, data_ends)
             data_passed = Mux(announces, known.follow_passes, data_passed)

@@ -237,7 +237,7 @@ class Tokenizer(wiring.Component):
             ]
         with m.If(beat.gap):
             m.d.comb += [left.eq(0), left.page.eq(~carried.page), left.first_sum.eq(sum_before)]
-        begun, cuts_begun = carry.state.begun, overrun & ~beat.ends[0]
+        begun, may_cut = carry.state.begun, near_limit & ~beat.ends[0]
         still_begun = Cat(
             beat.begun[after - 1]
             | Cat(
@@ -251,7 +251,7 @@ class Tokenizer(wiring.Component):
             # What begins behind an overrun has not all of what was begun.
             carry.next.begun.eq(
                 Cat(
-                    begun & ~(beat.gap | (cuts_begun & (left_over - lanes < n)))
+                    begun & ~(beat.gap | (may_cut & is_in(left_over, range(lanes, lanes + n))))
                     for n, begun in enumerate(still_begun, 1)
                 )
             ),
