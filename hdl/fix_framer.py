@@ -1,7 +1,7 @@
 """FIX fields to messages: BodyLength leads (docs/fix.md, "Framing"). The phases alone; what they
 mean for the message follows in fix_messages.py."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,10 +42,25 @@ def framing_layout(lanes: int) -> data.StructLayout:
 
 
 Outcome = data.StructLayout(
-    dict.fromkeys(("runs", "seeks", "opened", "takes_it", "complete", "fails", "too_long", "restarts"), 1)
+    dict.fromkeys(
+        (
+            "runs",
+            "seeks",
+            "opened",
+            "takes_it",
+            "within_data",
+            "announces",
+            "complete",
+            "fails",
+            "too_long",
+            "restarts",
+        ),
+        1,
+    )
 )
 """What a field is to its message. ``runs``: it is its turn. ``seeks``: no message had begun. ``opened``: it is a good
-BodyLength. ``takes_it``: a field of the body. ``complete``: the trailer. ``fails``: none of what should be here, with ``too_long``
+BodyLength. ``takes_it``: a field of the body. ``within_data``: its SOH is one of the data's bytes, or it fails. ``announces``: it announces
+data, or fails. ``complete``: the trailer. ``fails``: none of what should be here, with ``too_long``
 because of the limit; ``restarts``: another message begins in it."""
 
 
@@ -121,11 +136,16 @@ class Framer(wiring.Component):
         if ends == 2:
             runs.append(known.fields[1].valid & ~cuts & (half | ~split))
         framed = Signal(framed_layout(self.lanes), name="framed")
-        states = [state]
-        for k in range(ends):
-            states.append(self._field(m, k, known, state, states[-1], runs[k], framed.outcomes))
         after = carry.next
-        m.d.comb += after.eq(states[-1])
+        m.d.comb += after.eq(state)
+        before = state
+        for k in range(ends):
+            behind = self._field(m, k, known, state, before, runs[k], framed.outcomes)
+            with m.If(runs[k]):
+                m.d.comb += after.eq(behind)
+            # A second field has its turn in the same step, or in the next one: then the state is that behind the first.
+            before = Signal.like(state, name=f"before{k + 1}")
+            m.d.comb += before.eq(Mux(half, state, behind))
         self._approach(m, known, state, after, framed.outcomes, last_step)
         with m.If(cuts):
             m.d.comb += after.eq(0)
@@ -157,9 +177,10 @@ class Framer(wiring.Component):
                     after[name].near.eq(closer.near & ~state[name].passed.replicate(self.lanes)),
                     after[name].passed.eq(closer.passed | state[name].passed),
                 ]
-            # All that may follow is worked out, and one of it chosen: which one is known last.
-            for field, outcome, target in zip(known.fields, outcomes, targets, strict=True):
-                with m.If(outcome.opened if name == "body" else outcome.takes_it & field.announces):
+            # All that may follow is worked out, and one of it chosen: which one is known last. Where the field fails the target
+            # means nothing, so whether it does is not asked.
+            for outcome, target in zip(outcomes, targets, strict=True):
+                with m.If(outcome.too_long if name == "body" else outcome.announces):
                     m.d.comb += after[name].eq(target)
 
     def _target(self, m, name, base, left, close):
@@ -178,7 +199,7 @@ class Framer(wiring.Component):
 
     @staticmethod
     def _field(m, k, known, state, before, runs, outcomes):
-        """The framing after field ``k``. ``state`` is that before the beat, ``before`` that before the field."""
+        """The framing behind field ``k``. ``state`` is that before the beat, ``before`` that before the field."""
         field, outcome = known.fields[k], outcomes[k]
 
         def signal(name, value):
@@ -204,35 +225,40 @@ class Framer(wiring.Component):
         body_ends, body_passed = signal("body_ends", body_ends), signal("body_passed", body_passed)
         data_ends, data_passed = signal("data_ends", data_ends), signal("data_passed", data_passed)
 
-        in_length, in_trailer = runs & before.in_length, runs & before.in_trailer
-        if k:
-            # Behind another field of the beat it is a BodyLength only where that one has begun the message.
-            in_length = runs & Mux(first.runs, first.restarts, state.in_length)
-        within = signal("within", runs & (before.in_body | before.in_data))
-        of_data = signal("of_data", runs & (before.in_data | (before.in_body & announced)))
-        wrong = signal("wrong", (within & body_passed) | (of_data & data_passed))
-        passes = signal("passes", of_data & ~wrong & ~data_ends)
-        goes_on = signal("goes_on", within & ~wrong & ~passes)
+        # As if it were its turn: whether it is comes late.
+        in_length = before.in_length
+        opened = in_length & field.is_length & ~field.large & ~field.too_long
+        within = signal("within", before.in_body | before.in_data)
+        of_data = signal("of_data", before.in_data | (before.in_body & announced))
+        wrong = signal("wrong", within & (body_passed | (of_data & data_passed)))
+        passes = signal("passes", of_data & ~body_passed & ~data_passed & ~data_ends)
+        goes_on = signal("goes_on", within & ~body_passed & (~of_data | data_ends))
+        within_data = signal("within_data", of_data & ~data_ends)
+        announces = signal("announces", field.announces & ~(first.within_data if k else state.in_data))
+        seeks = ~(before.in_length | before.in_body | before.in_data | before.in_trailer)
+        # A good BodyLength, too long or not, and a trailer have no BEGIN.
+        restarts = signal("restarts", field.begin & (in_length | before.in_trailer | wrong | seeks))
+        found = {
+            "runs": Const(1),
+            "seeks": seeks,
+            "too_long": in_length & field.is_length,
+            "opened": opened,
+            "takes_it": goes_on & before.in_body,
+            "within_data": within_data,
+            "announces": announces,
+            "complete": before.in_trailer & field.is_trailer,
+            "fails": (in_length & ~opened) | wrong | (before.in_trailer & ~field.is_trailer),
+            "restarts": restarts,
+        }
+        m.d.comb += [outcome[name].eq(runs & value) for name, value in found.items()]
+        behind = Signal.like(before, name=f"behind{k}")
         m.d.comb += [
-            outcome.runs.eq(runs),
-            outcome.seeks.eq(runs & ~(before.in_length | before.in_body | before.in_data | before.in_trailer)),
-            outcome.too_long.eq(in_length & field.is_length),
-            outcome.opened.eq(in_length & field.is_length & ~field.large & ~field.too_long),
-            outcome.takes_it.eq(goes_on & before.in_body),
-            outcome.complete.eq(in_trailer & field.is_trailer),
-            outcome.fails.eq((in_length & ~outcome.opened) | wrong | (in_trailer & ~field.is_trailer)),
-            # A good BodyLength, too long or not, and a trailer have no BEGIN.
-            outcome.restarts.eq(field.begin & (in_length | in_trailer | wrong | outcome.seeks)),
+            behind.eq(before),
+            behind.in_length.eq(restarts),
+            behind.in_body.eq((opened & ~field.no_body) | (goes_on & ~body_ends)),
+            behind.in_data.eq(passes),
+            behind.in_trailer.eq((opened & field.no_body) | (goes_on & body_ends)),
+            behind.announced.eq(announces),
+            behind.which.eq(field.announced_which),
         ]
-        after = Signal.like(before, name=f"after{k}")
-        m.d.comb += after.eq(before)
-        with m.If(runs):
-            m.d.comb += [
-                after.in_length.eq(outcome.restarts),
-                after.in_body.eq((outcome.opened & ~field.no_body) | (goes_on & ~body_ends)),
-                after.in_data.eq(passes),
-                after.in_trailer.eq((outcome.opened & field.no_body) | (goes_on & body_ends)),
-                after.announced.eq(outcome.takes_it & field.announces),
-                after.which.eq(field.announced_which),
-            ]
-        return after
+        return behind
