@@ -184,10 +184,18 @@ class Messages(wiring.Component):
         with m.If(framed.cuts):
             m.d.comb += after.begun.eq(0)
         # Two of these are high only where a second field begins with BEGIN behind a message: then both places are the same.
-        places = [(~anew, state.start), (framed.cuts, framed.known.cut)]
+        places = [(framed.cuts, framed.known.cut)]
         for field in fields:
-            places += [(field.outcome.restarts, field.known.begin_position), (field.moved, field.known.end)]
+            places += [
+                (field.outcome.restarts, field.known.begin_position),
+                (field.outcome.complete, field.known.end),
+            ]
+        places.append((~Cat(which for which, _ in places).any(), state.start))
         m.d.comb += after.start.eq(reduce(or_, (place & which.replicate(POSITION_BITS) for which, place in places)))
+        # Whether there is too much garbage is known last. Of two fields the first one that makes it so counts.
+        for field in reversed(fields):
+            with m.If(field.too_much):
+                m.d.comb += after.start.eq(field.known.end)
         with m.If(~anew):
             m.d.comb += [
                 after.seen.eq(state.seen | fields[0].takes | fields[-1].takes),
