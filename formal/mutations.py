@@ -252,9 +252,9 @@ FAULTS = (
     ),
     Fault(
         "two spans that end in a beat become one",
-        "hdl/fix_framer.py",
-        "known.splits | (known.splits_garbage & seeks)",
-        "known.splits_garbage & seeks",
+        "hdl/fix_facts.py",
+        "two.begin & (one.begin | ~two.begin_at_first)",
+        "two.begin & ~two.begin_at_first",
         (BENCH, "fix_parser"),
     ),
     Fault(

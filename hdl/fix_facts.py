@@ -102,7 +102,7 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
     About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open, ``follow_ends`` and ``follow_passes`` with the data that it would announce. ``splits``: both may complete a span, so the beat takes
-    two steps; ``splits_garbage``: so it does where no message has begun.
+    two steps. ``cuts``: an overrun or a hole cuts what was framed.
     """
     return data.StructLayout(
         {
@@ -112,9 +112,9 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "follow_ends": 1,
             "follow_passes": 1,
             "splits": 1,
-            "splits_garbage": 1,
             "overrun": 1,
             "gap": 1,
+            "cuts": 1,
             "cut": POSITION_BITS,
             "cut_older": 1,
             "missing": MISSING_BITS,
@@ -233,6 +233,7 @@ class Facts(wiring.Component):
         ]  # fmt: skip
         for k in range(ends):
             self._know(m, k, now.fields[k], self.beat.fields[k], self.beat)
+        m.d.comb += now.cuts.eq(self.beat.overrun | self.beat.gap)
         if ends == 2:
             self._compare(m, now, self.beat)
         with m.If(self.advance):
@@ -311,11 +312,10 @@ class Facts(wiring.Component):
         with m.Elif(announces & huge):
             m.d.comb += known.causes.eq(Flag.RANGE)
         # The CRC of up to eight characters is their text, the last one lowest; the frame wants the first one lowest.
-        with m.If(~too_many):
-            with m.If(field.value_count == 2):
-                m.d.comb += known.characters.eq(Cat(field.crc[8:16], field.crc[:8]))
-            with m.Else():
-                m.d.comb += known.characters.eq(field.crc[:8])
+        with m.If(field.value_count == 2):
+            m.d.comb += known.characters.eq(Cat(field.crc[8:16], field.crc[:8]))
+        with m.Else():
+            m.d.comb += known.characters.eq(field.crc[:8])
         with m.If(field.value_count == 1):
             with m.Switch(field.crc[:8]):
                 for msg_type, kind in KIND_OF_MSG_TYPE.items():
@@ -326,19 +326,16 @@ class Facts(wiring.Component):
     def _compare(m, now, beat):
         """The second field beside what the first one would announce. All of it is within a beat, so one digit counts."""
         one, two = beat.fields
-        first = now.fields[0]
         digit, single = one.number.whole[0], Signal()
         m.d.comb += [
             single.eq(~Cat(one.number.whole[n] != 0 for n in range(1, WHOLE_DIGITS)).any()),
             now.follow_ends.eq(single & (digit == two.value_count[:4])),
             now.follow_passes.eq(single & (digit < two.value_count[:4])),
         ]
-        garbage_first = two.begin & ~two.begin_at_first & beat.ends[1]
         m.d.comb += [
-            # A trailer in front of garbage splits whether one is due or not: in well-formed FIX there is no such thing, and
-            # the less of the message's state stalls the parser the better.
-            now.splits.eq((beat.ends[1] & two.begin & one.begin) | (garbage_first & first.is_trailer)),
-            now.splits_garbage.eq(garbage_first),
+            # Only where no message has begun does the garbage in front of a BEGIN make a span. But what stalls all stages before
+            # is not to wait for the message's state.
+            now.splits.eq(beat.ends[1] & two.begin & (one.begin | ~two.begin_at_first)),
         ]
         span = Signal(4)
         m.d.comb += [

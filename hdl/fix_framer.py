@@ -113,11 +113,10 @@ class Framer(wiring.Component):
         state = carry.state
         cut_done, half, stayed = Signal(), Signal(), Signal()
         cuts, split, last_step = Signal(), Signal(), Signal()
-        seeks = ~(state.in_length | state.in_body | state.in_data | state.in_trailer)
         if ends == 2:
-            m.d.comb += split.eq(known.splits | (known.splits_garbage & seeks))
+            m.d.comb += split.eq(known.splits)
         m.d.comb += [
-            cuts.eq((known.overrun | known.gap) & ~cut_done),
+            cuts.eq(known.cuts & ~cut_done),
             last_step.eq(Mux(cuts, ~known.fields[0].valid, half | ~split)),
             self.ready.eq(self.advance & (~self.valid | last_step)),
             carry.advance.eq(self.ready),
@@ -151,6 +150,11 @@ class Framer(wiring.Component):
             m.d.comb += after.eq(0)
         m.d.comb += [
             framed.known.eq(known),
+            # One character too many is none.
+            *(
+                framed.known.fields[k].characters.eq(field.characters & (~field.value_cause).replicate(16))
+                for k, field in enumerate(known.fields)
+            ),
             framed.cuts.eq(cuts),
             framed.half.eq(half),
             framed.last_step.eq(last_step),

@@ -6,6 +6,7 @@ from amaranth.lib import data
 from formal import fix_framing
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
 from hdl.beat import POSITION_BITS
+from hdl.fix_frames import OFFSETS
 from hdl.fix_parser import FixParser
 from hdl.frame import Kind
 
@@ -84,7 +85,7 @@ class Waits(Packets):
 
 class SameFrames(Packets):
     """The frames of one flow are those of docs/fix.md, each ``LATENCY`` moves behind its message's last byte, whatever the
-    other flow has.
+    other flow has; their offsets lie within the message.
 
     Assumed of parsers of several bytes: no beat takes a cycle more than the others (it would for more than two SOHs in it, or
     two spans that end in it). A parser of one byte is proved not to.
@@ -127,6 +128,10 @@ class SameFrames(Packets):
                 self.prove(message.start == expected.start),
                 self.prove(message.length == expected.length),
                 self.prove((frame.flags & int(fix_framing.FLAGS)) == expected.flags),
+                *(
+                    self.prove((frame[name] == 0) | (frame[name] < message.length))
+                    for name in (*OFFSETS.values(), "symbol")
+                ),
             ]
 
     def _expected(self, m, parser, watched):

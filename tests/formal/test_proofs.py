@@ -43,3 +43,10 @@ def test_each_claim_says_by_which_method_it_is_shown():
     lines = prove("--list").stdout.splitlines()
     assert len(lines) > 25
     assert all(line.endswith(("(k-induction)", "(induction (PDR))", "(bounded)", "(reached)")) for line in lines)
+
+
+def test_the_page_has_the_proofs():
+    page = (ROOT / "docs" / "formal.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    written = [f"{name.strip('`')}  {block}: {claim} ({method})" for name, block, claim, method in rows]
+    assert written == prove("--list").stdout.splitlines()
