@@ -211,8 +211,8 @@ FAULTS = (
     Fault(
         "a longer tag of data is not counted",
         "hdl/fix_facts.py",
-        "shortest + 2 + longer_tag",
-        "shortest + 2",
+        "to_body + (shortest + 3)",
+        "to_body + (shortest + 2)",
         (BENCH, "fix_parser"),
     ),
     Fault(

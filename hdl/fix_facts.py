@@ -253,7 +253,9 @@ class Facts(wiring.Component):
         data_tags = set(map(str, DATA_TAGS.values()))
         shortest = min(map(len, data_tags))
         longer_tag = Cat(tags.is_(tag) for tag, its in DATA_TAGS.items() if len(str(its)) > shortest).any()
-        to_data = Mux(known.is_length, 0, shortest + 2 + longer_tag)
+        # Each is worked out, as the tag comes last.
+        to_body = field.stop_lane - beat.count
+        to_data = Mux(longer_tag, to_body + (shortest + 3), to_body + (shortest + 2))
         # A message whose BodyLength this is begins with the last BEGIN before the field.
         header = Signal(POSITION_BITS, name=f"header{k}")
         low, high = Signal(NEAR_BITS, name=f"low{k}"), Signal(NEAR_BITS, name=f"high{k}")
@@ -300,7 +302,7 @@ class Facts(wiring.Component):
             known.amount.eq(low + high),
             low.eq(worths[0] + worths[1]),
             high.eq(worths[2] + worths[3]),
-            known.offset.eq(field.stop_lane - beat.count + to_data),
+            known.offset.eq(Mux(tags.is_(BODY_LENGTH_TAG), to_body, to_data)),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
             known.kind.eq(Kind.OTHER),
