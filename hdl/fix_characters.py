@@ -123,7 +123,7 @@ class Classifier(wiring.Component):
         marks_now = soh | point
         m.d.comb += live.eq(Mux(again, kept.live & rest, counts))
         m.d.comb += [
-            again.eq(self.o_valid & kept.more),
+            again.eq(kept.more),
             self.ready.eq(self.advance & ~again),
             self.again.eq(again),
         ]
@@ -138,7 +138,7 @@ class Classifier(wiring.Component):
                 kept.mark.eq(Cat(marks_now[lane] & ~marks_now[:lane].any() for lane in range(lanes))),
                 kept.marked.eq(marks_now.any()),
                 *(before.eq(now) for before, now in zip(kept.before, reached, strict=False)),
-                kept.more.eq(reached[ends][lanes]),
+                kept.more.eq((self.valid | again) & reached[ends][lanes]),
                 # An `=` behind the first one of a field is part of its value.
                 kept.in_value.eq(Cat(seen_before(equals, soh))),
                 kept.behind_point.eq(Cat(seen_before(point, soh))),

@@ -44,6 +44,9 @@ KIND_BITS = max(Kind).bit_length()
 NEAR_BITS = 14
 """A distance within a flow's stream, up to the longest message, and back behind the longest field."""
 
+CLOSE_BITS = 5
+"""A place as many bytes ahead as more bits count is not within the next beat, nor behind its beginning, for any offset."""
+
 CHECK_SUM_DIGITS = 3
 FRAMING_FLAGS = 8
 """The causes that the framing finds are the lowest bits of the flags; beside them only DUPLICATE_TAG."""
@@ -53,7 +56,7 @@ WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
 
 def known_field_layout(lanes: int) -> data.StructLayout:
     """What of a field does not depend on the message that it stands in. ``amount``: the
-    number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``amount`` and
+    number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``far``: it has more than ``CLOSE_BITS``. ``amount`` and
     ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
     BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT. ``stop`` and ``below``: its SOH's lane, and those in
     front of that."""
@@ -66,7 +69,6 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "stop": lanes,
             "below": lanes,
             "older": 1,
-            "page": 1,
             "begin": 1,
             "begin_at_first": 1,
             "begin_position": POSITION_BITS,
@@ -88,6 +90,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "no_body": 1,
             "too_long": 1,
             "amount": NEAR_BITS,
+            "far": 1,
             "offset": signed(lanes.bit_length() + 3),
             "is_trailer": 1,
             "check_sum_good": 1,
@@ -119,7 +122,6 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "cut_older": 1,
             "missing": MISSING_BITS,
             "stamp": 1,
-            "stamp_page": 1,
             "count": unsigned(lanes.bit_length()),
             "timestamp": 64,
             "flow": range(FLOWS),
@@ -227,7 +229,7 @@ class Facts(wiring.Component):
         m.d.comb += [
             now[name].eq(self.beat[name])
             for name in (
-                "overrun", "gap", "cut", "cut_older", "missing", "stamp", "stamp_page", "count", "timestamp", "flow",
+                "overrun", "gap", "cut", "cut_older", "missing", "stamp", "count", "timestamp", "flow",
                 "new", "last", "fragment",
             )
         ]  # fmt: skip
@@ -274,7 +276,7 @@ class Facts(wiring.Component):
             *(
                 known[name].eq(field[name])
                 for name in (
-                    "first", "end", "stop", "older", "page", "begin", "begin_at_first", "begin_position",
+                    "first", "end", "stop", "older", "begin", "begin_at_first", "begin_position",
                     "first_sum", "begin_sum", "end_sum", "crc",
                 )
             ),
@@ -300,6 +302,7 @@ class Facts(wiring.Component):
             known.too_long.eq(~_sum_sign(m, f"excess{k}", [*reversed(worths), header])),
             known.below.eq(Cat(field.stop[lane + 1 :].any() for lane in range(self.lanes))),
             known.amount.eq(low + high),
+            known.far.eq(_above(digits, (1 << CLOSE_BITS) - 1) | digits[2].any() | digits[3].any()),
             low.eq(worths[0] + worths[1]),
             high.eq(worths[2] + worths[3]),
             known.offset.eq(Mux(tags.is_(BODY_LENGTH_TAG), to_body, to_data)),

@@ -6,13 +6,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.fix_characters import ends_a_beat
-from hdl.fix_facts import WHICH_BITS, known_beat_layout
+from hdl.fix_facts import CLOSE_BITS, WHICH_BITS, known_beat_layout
 from hdl.flow_swap import FlowSwap
 from hdl.limits import FLOWS, MESSAGE_LIMIT
 
 LEFT_BITS = MESSAGE_LIMIT.bit_length()
-CLOSE_BITS = 5
-"""A place as many bytes ahead as this many bits count is not within the next beat, nor behind its beginning, for any offset."""
 
 
 def target_layout(lanes: int) -> data.StructLayout:
@@ -83,7 +81,7 @@ class Framer(wiring.Component):
     """The phase of each field of a beat, all in one step. Latency ``LATENCY`` step.
 
     Where two fields of a beat may both complete a span (only where both have BEGIN, or after garbage), and where a field is too
-    long, a beat takes two or three steps: ``ready`` is low in all but the last. ``advance`` moves the whole; ``coming`` says that
+    long, a beat takes two or three steps: it ``waits``, and ``ready`` is low, in all but the last. ``advance`` moves the whole; ``coming`` says that
     a beat of ``coming_flow`` is on its way into the stage before.
     """
 
@@ -100,6 +98,7 @@ class Framer(wiring.Component):
                 "coming_new": In(1),
                 "valid": In(1),
                 "known": In(known_beat_layout(lanes)),
+                "waits": Out(1),
                 "ready": Out(1),
                 "o_valid": Out(1),
                 "o": Out(framed_layout(lanes)),
@@ -118,7 +117,8 @@ class Framer(wiring.Component):
         m.d.comb += [
             cuts.eq(known.cuts & ~cut_done),
             last_step.eq(Mux(cuts, ~known.fields[0].valid, half | ~split)),
-            self.ready.eq(self.advance & (~self.valid | last_step)),
+            self.waits.eq(self.valid & ~last_step),
+            self.ready.eq(self.advance & ~self.waits),
             carry.advance.eq(self.ready),
             carry.step.eq(self.advance),
             carry.coming.eq(self.coming),
@@ -170,12 +170,13 @@ class Framer(wiring.Component):
         for k, field in enumerate(known.fields):
             amount = field.amount
             close = amount[:CLOSE_BITS] + field.offset
-            targets.append(self._target(m, f"target{k}", amount, amount + field.offset, close))
+            targets.append(self._target(m, f"target{k}", field.far, amount + field.offset, close))
         for name in ("body", "data"):
             m.d.comb += after[name].eq(state[name])
             with m.If(last_step):
                 left = state[name].left
-                closer = self._target(m, f"{name}_closer", left, left - known.count, left[:CLOSE_BITS] - known.count)
+                far = left[CLOSE_BITS:].any()
+                closer = self._target(m, f"{name}_closer", far, left - known.count, left[:CLOSE_BITS] - known.count)
                 m.d.comb += [
                     after[name].eq(closer),
                     after[name].near.eq(closer.near & ~state[name].passed.replicate(self.lanes)),
@@ -187,13 +188,12 @@ class Framer(wiring.Component):
                 with m.If(outcome.too_long if name == "body" else outcome.announces):
                     m.d.comb += after[name].eq(target)
 
-    def _target(self, m, name, base, left, close):
-        """The target at ``left``, which is ``base`` and a small offset. ``close`` is the same of the lowest bits alone: where ``base`` is
-        not far, that is told without a long carry."""
+    def _target(self, m, name, far, left, close):
+        """The target at ``left``, the sum of a place and a small offset. ``close`` is the same of the place's lowest ``CLOSE_BITS``:
+        where that is not ``far``, it is told without a long carry."""
         target = Signal(target_layout(self.lanes), name=name)
-        far, low = Signal(name=f"{name}_far"), Signal(signed(CLOSE_BITS + 2), name=f"{name}_low")
+        low = Signal(signed(CLOSE_BITS + 2), name=f"{name}_low")
         m.d.comb += [
-            far.eq(base[CLOSE_BITS:].any()),
             low.eq(close),
             target.left.eq(left),
             target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),

@@ -61,7 +61,7 @@ class FixParser(wiring.Component):
             framer.valid.eq(facts.o_valid),
             framer.known.eq(facts.o),
             messages.advance.eq(builder.advance),
-            messages.waits.eq(~framer.ready),
+            messages.waits.eq(framer.waits),
             messages.coming.eq(tokenizer.o_valid),
             messages.coming_flow.eq(tokenizer.o.flow),
             messages.coming_new.eq(tokenizer.o.new),

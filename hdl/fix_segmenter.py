@@ -167,7 +167,7 @@ class Segmenter(wiring.Component):
             Cat(known.letters[n][lane + n] for n in range(len(BEGIN))).all() & known.live[lane]
             for lane in range(lanes - BEGIN_REACH)
         )
-        last = known.behind_last & (~known.more).replicate(lanes)
+        last = known.behind_last
         self._read(m, "first", out.first, known.first)
         self._read(m, "last", out.last_open, last)
         m.d.comb += [out.first.begin.eq((matches & known.first).any()), out.last_open.begin.eq((matches & last).any())]
@@ -228,6 +228,9 @@ class Segmenter(wiring.Component):
         ]
         with m.If(self.advance):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(out)]
+        # What is behind the last SOH is told with that. Not within the other condition, so this is a reset of flip-flops.
+        with m.If(self.advance & known.more):
+            m.d.sync += [self.o.last_open.eq(0), self.o.tail_open.eq(0)]
         return m
 
     def _read(self, m, name, segment, content):

@@ -25,7 +25,6 @@ Token = data.StructLayout(
     {
         "open": 1,
         "older": 1,
-        "page": 1,
         "length": signed(LENGTH_BITS),
         "tag": data.ArrayLayout(4, TAG_DIGITS),
         "tag_count": TAG_COUNT_BITS,
@@ -49,8 +48,7 @@ Token = data.StructLayout(
 )
 """What is known of a field so far.
 
-``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``page`` is another one than that of the field
-that was left open before. ``length``: how far before the next beat's first byte it began (below 0: behind, in a beat that comes
+``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``length``: how far before the next beat's first byte it began (below 0: behind, in a beat that comes
 again). ``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``: bytes
 of the value, which stops above those of a number. ``whole`` to ``odd``: the value as a number, as in ``Decimal``;
 ``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is their text.
@@ -73,7 +71,6 @@ def field_layout(lanes: int) -> data.StructLayout:
             "stop_lane": unsigned(4),
             "stop": lanes,
             "older": 1,
-            "page": 1,
             "tag": data.ArrayLayout(4, TAG_DIGITS),
             "tag_count": TAG_COUNT_BITS,
             "tag_bad": 1,
@@ -97,7 +94,7 @@ def field_beat(lanes: int) -> data.StructLayout:
 
     ``overrun``: FIELD_LIMIT bytes have come without an SOH, up to the position ``cut``; the first field, or the one that stays
     open, begins there; ``cut_older``: the first of those bytes came in an earlier packet. ``stamp``: the field that stays open behind
-    the beat began in this packet; its page is ``stamp_page``.
+    the beat began in this packet.
     """
     ends = ends_a_beat(lanes)
     return data.StructLayout(
@@ -108,7 +105,6 @@ def field_beat(lanes: int) -> data.StructLayout:
             "cut": POSITION_BITS,
             "cut_older": 1,
             "stamp": 1,
-            "stamp_page": 1,
             "count": unsigned(lanes.bit_length()),
             "timestamp": 64,
             "flow": range(FLOWS),
@@ -219,7 +215,6 @@ class Tokenizer(wiring.Component):
                 first.length.eq(left_over - lanes),
                 first.open.eq(beyond),
                 first.older.eq(0),
-                first.page.eq(~carried.page),
                 first.begin.eq(beat.first.begin & (beat.begin_lane + low >= lanes)),
             ]
 
@@ -231,12 +226,11 @@ class Tokenizer(wiring.Component):
                 left.eq(last_open),
                 left.open.eq(beat.tail_open),
                 left.length.eq(beat.tail),
-                left.page.eq(~carried.page),
                 *(left[name].eq(Mux(begins_here, here, merged[name])) for name, here in begin_here.items()),
                 left.first_sum.eq(stop_sums[0] if ends == 1 else Mux(beat.ends[1], stop_sums[1], stop_sums[0])),
             ]
         with m.If(beat.gap):
-            m.d.comb += [left.eq(0), left.page.eq(~carried.page), left.first_sum.eq(sum_before)]
+            m.d.comb += [left.eq(0), left.first_sum.eq(sum_before)]
         begun, may_cut = carry.state.begun, near_limit & ~beat.ends[0]
         still_begun = Cat(
             beat.begun[after - 1]
@@ -268,7 +262,6 @@ class Tokenizer(wiring.Component):
             out.cut.eq(Mux(beat.gap, beat.position, first_position + FIELD_LIMIT)),
             out.cut_older.eq(carried.older),
             out.stamp.eq(left.open & ~left.older),
-            out.stamp_page.eq(left.page),
             out.fields[0].first.eq(Mux(overrun, first_position + FIELD_LIMIT, first_position)),
         ]
         for k, token in enumerate([first, *others]):
@@ -296,7 +289,7 @@ class Tokenizer(wiring.Component):
             *(
                 field[name].eq(token[name])
                 for name in (
-                    "older", "page", "tag", "tag_count", "value_count", "crc", "begin", "begin_position", "first_sum",
+                    "older", "tag", "tag_count", "value_count", "crc", "begin", "begin_position", "first_sum",
                     "begin_sum",
                 )
             ),
@@ -339,24 +332,25 @@ class Tokenizer(wiring.Component):
         token, segment, carried = Signal(Token, name="merged"), beat.first, state.token
         lanes = len(segment.whole)
 
-        # BEGIN may have begun in an earlier beat.
-        completed = Signal(len(BEGIN) - 1)
+        # BEGIN may have begun in an earlier beat; the bytes that came of it say how far back, before it is known that the others come.
+        completed, back, sum_back = Signal(), Signal(range(len(BEGIN))), Signal(8)
+        for n in range(1, len(BEGIN)):
+            with m.If(state.begun[n - 1]):
+                m.d.comb += [back.eq(n), sum_back.eq(sum(BEGIN[:n]))]
         m.d.comb += [
-            completed.eq(state.begun & beat.completes),
+            completed.eq((state.begun & beat.completes).any()),
             token.open.eq(carried.open | (beat.count != 0)),
             token.older.eq(carried.older),
-            token.page.eq(carried.page),
             token.first_sum.eq(carried.first_sum),
-            token.begin.eq(carried.begin | completed.any() | segment.begin),
+            token.begin.eq(carried.begin | completed | segment.begin),
             token.begin_position.eq(carried.begin_position),
             token.begin_sum.eq(carried.begin_sum),
         ]
-        for n in range(1, len(BEGIN)):
-            with m.If(completed[n - 1]):
-                m.d.comb += [
-                    token.begin_position.eq(beat.position - n),
-                    token.begin_sum.eq(state.sum - sum(BEGIN[:n])),
-                ]
+        with m.If(completed):
+            m.d.comb += [
+                token.begin_position.eq(beat.position - back),
+                token.begin_sum.eq(state.sum - sum_back),
+            ]
         with m.If(segment.begin):
             m.d.comb += [token[name].eq(value) for name, value in begin_here.items()]
 

@@ -67,7 +67,8 @@ class FlowSwap(wiring.Component):
             read.addr.eq(self.coming_flow),
             write.addr.eq(left_flow),
             write.data.eq(left),
-            write.en.eq(self.advance & leaves),
+            # Again and again while nothing moves, which changes nothing.
+            write.en.eq(leaves),
         ]
         with m.If(self.advance):
             m.d.sync += [
