@@ -29,7 +29,7 @@ from hdl.fix_tags import (
 )
 from hdl.fix_tokenizer import field_beat
 from hdl.fixed_point import WHOLE_DIGITS
-from hdl.frame import Flag, Kind
+from hdl.frame import Kind
 from hdl.limits import FLOWS, MESSAGE_LIMIT
 
 TAKEN_TAGS = (
@@ -79,9 +79,12 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "tags": TAKEN_BITS,
             "entry_tag": len(ENTRY_TAGS),
             "entry_type": len(ENTRY_TAGS),
-            "causes": FRAMING_FLAGS,
+            "tag_bad": 1,
+            "empty": 1,
             "value_cause": 1,
             "announces": 1,
+            "plain": 1,
+            "huge": 1,
             "announced_which": WHICH_BITS,
             "is_data": 1,
             "data_which": WHICH_BITS,
@@ -292,7 +295,11 @@ class Facts(wiring.Component):
                 )
             ),
             known.value_cause.eq(too_many),
-            known.announces.eq(announces & plain & some & ~huge),
+            known.announces.eq(announces),
+            known.plain.eq(plain),
+            known.huge.eq(huge),
+            known.tag_bad.eq(field.tag_bad),
+            known.empty.eq(empty),
             known.announced_which.eq(announced_which),
             known.is_data.eq(is_data),
             known.data_which.eq(data_which),
@@ -310,12 +317,6 @@ class Facts(wiring.Component):
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
             known.kind.eq(Kind.OTHER),
         ]  # fmt: skip
-        with m.If(field.tag_bad):
-            m.d.comb += known.causes.eq(Flag.TAG)
-        with m.Elif(empty | (announces & ~plain)):
-            m.d.comb += known.causes.eq(Flag.VALUE)
-        with m.Elif(announces & huge):
-            m.d.comb += known.causes.eq(Flag.RANGE)
         # The CRC of up to eight characters is their text, the last one lowest; the frame wants the first one lowest.
         with m.If(field.value_count == 2):
             m.d.comb += known.characters.eq(Cat(field.crc[8:16], field.crc[:8]))

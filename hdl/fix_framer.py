@@ -6,8 +6,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.fix_characters import ends_a_beat
-from hdl.fix_facts import CLOSE_BITS, WHICH_BITS, known_beat_layout
+from hdl.fix_facts import CLOSE_BITS, FRAMING_FLAGS, WHICH_BITS, known_beat_layout
 from hdl.flow_swap import FlowSwap
+from hdl.frame import Flag
 from hdl.limits import FLOWS, MESSAGE_LIMIT
 
 LEFT_BITS = MESSAGE_LIMIT.bit_length()
@@ -15,8 +16,8 @@ LEFT_BITS = MESSAGE_LIMIT.bit_length()
 
 def target_layout(lanes: int) -> data.StructLayout:
     """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte, until it has ``passed``. ``near``: behind which lane of that
-    beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that."""
-    return data.StructLayout({"left": LEFT_BITS, "near": lanes, "passed": 1})
+    beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that. ``far``: ``left`` has more than ``CLOSE_BITS``."""
+    return data.StructLayout({"left": LEFT_BITS, "near": lanes, "passed": 1, "far": 1})
 
 
 def framing_layout(lanes: int) -> data.StructLayout:
@@ -69,6 +70,7 @@ def framed_layout(lanes: int) -> data.StructLayout:
         {
             "known": known_beat_layout(lanes),
             "outcomes": data.ArrayLayout(Outcome, ends_a_beat(lanes)),
+            "causes": data.ArrayLayout(FRAMING_FLAGS, ends_a_beat(lanes)),
             "cuts": 1,
             "half": 1,
             "last_step": 1,
@@ -150,6 +152,7 @@ class Framer(wiring.Component):
             m.d.comb += after.eq(0)
         m.d.comb += [
             framed.known.eq(known),
+            *(cause.eq(self._causes(field)) for cause, field in zip(framed.causes, known.fields, strict=True)),
             # One character too many is none.
             *(
                 framed.known.fields[k].characters.eq(field.characters & (~field.value_cause).replicate(16))
@@ -164,6 +167,13 @@ class Framer(wiring.Component):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(framed)]
         return m
 
+    @staticmethod
+    def _causes(field):
+        """What is wrong with a field as one of a body."""
+        bad_value = field.empty | (field.announces & ~field.plain)
+        bad_length = field.announces & field.huge
+        return Mux(field.tag_bad, Flag.TAG, Mux(bad_value, Flag.VALUE, Mux(bad_length, Flag.RANGE, 0)))
+
     def _approach(self, m, known, state, after, outcomes, last_step):
         """The beat's bytes have passed, or a field has set a new target."""
         targets = []
@@ -175,8 +185,9 @@ class Framer(wiring.Component):
             m.d.comb += after[name].eq(state[name])
             with m.If(last_step):
                 left = state[name].left
-                far = left[CLOSE_BITS:].any()
-                closer = self._target(m, f"{name}_closer", far, left - known.count, left[:CLOSE_BITS] - known.count)
+                closer = self._target(
+                    m, f"{name}_closer", state[name].far, left - known.count, left[:CLOSE_BITS] - known.count
+                )
                 m.d.comb += [
                     after[name].eq(closer),
                     after[name].near.eq(closer.near & ~state[name].passed.replicate(self.lanes)),
@@ -196,6 +207,7 @@ class Framer(wiring.Component):
         m.d.comb += [
             low.eq(close),
             target.left.eq(left),
+            target.far.eq(target.left[CLOSE_BITS:].any()),
             target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
             target.passed.eq(~far & ((low == 0) | low[-1])),
         ]
@@ -211,6 +223,9 @@ class Framer(wiring.Component):
             m.d.comb += made.eq(value)
             return made
 
+        # Of two fields: whether it is a good length of data.
+        goods = [each.announces & each.plain & ~each.no_body & ~each.huge for each in known.fields]
+
         # Where the field ends, beside where the body and the announced data do.
         body_ends = (state.body.near & field.stop).any()
         body_passed = state.body.passed | (state.body.near & field.below).any()
@@ -220,7 +235,7 @@ class Framer(wiring.Component):
         if k:
             # The phase before the beat says what the first field did, if it did not fail; where it did, nothing of this counts.
             first = outcomes[0]
-            announces = state.in_body & known.fields[0].announces
+            announces = state.in_body & goods[0]
             body_ends = Mux(state.in_length, known.next_ends, body_ends)
             body_passed = Mux(state.in_length, known.next_passes, body_passed)
             announced = announces & field.is_data & (known.fields[0].announced_which == field.data_which)
@@ -238,7 +253,7 @@ class Framer(wiring.Component):
         passes = signal("passes", of_data & ~body_passed & ~data_passed & ~data_ends)
         goes_on = signal("goes_on", within & ~body_passed & (~of_data | data_ends))
         within_data = signal("within_data", of_data & ~data_ends)
-        announces = signal("announces", field.announces & ~(first.within_data if k else state.in_data))
+        announces = signal("announces", goods[k] & ~(first.within_data if k else state.in_data))
         seeks = ~(before.in_length | before.in_body | before.in_data | before.in_trailer)
         # A good BodyLength, too long or not, and a trailer have no BEGIN.
         restarts = signal("restarts", field.begin & (in_length | before.in_trailer | wrong | seeks))

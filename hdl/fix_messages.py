@@ -331,7 +331,7 @@ class _Field:
         known, outcome = self.known, self.outcome
         found = Signal(FRAMING_FLAGS, name=f"found{self.index}")
         self._m.d.comb += [
-            found.eq(known.causes & outcome.takes_it.replicate(FRAMING_FLAGS)),
+            found.eq(self._framed.causes[self.index] & outcome.takes_it.replicate(FRAMING_FLAGS)),
             found[_GARBAGE].eq(outcome.seeks & self.starts),
             found[_LENGTH].eq(outcome.fails & ~outcome.too_long),
             found[_TOO_LONG].eq(outcome.fails & outcome.too_long),

@@ -26,6 +26,7 @@ Token = data.StructLayout(
         "open": 1,
         "older": 1,
         "length": signed(LENGTH_BITS),
+        "near_limit": 1,
         "tag": data.ArrayLayout(4, TAG_DIGITS),
         "tag_count": TAG_COUNT_BITS,
         "tag_bad": 1,
@@ -48,8 +49,9 @@ Token = data.StructLayout(
 )
 """What is known of a field so far.
 
-``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``length``: how far before the next beat's first byte it began (below 0: behind, in a beat that comes
-again). ``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``: bytes
+``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``length``: how far before
+the next beat's first byte it began (below 0: behind, in a beat that comes again); ``near_limit``: a beat's bytes more may be too many.
+``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``: bytes
 of the value, which stops above those of a number. ``whole`` to ``odd``: the value as a number, as in ``Decimal``;
 ``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is their text.
 ``begin``: BEGIN stands in it; ``begin_position`` is that of the last one, in it or in a field before. ``first_sum`` and ``begin_sum``: sums modulo 256 of all bytes of the flow before
@@ -199,12 +201,11 @@ class Tokenizer(wiring.Component):
 
         # Too long a field is cut at the limit; what is behind goes on as a field.
         left_over = Signal(range(2 * lanes))  # the length above what is a multiple of `lanes`
-        near_limit, beyond, overrun = Signal(), Signal(), Signal()
+        near_limit, beyond, overrun = carried.near_limit, Signal(), Signal()
         low_bits = lanes.bit_length() - 1
         low = carried.length[:low_bits] if low_bits else Const(0, 1)
         m.d.comb += [
             left_over.eq(low + beat.stops[0].lane),
-            near_limit.eq(carried.length[low_bits : LENGTH_BITS - 1].all() & ~carried.length[-1]),
             beyond.eq(is_in(left_over, range(lanes + 1, 2 * lanes))),
             overrun.eq(~beat.gap & near_limit & (beyond | (~beat.ends[0] & (left_over == lanes)))),
         ]
@@ -241,6 +242,7 @@ class Tokenizer(wiring.Component):
         )
         m.d.comb += [
             carry.next.token.eq(left),
+            carry.next.token.near_limit.eq(left.length[low_bits : LENGTH_BITS - 1].all() & ~left.length[-1]),
             carry.next.token.older.eq(Mux(beat.last, left.open, left.older)),
             # What begins behind an overrun has not all of what was begun.
             carry.next.begun.eq(
