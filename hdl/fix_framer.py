@@ -65,7 +65,7 @@ because of the limit; ``restarts``: another message begins in it."""
 
 def framed_layout(lanes: int) -> data.StructLayout:
     """A beat's fields with what they are to their messages. ``cuts``: first of all, what was framed is cut. ``half``: an earlier step
-    did the first field. ``last_step``: the beat is done. ``fresh``: this is its first step."""
+    did the first field. ``last_step``: the beat is done. ``causes``: the flags of a field as one of the body."""
     return data.StructLayout(
         {
             "known": known_beat_layout(lanes),
@@ -74,7 +74,6 @@ def framed_layout(lanes: int) -> data.StructLayout:
             "cuts": 1,
             "half": 1,
             "last_step": 1,
-            "fresh": 1,
         }
     )
 
@@ -82,8 +81,8 @@ def framed_layout(lanes: int) -> data.StructLayout:
 class Framer(wiring.Component):
     """The phase of each field of a beat, all in one step. Latency ``LATENCY`` step.
 
-    Where two fields of a beat may both complete a span (only where both have BEGIN, or after garbage), and where a field is too
-    long, a beat takes two or three steps: it ``waits``, and ``ready`` is low, in all but the last. ``advance`` moves the whole; ``coming`` says that
+    Where two fields of a beat may both complete a span (where the second one has BEGIN, but the first one has not and it begins with
+    it), and where a field is too long, a beat takes two or three steps: it ``waits``, and ``ready`` is low, in all but the last. ``advance`` moves the whole; ``coming`` says that
     a beat of ``coming_flow`` is on its way into the stage before.
     """
 
@@ -112,7 +111,7 @@ class Framer(wiring.Component):
         known, ends = self.known, ends_a_beat(self.lanes)
         m.submodules.carry = carry = FlowSwap(framing_layout(self.lanes), self.flows)
         state = carry.state
-        cut_done, half, stayed = Signal(), Signal(), Signal()
+        cut_done, half = Signal(), Signal()
         cuts, split, last_step = Signal(), Signal(), Signal()
         if ends == 2:
             m.d.comb += split.eq(known.splits)
@@ -129,9 +128,9 @@ class Framer(wiring.Component):
             carry.valid.eq(self.valid),
         ]
         with m.If(self.ready):
-            m.d.sync += [cut_done.eq(0), half.eq(0), stayed.eq(0)]
+            m.d.sync += [cut_done.eq(0), half.eq(0)]
         with m.Elif(self.advance):
-            m.d.sync += [cut_done.eq(1), half.eq(~cuts), stayed.eq(1)]
+            m.d.sync += [cut_done.eq(1), half.eq(~cuts)]
 
         runs = [known.fields[0].valid & ~cuts & ~half]
         if ends == 2:
@@ -161,7 +160,6 @@ class Framer(wiring.Component):
             framed.cuts.eq(cuts),
             framed.half.eq(half),
             framed.last_step.eq(last_step),
-            framed.fresh.eq(~stayed),
         ]
         with m.If(self.advance):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(framed)]
