@@ -47,6 +47,8 @@ NEAR_BITS = 14
 CLOSE_BITS = 5
 """A place as many bytes ahead as more bits count is not within the next beat, nor behind its beginning, for any offset."""
 
+assert all(len(str(tag)) == len(str(data)) in (2, 3) for tag, data in DATA_TAGS.items()), "what an offset goes by"
+
 CHECK_SUM_DIGITS = 3
 FRAMING_FLAGS = 8
 """The causes that the framing finds are the lowest bits of the flags; beside them only DUPLICATE_TAG."""
@@ -254,13 +256,10 @@ class Facts(wiring.Component):
         worths = _worths(m, f"amount{k}", digits)
         announces, announced_which = tags.which(DATA_TAGS)
         is_data, data_which = tags.which(tuple(DATA_TAGS.values()))
-        # What stands between the length's SOH and the data's, beside the data: its tag, the `=` and that SOH.
-        data_tags = set(map(str, DATA_TAGS.values()))
-        shortest = min(map(len, data_tags))
-        longer_tag = Cat(tags.is_(tag) for tag, its in DATA_TAGS.items() if len(str(its)) > shortest).any()
-        # Each is worked out, as the tag comes last.
+        # A BodyLength has a tag of one digit; a length of data has one of as many digits as that of the data, which stands with a
+        # `=` and an SOH between the length's SOH and the data's.
         to_body = field.stop_lane - beat.count
-        to_data = Mux(longer_tag, to_body + (shortest + 3), to_body + (shortest + 2))
+        to_data = Mux(field.tag_count[0], to_body + len("999=|"), to_body + len("99=|"))
         # A message whose BodyLength this is begins with the last BEGIN before the field.
         header = Signal(POSITION_BITS, name=f"header{k}")
         low, high = Signal(NEAR_BITS, name=f"low{k}"), Signal(NEAR_BITS, name=f"high{k}")
@@ -312,7 +311,7 @@ class Facts(wiring.Component):
             known.far.eq(_above(digits, (1 << CLOSE_BITS) - 1) | digits[2].any() | digits[3].any()),
             low.eq(worths[0] + worths[1]),
             high.eq(worths[2] + worths[3]),
-            known.offset.eq(Mux(tags.is_(BODY_LENGTH_TAG), to_body, to_data)),
+            known.offset.eq(Mux(field.tag_count[1], to_data, to_body)),
             known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
             known.kind.eq(Kind.OTHER),

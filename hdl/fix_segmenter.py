@@ -8,6 +8,7 @@ from hdl.beat import MISSING_BITS, POSITION_BITS
 from hdl.fix_characters import OpenField, character_beat, ends_a_beat
 from hdl.fix_tags import BEGIN
 from hdl.limits import FLOWS
+from hdl.select import is_in
 
 TAG_DIGITS = 3
 """Digits kept of a tag: no tag that is read here has more."""
@@ -89,7 +90,7 @@ def segment_beat(lanes: int) -> data.StructLayout:
     number (for none that of the beat's end), and ``sums`` of the beat's bytes up to there; behind these the sum of all.
 
     ``tail``: bytes from the last SOH to the beat's end, below 0 in a beat that comes again; ``tail_open``: there are some. ``begin_lane``, and ``begin_sum`` of the bytes before it, are where BEGIN is, in
-    whatever segment; ``begin_at_second``: the second field begins with it.
+    whatever segment; ``begin_at_second``: the second field begins with it. ``row_before`` is ``position`` without its lowest three bits, less one.
 
     A beat with more ends than ``ends_a_beat`` comes as several, of which only the last has a ``count`` and may be the
     packet's ``last``. ``completes``, ``pieces`` and ``begun`` are about a BEGIN that packets or beats cut: the beat's first bytes are
@@ -111,6 +112,7 @@ def segment_beat(lanes: int) -> data.StructLayout:
             "begin_sum": 8,
             "begin_at_second": 1,
             "position": POSITION_BITS,
+            "row_before": POSITION_BITS - 3,
             "count": count,
             "timestamp": 64,
             "flow": range(FLOWS),
@@ -209,6 +211,7 @@ class Segmenter(wiring.Component):
         m.d.comb += [
             *(out[name].eq(beat[name]) for name in ("position", "timestamp", "flow", "fragment", "gap")),
             out.new.eq(known.new),
+            out.row_before.eq((beat.position >> 3) - 1),
             out.last.eq(beat.last & last_time),
             out.missing.eq(beat.data.as_value()[:MISSING_BITS]),
             out.completes.eq(
@@ -355,4 +358,17 @@ def _any_of(terms):
 
 
 def _count(mask):
-    return sum(bit for bit in mask)
+    """How many bits of ``mask`` are high. Each four are looked up, and so is the sum of two such counts."""
+    bits = list(mask)
+    fours = [bits[n : n + 4] for n in range(0, len(bits), 4)]
+    counts = [Cat(is_in(Cat(four), _with_count(len(four), bit)) for bit in range(3)) for four in fours]
+    if len(counts) == 1:
+        return counts[0]
+    low, high = counts
+    sums = [[a + 8 * b for a in range(5) for b in range(5) if (a + b) >> bit & 1] for bit in range(4)]
+    return Cat(is_in(Cat(low, high), each) for each in sums)
+
+
+def _with_count(bits: int, bit: int):
+    """Numbers of so many bits, of which so many are high that the count has this bit."""
+    return [number for number in range(1 << bits) if number.bit_count() >> bit & 1]

@@ -350,7 +350,7 @@ class Tokenizer(wiring.Component):
         ]
         with m.If(completed):
             m.d.comb += [
-                token.begin_position.eq(beat.position - back),
+                token.begin_position.eq(_before(beat, back)),
                 token.begin_sum.eq(state.sum - sum_back),
             ]
         with m.If(segment.begin):
@@ -404,3 +404,9 @@ class Tokenizer(wiring.Component):
             ),
         ]
         return token
+
+
+def _before(beat, back):
+    """The position ``back`` bytes, at most eight, before the beat: without a carry through all of it."""
+    low = beat.position[:3]
+    return Cat((low - back)[:3], Mux(low < back, beat.row_before, beat.position[3:]))
