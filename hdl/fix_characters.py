@@ -1,6 +1,6 @@
 """FIX bytes to characters: what each byte of a beat is, and what came before it (docs/fix.md, "Fields")."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -198,17 +198,18 @@ def at_least(bits, number: int):
 
 
 def seen_before(sets, clears):
-    """For each lane, and behind the last: whether ``sets`` came since ``clears``, in the lanes before it."""
-    seen = [Value.cast(0)]
-    # In pairs, so that the chain is half as long.
-    for lane in range(0, len(sets), 2):
-        before = seen[-1]
-        seen.append(sets[lane] | (before & ~clears[lane]))
-        if lane + 1 < len(sets):
-            seen.append(
-                sets[lane + 1] | (sets[lane] & ~clears[lane + 1]) | (before & ~(clears[lane] | clears[lane + 1]))
-            )
-    return [bit[0] for bit in seen]
+    """For each lane, and behind the last: whether ``sets`` came since ``clears``, in the lanes before it. In a tree, so that it takes
+    few steps."""
+    # Of runs of lanes that end in each: whether it was set there and not cleared since, and whether it was never cleared.
+    runs = [(sets[lane], ~clears[lane]) for lane in range(len(sets))]
+    reach = 1
+    while reach < len(runs):
+        runs = [
+            (own | (keeps & runs[lane - reach][0]), keeps & runs[lane - reach][1]) if lane >= reach else (own, keeps)
+            for lane, (own, keeps) in enumerate(runs)
+        ]
+        reach *= 2
+    return [Const(0, 1), *(seen for seen, _ in runs)]
 
 
 def sums_up_to(m: Module, name: str, values):

@@ -59,7 +59,7 @@ WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
 def known_field_layout(lanes: int) -> data.StructLayout:
     """What of a field does not depend on the message that it stands in. ``amount``: the
     number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``far``: it has more than ``CLOSE_BITS``. ``amount`` and
-    ``offset`` together are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
+    ``offset`` together (``close``, where it is not far) are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
     BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT. ``stop`` and ``below``: its SOH's lane, and those in
     front of that."""
     return data.StructLayout(
@@ -96,6 +96,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "too_long": 1,
             "amount": NEAR_BITS,
             "far": 1,
+            "close": signed(CLOSE_BITS + 2),
             "offset": signed(lanes.bit_length() + 3),
             "is_trailer": 1,
             "check_sum_good": 1,
@@ -110,7 +111,8 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
     About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open, ``follow_ends`` and ``follow_passes`` with the data that it would announce. ``splits``: both may complete a span, so the beat takes
-    two steps. ``cuts``: an overrun or a hole cuts what was framed.
+    two steps. ``cuts``: an overrun or a hole cuts what was framed. ``has_steps``: it takes more
+    than one step.
     """
     return data.StructLayout(
         {
@@ -120,6 +122,7 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "follow_ends": 1,
             "follow_passes": 1,
             "splits": 1,
+            "has_steps": 1,
             "overrun": 1,
             "gap": 1,
             "cuts": 1,
@@ -240,7 +243,10 @@ class Facts(wiring.Component):
         ]  # fmt: skip
         for k in range(ends):
             self._know(m, k, now.fields[k], self.beat.fields[k], self.beat)
-        m.d.comb += now.cuts.eq(self.beat.overrun | self.beat.gap)
+        m.d.comb += [
+            now.cuts.eq(self.beat.overrun | self.beat.gap),
+            now.has_steps.eq((now.cuts & self.beat.ends[0]) | now.splits),
+        ]
         if ends == 2:
             self._compare(m, now, self.beat)
         with m.If(self.advance):
@@ -308,6 +314,7 @@ class Facts(wiring.Component):
             known.too_long.eq(~_sum_sign(m, f"excess{k}", [*reversed(worths), header])),
             known.below.eq(Cat(field.stop[lane + 1 :].any() for lane in range(self.lanes))),
             known.amount.eq(low + high),
+            known.close.eq(low[:CLOSE_BITS] + known.offset),
             known.far.eq(_above(digits, (1 << CLOSE_BITS) - 1) | digits[2].any() | digits[3].any()),
             low.eq(worths[0] + worths[1]),
             high.eq(worths[2] + worths[3]),

@@ -16,7 +16,8 @@ LEFT_BITS = MESSAGE_LIMIT.bit_length()
 
 def target_layout(lanes: int) -> data.StructLayout:
     """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte, until it has ``passed``. ``near``: behind which lane of that
-    beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that. ``far``: ``left`` has more than ``CLOSE_BITS``."""
+    beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that. ``far``: it is not in that beat; where it may
+    be, ``left`` has at most ``CLOSE_BITS`` and one more."""
     return data.StructLayout({"left": LEFT_BITS, "near": lanes, "passed": 1, "far": 1})
 
 
@@ -117,7 +118,7 @@ class Framer(wiring.Component):
             m.d.comb += split.eq(known.splits)
         m.d.comb += [
             cuts.eq(known.cuts & ~cut_done),
-            last_step.eq(Mux(cuts, ~known.fields[0].valid, half | ~split)),
+            last_step.eq(~known.has_steps | half | (cut_done & ~split)),
             self.waits.eq(self.valid & ~last_step),
             self.ready.eq(self.advance & ~self.waits),
             carry.advance.eq(self.ready),
@@ -174,17 +175,17 @@ class Framer(wiring.Component):
 
     def _approach(self, m, known, state, after, outcomes, last_step):
         """The beat's bytes have passed, or a field has set a new target."""
-        targets = []
-        for k, field in enumerate(known.fields):
-            amount = field.amount
-            close = amount[:CLOSE_BITS] + field.offset
-            targets.append(self._target(m, f"target{k}", field.far, amount + field.offset, close))
+        targets = [
+            self._target(m, f"target{k}", field.far, field.far, field.amount + field.offset, field.close)
+            for k, field in enumerate(known.fields)
+        ]
         for name in ("body", "data"):
             m.d.comb += after[name].eq(state[name])
             with m.If(last_step):
-                left = state[name].left
+                left, close = state[name].left, state[name].left[: CLOSE_BITS + 1]
+                still_far = left[CLOSE_BITS:].any()
                 closer = self._target(
-                    m, f"{name}_closer", state[name].far, left - known.count, left[:CLOSE_BITS] - known.count
+                    m, f"{name}_closer", state[name].far, still_far, left - known.count, close - known.count
                 )
                 m.d.comb += [
                     after[name].eq(closer),
@@ -197,15 +198,15 @@ class Framer(wiring.Component):
                 with m.If(outcome.too_long if name == "body" else outcome.announces):
                     m.d.comb += after[name].eq(target)
 
-    def _target(self, m, name, far, left, close):
-        """The target at ``left``, the sum of a place and a small offset. ``close`` is the same of the place's lowest ``CLOSE_BITS``:
-        where that is not ``far``, it is told without a long carry."""
+    def _target(self, m, name, far, still_far, left, close):
+        """The target at ``left``, which is far where ``still_far``. Where it was not ``far`` at first, ``close`` has the lowest bits of
+        ``left``: so what is near is told without a long carry."""
         target = Signal(target_layout(self.lanes), name=name)
         low = Signal(signed(CLOSE_BITS + 2), name=f"{name}_low")
         m.d.comb += [
             low.eq(close),
             target.left.eq(left),
-            target.far.eq(target.left[CLOSE_BITS:].any()),
+            target.far.eq(still_far),
             target.near.eq(Cat(~far & (low == lane + 1) for lane in range(self.lanes))),
             target.passed.eq(~far & ((low == 0) | low[-1])),
         ]
