@@ -1,5 +1,7 @@
 """What FIX fields are in themselves: their tags and values read, without the message that they stand in."""
 
+from itertools import combinations
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -27,10 +29,12 @@ from hdl.fix_tags import (
     SYMBOL_TAG,
     TIME_IN_FORCE_TAG,
 )
+from hdl.fix_segmenter import TAG_DIGITS
 from hdl.fix_tokenizer import field_beat
 from hdl.fixed_point import WHOLE_DIGITS
 from hdl.frame import Kind
 from hdl.limits import FLOWS, MESSAGE_LIMIT
+from hdl.select import is_in
 
 TAKEN_TAGS = (
     ACCOUNT_TAG, CL_ORD_ID_TAG, MSG_SEQ_NUM_TAG, MSG_TYPE_TAG, ORDER_QTY_TAG, ORD_TYPE_TAG,
@@ -55,12 +59,18 @@ FRAMING_FLAGS = 8
 
 WHICH_BITS = unsigned((len(DATA_TAGS) - 1).bit_length())
 
+LENGTH_TAGS = (621, 90, 93, 445, 95, 352, 356, 212, 358, 350, 348, 360, 364, 618, 354, 362)
+"""Those of ``DATA_TAGS`` in an order, found by search, in which each bit of their index follows from four bits of the tag's
+digits, and from four of those of the data's tag: so it takes one LUT."""
+
+assert sorted(LENGTH_TAGS) == sorted(DATA_TAGS)
+
 
 def known_field_layout(lanes: int) -> data.StructLayout:
     """What of a field does not depend on the message that it stands in. ``amount``: the
     number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``far``: it has more than ``CLOSE_BITS``. ``amount`` and
-    ``offset`` together (``close``, where it is not far) are where the body or the data would end that it tells of, counted from the next beat. ``too_long``: as the
-    BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT. ``stop`` and ``below``: its SOH's lane, and those in
+    ``offset`` together (``close``, where it is not far) are where the body or the data would end that it tells of, counted from the next beat. ``excess``: two
+    numbers; as the BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT, unless their sum is below 0. ``stop`` and ``below``: its SOH's lane, and those in
     front of that."""
     return data.StructLayout(
         {
@@ -93,7 +103,7 @@ def known_field_layout(lanes: int) -> data.StructLayout:
             "is_length": 1,
             "large": 1,
             "no_body": 1,
-            "too_long": 1,
+            "excess": data.ArrayLayout(POSITION_BITS, 2),
             "amount": NEAR_BITS,
             "far": 1,
             "close": signed(CLOSE_BITS + 2),
@@ -141,39 +151,62 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
 
 
 class _Tags:
-    """Compares a field's tag with many. Leading zeros make a tag bad, so the digits and their number say it all."""
+    """Compares a good tag with many. Leading zeros make a tag bad, so the digits say it all, unless there are more of them."""
 
     def __init__(self, m, k, field) -> None:
         self._m, self._k, self._field = m, k, field
-        self._parts: dict[tuple[int, int], Signal] = {}
+        self._digits: dict[tuple[int, int], Signal] = {}
         self._tags: dict[int, Signal] = {}
+        self._short = Signal(name=f"short{k}")
+        m.d.comb += self._short.eq(is_in(field.tag_count, range(TAG_DIGITS + 1)) & ~field.tag_bad)
 
-    def _part(self, place: int, value: int):
-        """The digit at a place (the lowest is 0), or with place -1 the number of digits."""
-        if (place, value) not in self._parts:
-            part = self._parts[place, value] = Signal(name=f"tag{self._k}_{place + 1}_{value}")
-            if place < 0:
-                self._m.d.comb += part.eq((self._field.tag_count == value) & ~self._field.tag_bad)
-            else:
-                self._m.d.comb += part.eq(self._field.tag[place] == value)
-        return self._parts[place, value]
+    def _digit(self, place: int, value: int):
+        """Whether it is this digit that stands at a place (the lowest is 0)."""
+        if (place, value) not in self._digits:
+            digit = self._digits[place, value] = Signal(name=f"tag{self._k}_{place}_{value}")
+            self._m.d.comb += digit.eq(self._field.tag[place] == value)
+        return self._digits[place, value]
 
-    def is_(self, tag: int):
-        """Whether the field has this tag."""
+    def _has_digits(self, tag: int):
         if tag not in self._tags:
-            digits = [int(digit) for digit in reversed(str(tag))]
             signal = self._tags[tag] = Signal(name=f"is_{tag}_{self._k}")
-            parts = [self._part(-1, len(digits)), *(self._part(place, digit) for place, digit in enumerate(digits))]
-            self._m.d.comb += signal.eq(Cat(parts).all())
+            self._m.d.comb += signal.eq(Cat(self._digit(*each) for each in enumerate(_digits_of(tag))).all())
         return self._tags[tag]
 
-    def which(self, tags) -> tuple:
-        """Whether it has one of ``tags``, and which."""
-        index = Signal(range(len(tags)), name=f"which{self._k}_{next(iter(tags))}")
-        hits = [self.is_(tag) for tag in tags]
-        for bit in range(len(index)):
-            self._m.d.comb += index[bit].eq(Cat(hit for n, hit in enumerate(hits) if n >> bit & 1).any())
-        return Cat(hits).any(), index
+    def is_one_of(self, tags):
+        """Whether the field has one of ``tags``."""
+        return self._short & Cat(self._has_digits(tag) for tag in tags).any()
+
+    def are(self, tags):
+        """One bit for each of ``tags``: whether it is the field's."""
+        return Cat(self._has_digits(tag) for tag in tags) & self._short.replicate(len(tags))
+
+    def index(self, tags):
+        """Which of ``tags`` it is, if it is one of them."""
+        digits = self._field.tag.as_value()
+        bits = []
+        for bit in range((len(tags) - 1).bit_length()):
+            places, numbers = _told_by(tags, bit)
+            bits.append(is_in(Cat(digits[place] for place in places), numbers))
+        return Cat(bits)
+
+
+def _digits_of(tag: int) -> list[int]:
+    """TAG_DIGITS digits of a tag, the lowest first."""
+    return [int(digit) for digit in reversed(f"{tag:0{TAG_DIGITS}}")]
+
+
+def _told_by(tags, bit: int) -> tuple[tuple[int, ...], set[int]]:
+    """The fewest bits of the digits of ``tags`` that tell this bit of their index, and the numbers in them that stand for 1."""
+    numbers = [sum(digit << (4 * place) for place, digit in enumerate(_digits_of(tag))) for tag in tags]
+    for size in range(4 * TAG_DIGITS + 1):
+        for places in combinations(range(4 * TAG_DIGITS), size):
+            found: tuple[set[int], set[int]] = (set(), set())
+            for index, number in enumerate(numbers):
+                found[index >> bit & 1].add(sum((number >> place & 1) << n for n, place in enumerate(places)))
+            if found[0].isdisjoint(found[1]):
+                return places, found[1]
+    raise AssertionError("two tags are the same")
 
 
 def _worths(m, name, digits):
@@ -189,8 +222,8 @@ def _worths(m, name, digits):
     return worths
 
 
-def _sum_sign(m, name, terms):
-    """The highest bit of a sum in as many bits as the last of ``terms`` has: carries are saved, so that there is one carry chain.
+def _saved(m, name, terms):
+    """Two numbers with the sum of ``terms``, in as many bits as the last of these has: carries are saved, so no chain of them is long.
     What comes last in time is to stand last."""
     bits = len(terms[-1])
     total, carries, *others = terms
@@ -202,7 +235,7 @@ def _sum_sign(m, name, terms):
             carried.eq(((total & carries) | (total & term) | (carries & term)) << 1),
         ]
         total, carries = saved, carried
-    return (total + carries)[bits - 1]
+    return total, carries
 
 
 def _above(digits, most: int):
@@ -260,8 +293,7 @@ class Facts(wiring.Component):
         plain, empty = Signal(name=f"plain{k}"), Signal(name=f"empty{k}")
         some, large, huge = Signal(name=f"some{k}"), Signal(name=f"large{k}"), Signal(name=f"huge{k}")
         worths = _worths(m, f"amount{k}", digits)
-        announces, announced_which = tags.which(DATA_TAGS)
-        is_data, data_which = tags.which(tuple(DATA_TAGS.values()))
+        data_tags = [DATA_TAGS[tag] for tag in LENGTH_TAGS]
         # A BodyLength has a tag of one digit; a length of data has one of as many digits as that of the data, which stands with a
         # `=` and an SOH between the length's SOH and the data's.
         to_body = field.stop_lane - beat.count
@@ -269,8 +301,8 @@ class Facts(wiring.Component):
         # A message whose BodyLength this is begins with the last BEGIN before the field.
         header = Signal(POSITION_BITS, name=f"header{k}")
         low, high = Signal(NEAR_BITS, name=f"low{k}"), Signal(NEAR_BITS, name=f"high{k}")
-        too_many = Cat(tags.is_(tag) for tag in ONE_CHARACTER).any() & (field.value_count > 1)
-        too_many |= tags.is_(MSG_TYPE_TAG) & (field.value_count > 2)
+        too_many = tags.is_one_of(ONE_CHARACTER) & (field.value_count > 1)
+        too_many |= tags.are([MSG_TYPE_TAG]) & (field.value_count > 2)
         m.d.comb += [
             empty.eq(field.value_count == 0),
             plain.eq(
@@ -291,27 +323,27 @@ class Facts(wiring.Component):
             known.valid.eq(beat.ends[k]),
             known.value.eq((field.first + field.tag_count + 1)[:POSITION_BITS]),
             known.usable.eq(~field.tag_bad & ~empty),
-            known.tags.eq(Cat(tags.is_(tag) for tag in TAKEN_TAGS) & (~empty).replicate(TAKEN_BITS)),
-            known.entry_tag.eq(Cat(tags.is_(tag) for tag in ENTRY_TAGS.values()) & (~empty).replicate(len(ENTRY_TAGS))),
+            known.tags.eq(tags.are(TAKEN_TAGS) & (~empty).replicate(TAKEN_BITS)),
+            known.entry_tag.eq(tags.are(ENTRY_TAGS.values()) & (~empty).replicate(len(ENTRY_TAGS))),
             known.entry_type.eq(
                 Cat(
-                    tags.is_(MSG_TYPE_TAG) & (field.value_count == 1) & (field.crc[:8] == ord(msg_type))
+                    tags.are([MSG_TYPE_TAG]) & (field.value_count == 1) & (field.crc[:8] == ord(msg_type))
                     for msg_type in ENTRY_TAGS
                 )
             ),
             known.value_cause.eq(too_many),
-            known.announces.eq(announces),
+            known.announces.eq(tags.is_one_of(LENGTH_TAGS)),
             known.plain.eq(plain),
             known.huge.eq(huge),
             known.tag_bad.eq(field.tag_bad),
             known.empty.eq(empty),
-            known.announced_which.eq(announced_which),
-            known.is_data.eq(is_data),
-            known.data_which.eq(data_which),
-            known.is_length.eq(tags.is_(BODY_LENGTH_TAG) & plain),
+            known.announced_which.eq(tags.index(LENGTH_TAGS)),
+            known.is_data.eq(tags.is_one_of(data_tags)),
+            known.data_which.eq(tags.index(data_tags)),
+            known.is_length.eq(tags.are([BODY_LENGTH_TAG]) & plain),
             known.large.eq(large),
             known.no_body.eq(~some),
-            known.too_long.eq(~_sum_sign(m, f"excess{k}", [*reversed(worths), header])),
+            known.excess.eq(Cat(_saved(m, f"excess{k}", [*reversed(worths), header]))),
             known.below.eq(Cat(field.stop[lane + 1 :].any() for lane in range(self.lanes))),
             known.amount.eq(low + high),
             known.close.eq(low[:CLOSE_BITS] + known.offset),
@@ -319,7 +351,7 @@ class Facts(wiring.Component):
             low.eq(worths[0] + worths[1]),
             high.eq(worths[2] + worths[3]),
             known.offset.eq(Mux(field.tag_count[1], to_data, to_body)),
-            known.is_trailer.eq(tags.is_(CHECK_SUM_TAG) & (field.value_count == CHECK_SUM_DIGITS)),
+            known.is_trailer.eq(tags.are([CHECK_SUM_TAG]) & (field.value_count == CHECK_SUM_DIGITS)),
             known.check_sum_good.eq(plain & ~_above(digits, 0xFF)),
             known.kind.eq(Kind.OTHER),
         ]  # fmt: skip

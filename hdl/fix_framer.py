@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.beat import POSITION_BITS
 from hdl.fix_characters import ends_a_beat
 from hdl.fix_facts import CLOSE_BITS, FRAMING_FLAGS, WHICH_BITS, known_beat_layout
 from hdl.flow_swap import FlowSwap
@@ -25,7 +26,7 @@ def framing_layout(lanes: int) -> data.StructLayout:
     """A flow's phase, SEEK where no other is, and the places that it waits for.
 
     ``body`` is where the body ends, ``data`` where the data's SOH does that was
-    announced to stand in the next field (``announced``, the ``which`` of DATA_TAGS) or is being passed over.
+    announced to stand in the next field (``announced``, the ``which`` of LENGTH_TAGS) or is being passed over.
     """
     return data.StructLayout(
         {
@@ -245,7 +246,9 @@ class Framer(wiring.Component):
 
         # As if it were its turn: whether it is comes late.
         in_length = before.in_length
-        opened = in_length & field.is_length & ~field.large & ~field.too_long
+        excess = Signal(POSITION_BITS, name=f"excess{k}")
+        m.d.comb += excess.eq(field.excess[0] + field.excess[1])
+        opened = in_length & field.is_length & ~field.large & excess[-1]
         within = signal("within", before.in_body | before.in_data)
         of_data = signal("of_data", before.in_data | (before.in_body & announced))
         wrong = signal("wrong", within & (body_passed | (of_data & data_passed)))
