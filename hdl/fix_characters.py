@@ -96,7 +96,11 @@ class Classifier(wiring.Component):
         lanes, ends, beat, kept = self.lanes, ends_a_beat(self.lanes), self.beat, self.o
         again, rest = Signal(), kept.before[ends - 1][:lanes]
         arriving = [beat.data[lane] for lane in range(lanes)]
-        counts = Cat(is_in(beat.count, range(lane + 1, lanes + 1)) for lane in range(lanes))
+        counts, counts_now = Signal(lanes), Signal(lanes)  # the lanes of the beat; no lane where an earlier one is told again
+        m.d.comb += [
+            counts.eq(Cat(is_in(beat.count, range(lane + 1, lanes + 1)) for lane in range(lanes))),
+            counts_now.eq(counts & (~again).replicate(lanes)),
+        ]
 
         def of_whole_beat(field, value):
             """What stays as it is while the beat is told again."""
@@ -106,8 +110,9 @@ class Classifier(wiring.Component):
         def marks(character, field):
             """Lanes of a character, of those that count this time."""
             now = Signal(lanes, name=f"{chr(character) if character > 32 else 'soh'}_now")
-            is_ours = Cat(byte == character for byte in arriving) & counts
-            m.d.comb += now.eq(Mux(again, field & rest, is_ours))
+            told_again = Signal(lanes, name=f"{now.name}_again")
+            is_ours = Cat(byte == character for byte in arriving) & counts_now
+            m.d.comb += [told_again.eq(field & rest & again.replicate(lanes)), now.eq(is_ours | told_again)]
             with m.If(self.advance):
                 m.d.sync += field.eq(now)
             return now
@@ -121,8 +126,8 @@ class Classifier(wiring.Component):
         live = Signal(lanes, name="live_now")
         content, behind_first = live & ~soh, reached[0][:lanes]
         marks_now = soh | point
-        m.d.comb += live.eq(Mux(again, kept.live & rest, counts))
         m.d.comb += [
+            live.eq(counts_now | (kept.live & rest & again.replicate(lanes))),
             again.eq(kept.more),
             self.ready.eq(self.advance & ~again),
             self.again.eq(again),

@@ -121,8 +121,7 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
     About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open, ``follow_ends`` and ``follow_passes`` with the data that it would announce. ``splits``: both may complete a span, so the beat takes
-    two steps. ``cuts``: an overrun or a hole cuts what was framed. ``has_steps``: it takes more
-    than one step.
+    two steps. ``cuts``: an overrun or a hole cuts what was framed, in a step before that of a field that ends.
     """
     return data.StructLayout(
         {
@@ -132,7 +131,6 @@ def known_beat_layout(lanes: int) -> data.StructLayout:
             "follow_ends": 1,
             "follow_passes": 1,
             "splits": 1,
-            "has_steps": 1,
             "overrun": 1,
             "gap": 1,
             "cuts": 1,
@@ -247,7 +245,8 @@ def _above(digits, most: int):
 
 
 class Facts(wiring.Component):
-    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``."""
+    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``. ``next_has_steps``: the beat on its way in will take more than
+    one step."""
 
     LATENCY = 1
 
@@ -258,6 +257,7 @@ class Facts(wiring.Component):
                 "advance": In(1),
                 "valid": In(1),
                 "beat": In(field_beat(lanes)),
+                "next_has_steps": Out(1),
                 "o_valid": Out(1),
                 "o": Out(known_beat_layout(lanes)),
             }
@@ -278,7 +278,7 @@ class Facts(wiring.Component):
             self._know(m, k, now.fields[k], self.beat.fields[k], self.beat)
         m.d.comb += [
             now.cuts.eq(self.beat.overrun | self.beat.gap),
-            now.has_steps.eq((now.cuts & self.beat.ends[0]) | now.splits),
+            self.next_has_steps.eq(self.valid & ((now.cuts & self.beat.ends[0]) | now.splits)),
         ]
         if ends == 2:
             self._compare(m, now, self.beat)

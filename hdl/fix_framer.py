@@ -14,6 +14,8 @@ from hdl.limits import FLOWS, MESSAGE_LIMIT
 
 LEFT_BITS = MESSAGE_LIMIT.bit_length()
 
+PHASES = ("in_length", "in_body", "in_data", "in_trailer")
+
 
 def target_layout(lanes: int) -> data.StructLayout:
     """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte, until it has ``passed``. ``near``: behind which lane of that
@@ -30,10 +32,7 @@ def framing_layout(lanes: int) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "in_length": 1,
-            "in_body": 1,
-            "in_data": 1,
-            "in_trailer": 1,
+            **dict.fromkeys(PHASES, 1),
             "body": target_layout(lanes),
             "data": target_layout(lanes),
             "announced": 1,
@@ -85,7 +84,8 @@ class Framer(wiring.Component):
 
     Where two fields of a beat may both complete a span (where the second one has BEGIN, but the first one has not and it begins with
     it), and where a field is too long, a beat takes two or three steps: it ``waits``, and ``ready`` is low, in all but the last. ``advance`` moves the whole; ``coming`` says that
-    a beat of ``coming_flow`` is on its way into the stage before.
+    a beat of ``coming_flow`` is on its way into the stage before, ``next_has_steps`` that the beat on its way into this one takes more
+    than one step.
     """
 
     LATENCY = 1
@@ -99,6 +99,7 @@ class Framer(wiring.Component):
                 "coming": In(1),
                 "coming_flow": In(range(FLOWS)),
                 "coming_new": In(1),
+                "next_has_steps": In(1),
                 "valid": In(1),
                 "known": In(known_beat_layout(lanes)),
                 "waits": Out(1),
@@ -114,13 +115,11 @@ class Framer(wiring.Component):
         m.submodules.carry = carry = FlowSwap(framing_layout(self.lanes), self.flows)
         state = carry.state
         cut_done, half = Signal(), Signal()
-        cuts, split, last_step = Signal(), Signal(), Signal()
+        cuts, split = Signal(), Signal()
         if ends == 2:
             m.d.comb += split.eq(known.splits)
         m.d.comb += [
             cuts.eq(known.cuts & ~cut_done),
-            last_step.eq(~known.has_steps | half | (cut_done & ~split)),
-            self.waits.eq(self.valid & ~last_step),
             self.ready.eq(self.advance & ~self.waits),
             carry.advance.eq(self.ready),
             carry.step.eq(self.advance),
@@ -130,9 +129,9 @@ class Framer(wiring.Component):
             carry.valid.eq(self.valid),
         ]
         with m.If(self.ready):
-            m.d.sync += [cut_done.eq(0), half.eq(0)]
+            m.d.sync += [cut_done.eq(0), half.eq(0), self.waits.eq(self.next_has_steps)]
         with m.Elif(self.advance):
-            m.d.sync += [cut_done.eq(1), half.eq(~cuts)]
+            m.d.sync += [cut_done.eq(1), half.eq(~cuts), self.waits.eq(cuts & split)]
 
         runs = [known.fields[0].valid & ~cuts & ~half]
         if ends == 2:
@@ -140,15 +139,17 @@ class Framer(wiring.Component):
         framed = Signal(framed_layout(self.lanes), name="framed")
         after = carry.next
         m.d.comb += after.eq(state)
-        before = state
+        before, exceeds = state, Const(0)
         for k in range(ends):
-            behind = self._field(m, k, known, state, before, runs[k], framed.outcomes)
+            behind, exceeds = self._field(m, k, known, state, before, exceeds, runs[k], framed.outcomes)
             with m.If(runs[k]):
                 m.d.comb += after.eq(behind)
+                with m.If(exceeds):
+                    m.d.comb += [after[name].eq(0) for name in PHASES]
             # A second field has its turn in the same step, or in the next one: then the state is that behind the first.
             before = Signal.like(state, name=f"before{k + 1}")
             m.d.comb += before.eq(Mux(half, state, behind))
-        self._approach(m, known, state, after, framed.outcomes, last_step)
+        self._approach(m, known, state, after, framed.outcomes)
         with m.If(cuts):
             m.d.comb += after.eq(0)
         m.d.comb += [
@@ -161,7 +162,7 @@ class Framer(wiring.Component):
             ),
             framed.cuts.eq(cuts),
             framed.half.eq(half),
-            framed.last_step.eq(last_step),
+            framed.last_step.eq(~self.waits),
         ]
         with m.If(self.advance):
             m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(framed)]
@@ -174,7 +175,7 @@ class Framer(wiring.Component):
         bad_length = field.announces & field.huge
         return Mux(field.tag_bad, Flag.TAG, Mux(bad_value, Flag.VALUE, Mux(bad_length, Flag.RANGE, 0)))
 
-    def _approach(self, m, known, state, after, outcomes, last_step):
+    def _approach(self, m, known, state, after, outcomes):
         """The beat's bytes have passed, or a field has set a new target."""
         targets = [
             self._target(m, f"target{k}", field.far, field.far, field.amount + field.offset, field.close)
@@ -182,7 +183,7 @@ class Framer(wiring.Component):
         ]
         for name in ("body", "data"):
             m.d.comb += after[name].eq(state[name])
-            with m.If(last_step):
+            with m.If(~self.waits):
                 left, close = state[name].left, state[name].left[: CLOSE_BITS + 1]
                 still_far = left[CLOSE_BITS:].any()
                 closer = self._target(
@@ -214,8 +215,10 @@ class Framer(wiring.Component):
         return target
 
     @staticmethod
-    def _field(m, k, known, state, before, runs, outcomes):
-        """The framing behind field ``k``. ``state`` is that before the beat, ``before`` that before the field."""
+    def _field(m, k, known, state, before, fallen, runs, outcomes):
+        """The framing behind field ``k``, and whether it is a BodyLength that exceeds what is left of MESSAGE_LIMIT, so that it fails.
+        ``state`` is the framing before the beat, ``before`` that before the field. Whether a BodyLength exceeds is known late: it is not in what
+        follows from it, but decides on that last. ``fallen``: that before the field did."""
         field, outcome = known.fields[k], outcomes[k]
 
         def signal(name, value):
@@ -246,9 +249,10 @@ class Framer(wiring.Component):
 
         # As if it were its turn: whether it is comes late.
         in_length = before.in_length
+        opened = signal("opened", in_length & field.is_length & ~field.large)
         excess = Signal(POSITION_BITS, name=f"excess{k}")
         m.d.comb += excess.eq(field.excess[0] + field.excess[1])
-        opened = in_length & field.is_length & ~field.large & excess[-1]
+        exceeds = signal("exceeds", runs & opened & ~excess[-1])
         within = signal("within", before.in_body | before.in_data)
         of_data = signal("of_data", before.in_data | (before.in_body & announced))
         wrong = signal("wrong", within & (body_passed | (of_data & data_passed)))
@@ -282,4 +286,15 @@ class Framer(wiring.Component):
             behind.announced.eq(announces),
             behind.which.eq(field.announced_which),
         ]
-        return behind
+        with m.If(exceeds):
+            m.d.comb += [outcome.opened.eq(0), outcome.fails.eq(1)]
+        with m.If(fallen):
+            # No message has begun.
+            m.d.comb += [outcome[name].eq(0) for name in ("opened", "takes_it", "within_data", "complete", "fails")]
+            m.d.comb += [behind[name].eq(0) for name in PHASES]
+            m.d.comb += [
+                outcome.seeks.eq(runs),
+                outcome.restarts.eq(runs & field.begin),
+                behind.in_length.eq(field.begin),
+            ]
+        return behind, exceeds

@@ -154,10 +154,12 @@ class Messages(wiring.Component):
     def _span(self, m, state, after, fields):
         """The span that is written, and what the next message begins with, or this one goes on with."""
         framed, step = self.framed, self.step
-        anew = Signal()
+        anew, cuts_or_done = Signal(), Signal()
         taken = [Signal(TAKEN_BITS, name=f"taken{k}") for k in range(len(fields))]
         m.d.comb += [
-            anew.eq(framed.cuts | Cat(field.anew for field in fields).any()),
+            # Too much garbage is known last.
+            anew.eq(cuts_or_done | Cat(field.too_much for field in fields).any()),
+            cuts_or_done.eq(framed.cuts | Cat(field.done for field in fields).any()),
             step.written.eq(framed.cuts | Cat(field.writes for field in fields).any()),
             step.complete.eq(Cat(field.outcome.complete for field in fields).any()),
             step.entries.eq(Cat(field.outcome.complete & field.in_entries for field in fields).any()),
@@ -229,10 +231,17 @@ class Messages(wiring.Component):
             flags[_DUPLICATE].eq(state.duplicate | first.duplicate),
         ]
 
-        after_flags = state.flags
-        for field, its in zip(fields, found, strict=True):
-            after_flags = Mux(field.anew, 0, after_flags | its)
-        m.d.comb += after.flags.eq(Mux(framed.cuts, 0, after_flags))
+        # What the flags become by whether there is too much garbage, which is known last.
+        kept = Signal(FRAMING_FLAGS, name="kept")
+        m.d.comb += kept.eq((state.flags | found[0]) & (~(first.done | framed.cuts)).replicate(FRAMING_FLAGS))
+        if last is first:
+            m.d.comb += after.flags.eq(kept & (~first.too_much).replicate(FRAMING_FLAGS))
+        else:
+            # Behind too much garbage more of it begins with the second field.
+            behind = found[1] | (last.outcome.seeks << _GARBAGE)
+            end = (~last.done).replicate(FRAMING_FLAGS)
+            little = (kept | found[1]) & end & (~last.too_much).replicate(FRAMING_FLAGS)
+            m.d.comb += after.flags.eq(Mux(first.too_much, behind & end, little))
 
     def _slots(self, m, state, after, fields):
         """Which timestamp belongs to the span, and which ones have to be kept."""
@@ -273,16 +282,18 @@ class _Field:
 
     def place(self, before) -> None:
         """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came; ``moved``: a span ends
-        with it; ``anew``: a message begins in it or behind it; ``writes``: a span is complete. ``before``: the beat's first field."""
+        with it; ``done``: a message begins in it, or ended with it; ``writes``: a span is complete. ``starts_if_little``: what ``starts`` is
+        where no field before it made too much garbage. ``before``: the beat's first field."""
         known, outcome, state = self.known, self.outcome, self._state
         if before is None:
-            starts = ~state.begun
+            starts = self.starts_if_little = ~state.begun
             # Both lie within one field, so their low bits say whether they are the same.
             field_bits = (FIELD_LIMIT - 1).bit_length()
             begins_at_first = known.begin_position[:field_bits] == known.first[:field_bits]
         else:
             # Behind a first field that ended a message a second one begins where that starts.
-            starts = before.moved | (self._framed.half & ~state.begun)
+            self.starts_if_little = before.outcome.complete | (self._framed.half & ~state.begun)
+            starts = before.too_much | self.starts_if_little
             begins_at_first = known.begin_at_first
         self.starts = self._signal("starts", starts)
         # Garbage of FIELD_LIMIT bytes or more. It decides last what becomes of the state, so all is ready for the borrow that the
@@ -297,11 +308,11 @@ class _Field:
         if_less = self._signal("if_less", garbage & (known.end[high] != next_high))
         if_not = self._signal("if_not", garbage & (known.end[high] != state.start[high]))
         self.too_much = self._signal("too_much", Mux(borrow, if_less, if_not))
+        self.done = self._signal("done", outcome.complete | outcome.restarts)
         moved = outcome.complete | self.too_much
         if before is not None:
             moved = outcome.complete | (self.too_much & ~before.too_much)
         self.moved = self._signal("moved", moved)
-        self.anew = self._signal("anew", self.moved | outcome.restarts)
         self.writes = self._signal("writes", self.moved | (outcome.restarts & ~(self.starts & begins_at_first)))
 
     def take(self, before) -> None:
@@ -327,12 +338,12 @@ class _Field:
         self.begins_entry = self._signal("begins_entry", of_body & (known.entry_tag & self.entry_type).any())
 
     def found(self):
-        """The flags that it gives its message."""
+        """The flags that it gives its message, if no field before it in the beat made too much garbage."""
         known, outcome = self.known, self.outcome
         found = Signal(FRAMING_FLAGS, name=f"found{self.index}")
         self._m.d.comb += [
             found.eq(self._framed.causes[self.index] & outcome.takes_it.replicate(FRAMING_FLAGS)),
-            found[_GARBAGE].eq(outcome.seeks & self.starts),
+            found[_GARBAGE].eq(outcome.seeks & self.starts_if_little),
             found[_LENGTH].eq(outcome.fails & ~outcome.too_long),
             found[_TOO_LONG].eq(outcome.fails & outcome.too_long),
             found[_STRUCTURE].eq(

@@ -59,6 +59,7 @@ class FixParser(wiring.Component):
             framer.coming.eq(tokenizer.next_valid),
             framer.coming_flow.eq(tokenizer.next_flow),
             framer.coming_new.eq(tokenizer.next_new),
+            framer.next_has_steps.eq(facts.next_has_steps),
             framer.valid.eq(facts.o_valid),
             framer.known.eq(facts.o),
             messages.advance.eq(builder.advance),
