@@ -247,32 +247,38 @@ class Framer(wiring.Component):
         body_ends, body_passed = signal("body_ends", body_ends), signal("body_passed", body_passed)
         data_ends, data_passed = signal("data_ends", data_ends), signal("data_passed", data_passed)
 
-        # As if it were its turn: whether it is comes late.
+        # As if it were its turn, and within a body, or within data: whether it is comes late.
         in_length = before.in_length
         opened = signal("opened", in_length & field.is_length & ~field.large)
         excess = Signal(POSITION_BITS, name=f"excess{k}")
         m.d.comb += excess.eq(field.excess[0] + field.excess[1])
         exceeds = signal("exceeds", runs & opened & ~excess[-1])
-        within = signal("within", before.in_body | before.in_data)
-        of_data = signal("of_data", before.in_data | (before.in_body & announced))
-        wrong = signal("wrong", within & (body_passed | (of_data & data_passed)))
-        passes = signal("passes", of_data & ~body_passed & ~data_passed & ~data_ends)
-        goes_on = signal("goes_on", within & ~body_passed & (~of_data | data_ends))
-        within_data = signal("within_data", of_data & ~data_ends)
+
+        def within(name, of_a_body, of_data):
+            """What it is in the phase that it is in: of the body, or of the data."""
+            of_a_body, of_data = signal(f"{name}_in_body", of_a_body), signal(f"{name}_in_data", of_data)
+            return signal(name, (before.in_body & of_a_body) | (before.in_data & of_data))
+
+        fits = within("fits", ~(body_passed | (announced & data_passed)), ~(body_passed | data_passed))
+        passes = within("passes", announced & ~(body_passed | data_passed | data_ends), ~(body_passed | data_passed | data_ends))
+        ends = within("ends", body_ends & ~body_passed & (~announced | data_ends), body_ends & ~body_passed & data_ends)
+        stays = within("stays", ~(body_ends | body_passed) & (~announced | data_ends), ~(body_ends | body_passed) & data_ends)
+        within_data = within("within_data", announced & ~data_ends, ~data_ends)
+        takes_it = before.in_body & ~body_passed & (~announced | data_ends)
         announces = signal("announces", goods[k] & ~(first.within_data if k else state.in_data))
-        seeks = ~(before.in_length | before.in_body | before.in_data | before.in_trailer)
+        seeks = ~Cat(before[name] for name in PHASES).any()
         # A good BodyLength, too long or not, and a trailer have no BEGIN.
-        restarts = signal("restarts", field.begin & (in_length | before.in_trailer | wrong | seeks))
+        restarts = signal("restarts", field.begin & ~fits)
         found = {
             "runs": Const(1),
             "seeks": seeks,
             "too_long": in_length & field.is_length,
             "opened": opened,
-            "takes_it": goes_on & before.in_body,
+            "takes_it": takes_it,
             "within_data": within_data,
             "announces": announces,
             "complete": before.in_trailer & field.is_trailer,
-            "fails": (in_length & ~opened) | wrong | (before.in_trailer & ~field.is_trailer),
+            "fails": ~seeks & ~(opened | fits | (before.in_trailer & field.is_trailer)),
             "restarts": restarts,
         }
         m.d.comb += [outcome[name].eq(runs & value) for name, value in found.items()]
@@ -280,9 +286,9 @@ class Framer(wiring.Component):
         m.d.comb += [
             behind.eq(before),
             behind.in_length.eq(restarts),
-            behind.in_body.eq((opened & ~field.no_body) | (goes_on & ~body_ends)),
+            behind.in_body.eq((opened & ~field.no_body) | stays),
             behind.in_data.eq(passes),
-            behind.in_trailer.eq((opened & field.no_body) | (goes_on & body_ends)),
+            behind.in_trailer.eq((opened & field.no_body) | ends),
             behind.announced.eq(announces),
             behind.which.eq(field.announced_which),
         ]
