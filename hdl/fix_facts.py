@@ -172,8 +172,15 @@ class _Tags:
         return self._tags[tag]
 
     def is_one_of(self, tags):
-        """Whether the field has one of ``tags``."""
-        return self._short & Cat(self._has_digits(tag) for tag in tags).any()
+        """Whether the field has one of ``tags``: those that differ in their last digit alone are looked up together."""
+        last_digits: dict[tuple[int, ...], list[int]] = {}
+        for last, *others in map(_digits_of, tags):
+            last_digits.setdefault(tuple(others), []).append(last)
+        found = [
+            Cat(is_in(self._field.tag[0], last), *(self._digit(place, digit) for place, digit in enumerate(others, 1))).all()
+            for others, last in last_digits.items()
+        ]
+        return self._short & Cat(found).any()
 
     def are(self, tags):
         """One bit for each of ``tags``: whether it is the field's."""
@@ -301,12 +308,12 @@ class Facts(wiring.Component):
         # A message whose BodyLength this is begins with the last BEGIN before the field.
         header = Signal(POSITION_BITS, name=f"header{k}")
         low, high = Signal(NEAR_BITS, name=f"low{k}"), Signal(NEAR_BITS, name=f"high{k}")
-        too_many = tags.is_one_of(ONE_CHARACTER) & (field.value_count > 1)
-        too_many |= tags.are([MSG_TYPE_TAG]) & (field.value_count > 2)
+        too_many = tags.is_one_of(ONE_CHARACTER) & ~is_in(field.value_count, range(2))
+        too_many |= tags.are([MSG_TYPE_TAG]) & ~is_in(field.value_count, range(3))
         m.d.comb += [
             empty.eq(field.value_count == 0),
             plain.eq(
-                ~(number.bad | number.negative | number.point) & ~empty & (field.value_count <= MOST_LENGTH_DIGITS)
+                ~(number.bad | number.negative | number.point) & ~empty & is_in(field.value_count, range(MOST_LENGTH_DIGITS + 1))
             ),
             some.eq(Cat(digits[n] != 0 for n in range(4)).any()),
             large.eq(Cat(digits[n] != 0 for n in range(4, WHOLE_DIGITS)).any()),

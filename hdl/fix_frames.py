@@ -217,7 +217,7 @@ class FrameBuilder(wiring.Component):
             (MSG_TYPE_TAG, "message_type", MessageType, ("characters", "kind")),
         ):
             index = TAKEN_TAGS.index(tag)
-            one, two = step.one.takes[index], step.two.takes[index]
+            one, two = step.one.writes[index], step.two.writes[index]
             store = stores[tag] = self._ram(m, name, shape, PAGES)
             m.d.comb += [
                 store.row.eq(row),

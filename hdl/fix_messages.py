@@ -62,11 +62,13 @@ flow's bytes before ``start``, where BEGIN stands there. ``seen`` and ``first_se
 
 
 def taken_layout(text_bits: int) -> data.StructLayout:
-    """A field of the body: the tags of the frame that it fills, where its value stands in the message, and the value:
+    """A field of the body: the tags of the frame that it fills, those whose place it is written to (``writes``: these, and within
+    entries others, that nothing is read of), where its value stands in the message, and the value:
     its CRC of so many bits, its one or two ``characters``, and the ``kind`` that it stands for as a MsgType."""
     return data.StructLayout(
         {
             "takes": TAKEN_BITS,
+            "writes": TAKEN_BITS,
             "offset": OFFSET_BITS,
             "crc": text_bits,
             "characters": 16,
@@ -176,6 +178,7 @@ class Messages(wiring.Component):
             m.d.comb += [
                 taken[k].eq(field.takes),
                 part.takes.eq(taken[k]),
+                part.writes.eq(field.writes_to),
                 part.offset.eq((field.known.value - state.start)[:OFFSET_BITS]),
                 *(part[name].eq(field.known[name]) for name in ("crc", "characters", "kind")),
             ]
@@ -325,8 +328,8 @@ class _Field:
             self.first_seen = state.first_seen | before.outcome.takes_it
             self.entry_type = state.entry_type | before.entry_type_taken
             self.in_entries = self._signal("in_entries", state.in_entries | before.begins_entry)
-        of_body = outcome.takes_it & known.usable
-        self.read = self._signal("read", of_body & ~self.in_entries)
+        self.of_body = self._signal("of_body", outcome.takes_it & known.usable)
+        self.read = self._signal("read", self.of_body & ~self.in_entries)
         duplicate = (known.tags & state.seen).any()
         takes = known.tags & ~state.seen & self.read.replicate(TAKEN_BITS)
         if before is not None:
@@ -334,8 +337,13 @@ class _Field:
             takes &= ~(before.known.tags & before.read.replicate(TAKEN_BITS))
         self.duplicate = self._signal("duplicate", self.read & duplicate)
         self.takes = self._signal("takes", takes, TAKEN_BITS)
+        # Within entries nothing is taken, so it does no harm that more is written: it is known sooner.
+        writes_to = known.tags & ~state.seen & self.of_body.replicate(TAKEN_BITS)
+        if before is not None:
+            writes_to &= ~(before.known.tags & before.of_body.replicate(TAKEN_BITS))
+        self.writes_to = self._signal("writes_to", writes_to, TAKEN_BITS)
         self.entry_type_taken = known.entry_type & self.takes[_MSG_TYPE].replicate(len(ENTRY_TAGS))
-        self.begins_entry = self._signal("begins_entry", of_body & (known.entry_tag & self.entry_type).any())
+        self.begins_entry = self._signal("begins_entry", self.of_body & (known.entry_tag & self.entry_type).any())
 
     def found(self):
         """The flags that it gives its message, if no field before it in the beat made too much garbage."""

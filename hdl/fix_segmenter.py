@@ -188,12 +188,22 @@ class Segmenter(wiring.Component):
                 out.sums[k].eq(self._sum_up_to(m, f"sum{k}", stop)),
             ]
         begins = [matches[lane] for lane in range(len(matches))]
+        # Of the last SOH that is told, and for each lane that it may be in what is behind that: looked up.
+        last_stop = Signal(lanes)
+        m.d.comb += last_stop.eq(stops[0] if ends == 1 else stops[1] | (stops[0] & ~before[1][lanes].replicate(lanes)))
+        tails = [
+            Cat(
+                is_in(out.count, [count for count in range(lanes + 1) if (count - lane - 1) >> bit & 1])
+                for bit in range(len(out.tail))
+            )
+            for lane in range(lanes)
+        ]
         m.d.comb += [
             out.ends.eq(Cat(stop.any() for stop in stops)),
             out.sums[ends].eq(self._sum_up_to(m, "sum_of_all", known.live & ~(known.live >> 1))),
             out.count.eq(Mux(known.more, 0, beat.count)),
             out.tail_open.eq(last.any()),
-            out.tail.eq(out.count - Mux(out.ends[ends - 1], out.stops[ends - 1].lane, out.stops[0].lane)),
+            out.tail.eq(_any_of([tail & bit.replicate(len(tail)) for tail, bit in zip(tails, last_stop, strict=True)])),
             out.begin_lane.eq(_any_of([Const(lane, 4) & begin.replicate(4) for lane, begin in enumerate(begins)])),
             out.begin_sum.eq(
                 _any_of([known.low_sums[lane] & begin.replicate(8) for lane, begin in enumerate(begins[1:])])
