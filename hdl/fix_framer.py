@@ -139,9 +139,9 @@ class Framer(wiring.Component):
         framed = Signal(framed_layout(self.lanes), name="framed")
         after = carry.next
         m.d.comb += after.eq(state)
-        before, exceeds = state, Const(0)
+        before, fallen = state, Const(0)
         for k in range(ends):
-            behind, exceeds = self._field(m, k, known, state, before, exceeds, runs[k], framed.outcomes)
+            behind, exceeds = self._field(m, k, known, state, before, fallen, runs[k], framed.outcomes)
             with m.If(runs[k]):
                 m.d.comb += after.eq(behind)
                 with m.If(exceeds):
@@ -149,6 +149,7 @@ class Framer(wiring.Component):
             # A second field has its turn in the same step, or in the next one: then the state is that behind the first.
             before = Signal.like(state, name=f"before{k + 1}")
             m.d.comb += before.eq(Mux(half, state, behind))
+            fallen = exceeds & ~half
         self._approach(m, known, state, after, framed.outcomes)
         with m.If(cuts):
             m.d.comb += after.eq(0)
@@ -216,9 +217,9 @@ class Framer(wiring.Component):
 
     @staticmethod
     def _field(m, k, known, state, before, fallen, runs, outcomes):
-        """The framing behind field ``k``, and whether it is a BodyLength that exceeds what is left of MESSAGE_LIMIT, so that it fails.
+        """The framing behind field ``k``, and whether it would be a BodyLength that exceeds what is left of MESSAGE_LIMIT, so that it fails.
         ``state`` is the framing before the beat, ``before`` that before the field. Whether a BodyLength exceeds is known late: it is not in what
-        follows from it, but decides on that last. ``fallen``: that before the field did."""
+        follows from it, but decides on that last. ``fallen``: the first field of two did, in the same step."""
         field, outcome = known.fields[k], outcomes[k]
 
         def signal(name, value):
@@ -252,7 +253,7 @@ class Framer(wiring.Component):
         opened = signal("opened", in_length & field.is_length & ~field.large)
         excess = Signal(POSITION_BITS, name=f"excess{k}")
         m.d.comb += excess.eq(field.excess[0] + field.excess[1])
-        exceeds = signal("exceeds", runs & opened & ~excess[-1])
+        exceeds = signal("exceeds", opened & ~excess[-1])
 
         def within(name, of_a_body, of_data):
             """What it is in the phase that it is in: of the body, or of the data."""
@@ -273,12 +274,12 @@ class Framer(wiring.Component):
             "runs": Const(1),
             "seeks": seeks,
             "too_long": in_length & field.is_length,
-            "opened": opened,
+            "opened": opened & ~exceeds,
             "takes_it": takes_it,
             "within_data": within_data,
             "announces": announces,
             "complete": before.in_trailer & field.is_trailer,
-            "fails": ~seeks & ~(opened | fits | (before.in_trailer & field.is_trailer)),
+            "fails": exceeds | (~seeks & ~(opened | fits | (before.in_trailer & field.is_trailer))),
             "restarts": restarts,
         }
         m.d.comb += [outcome[name].eq(runs & value) for name, value in found.items()]
@@ -292,8 +293,6 @@ class Framer(wiring.Component):
             behind.announced.eq(announces),
             behind.which.eq(field.announced_which),
         ]
-        with m.If(exceeds):
-            m.d.comb += [outcome.opened.eq(0), outcome.fails.eq(1)]
         with m.If(fallen):
             # No message has begun.
             m.d.comb += [outcome[name].eq(0) for name in ("opened", "takes_it", "within_data", "complete", "fails")]

@@ -299,18 +299,12 @@ class _Field:
             starts = before.too_much | self.starts_if_little
             begins_at_first = known.begin_at_first
         self.starts = self._signal("starts", starts)
-        # Garbage of FIELD_LIMIT bytes or more. It decides last what becomes of the state, so all is ready for the borrow that the
-        # lower bits of its length give.
-        low_bits = FIELD_LIMIT.bit_length() - 1
-        low, high = slice(low_bits), slice(low_bits, SPAN_BITS)
-        borrow = self._signal("length", known.end[low] - state.start[low], low_bits + 1)[-1]
-        next_high = self._signal("next_high", state.start[high] + 1, SPAN_BITS - low_bits)
+        # Garbage of FIELD_LIMIT bytes or more.
+        length = self._signal("length", known.end - state.start, SPAN_BITS)
         garbage = outcome.seeks & ~outcome.restarts
         if before is not None:
             garbage &= ~before.outcome.complete
-        if_less = self._signal("if_less", garbage & (known.end[high] != next_high))
-        if_not = self._signal("if_not", garbage & (known.end[high] != state.start[high]))
-        self.too_much = self._signal("too_much", Mux(borrow, if_less, if_not))
+        self.too_much = self._signal("too_much", garbage & length[FIELD_LIMIT.bit_length() - 1 :].any())
         self.done = self._signal("done", outcome.complete | outcome.restarts)
         moved = outcome.complete | self.too_much
         if before is not None:
