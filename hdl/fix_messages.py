@@ -184,10 +184,15 @@ class Messages(wiring.Component):
             ]
             with m.If(field.outcome.restarts):
                 m.d.comb += after.start_sum.eq(field.known.begin_sum)
-            with m.If(field.outcome.runs):
-                m.d.comb += after.begun.eq(~field.moved)
-        with m.If(framed.cuts):
-            m.d.comb += after.begun.eq(0)
+        begun = state.begun & ~framed.cuts
+        for field in fields:
+            begun = Mux(field.outcome.runs, ~field.outcome.complete, begun)
+        for field in fields:
+            begun &= ~field.too_much
+        if len(fields) == 2:
+            # Behind the first field's garbage the second one begins anew.
+            begun = Mux(fields[0].too_much, fields[1].outcome.runs & ~fields[1].outcome.complete, begun)
+        m.d.comb += after.begun.eq(begun)
         # Two of these are high only where a second field begins with BEGIN behind a message: then both places are the same.
         places = [(framed.cuts, framed.known.cut)]
         for field in fields:
@@ -221,10 +226,13 @@ class Messages(wiring.Component):
             good = field.known.check_sum_good & (start_sum == state.start_sum)
             m.d.comb += check_sum_wrong[k].eq(field.outcome.complete & ~good)
         # A second field that follows a message's last one, or its BEGIN, tells of the next message.
-        m.d.comb += flags[:FRAMING_FLAGS].eq(state.flags | found[0])
-        if last is not first:
-            with m.If(~(first.moved | first.outcome.restarts)):
-                m.d.comb += flags[:FRAMING_FLAGS].eq(state.flags | found[0] | found[1])
+        if last is first:
+            m.d.comb += flags[:FRAMING_FLAGS].eq(state.flags | found[0])
+        else:
+            of_second = found[1] & (~first.done).replicate(FRAMING_FLAGS)
+            m.d.comb += flags[:FRAMING_FLAGS].eq(
+                state.flags | found[0] | (of_second & (~first.too_much).replicate(FRAMING_FLAGS))
+            )
         with m.If(framed.cuts & ~framed.known.gap):
             m.d.comb += flags[_TOO_LONG].eq(1)
         with m.If(check_sum_wrong.any()):
