@@ -25,7 +25,8 @@ def target_layout(lanes: int) -> data.StructLayout:
 
 
 def framing_layout(lanes: int) -> data.StructLayout:
-    """A flow's phase, SEEK where no other is, and the places that it waits for.
+    """A flow's phase, SEEK where no other is, and the places that it waits for. ``fallen``: there is no other but ``in_length``, whatever the bits
+    say, for a BodyLength was too much for its message. That is known late, so it is a bit of its own.
 
     ``body`` is where the body ends, ``data`` where the data's SOH does that was
     announced to stand in the next field (``announced``, the ``which`` of LENGTH_TAGS) or is being passed over.
@@ -33,6 +34,7 @@ def framing_layout(lanes: int) -> data.StructLayout:
     return data.StructLayout(
         {
             **dict.fromkeys(PHASES, 1),
+            "fallen": 1,
             "body": target_layout(lanes),
             "data": target_layout(lanes),
             "announced": 1,
@@ -139,16 +141,18 @@ class Framer(wiring.Component):
         framed = Signal(framed_layout(self.lanes), name="framed")
         after = carry.next
         m.d.comb += after.eq(state)
-        before, fallen = state, Const(0)
+        now = Signal.like(state, name="now")
+        m.d.comb += now.eq(state)
+        with m.If(state.fallen):
+            m.d.comb += [now[name].eq(0) for name in ("in_body", "in_data", "in_trailer")]
+        before, fallen = now, Const(0)
         for k in range(ends):
-            behind, exceeds = self._field(m, k, known, state, before, fallen, runs[k], framed.outcomes)
+            behind, exceeds = self._field(m, k, known, now, before, fallen, runs[k], framed.outcomes)
             with m.If(runs[k]):
-                m.d.comb += after.eq(behind)
-                with m.If(exceeds):
-                    m.d.comb += [after[name].eq(0) for name in PHASES]
+                m.d.comb += [after.eq(behind), after.fallen.eq(exceeds | fallen)]
             # A second field has its turn in the same step, or in the next one: then the state is that behind the first.
             before = Signal.like(state, name=f"before{k + 1}")
-            m.d.comb += before.eq(Mux(half, state, behind))
+            m.d.comb += before.eq(Mux(half, now, behind))
             fallen = exceeds & ~half
         self._approach(m, known, state, after, framed.outcomes)
         with m.If(cuts):
@@ -296,7 +300,6 @@ class Framer(wiring.Component):
         with m.If(fallen):
             # No message has begun.
             m.d.comb += [outcome[name].eq(0) for name in ("opened", "takes_it", "within_data", "complete", "fails")]
-            m.d.comb += [behind[name].eq(0) for name in PHASES]
             m.d.comb += [
                 outcome.seeks.eq(runs),
                 outcome.restarts.eq(runs & field.begin),
