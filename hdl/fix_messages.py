@@ -52,13 +52,15 @@ State = data.StructLayout(
         "first_seen": 1,
         "entry_type": len(ENTRY_TAGS),
         "in_entries": 1,
+        "stale": 1,
     }
 )
 """A flow's message. ``page`` is another one for each message than for the one before. ``begun``: a field of it has ended, so the
 field left open does not begin at ``start``. The slots are those of the timestamps of the packet with the message's first byte, of the
 one with the first byte of the field left open, if that is an earlier packet, and of the beat to come. ``start_sum`` is that of the
 flow's bytes before ``start``, where BEGIN stands there. ``seen`` and ``first_seen``: which tags were taken, and whether any field was. ``entry_type``: which type of
-``ENTRY_TAGS`` the message is of."""
+``ENTRY_TAGS`` the message is of. ``stale``: too much garbage ended, so none of the flags and of what is behind ``start_sum`` counts; which is known
+late, so it is a bit of its own."""
 
 
 def taken_layout(text_bits: int) -> data.StructLayout:
@@ -144,13 +146,19 @@ class Messages(wiring.Component):
             *(step[name].eq(known[name]) for name in ("gap", "missing", "timestamp", "flow")),
             step.packet_end.eq(known.last & framed.last_step),
         ]
-        fields = [_Field(m, k, framed, carry.state) for k in range(ends_a_beat(self.lanes))]
+        state, after = Signal(State, name="now"), carry.next
+        m.d.comb += state.eq(carry.state)
+        with m.If(carry.state.stale):
+            m.d.comb += [state[name].eq(0) for name in ("duplicate", "seen", "first_seen", "entry_type", "in_entries")]
+            # What has begun since is garbage too.
+            m.d.comb += state.flags.eq(carry.state.begun << _GARBAGE)
+        fields = [_Field(m, k, framed, state) for k in range(ends_a_beat(self.lanes))]
         for before, field in zip([None, *fields], fields, strict=False):
             field.place(before)
             field.take(before)
-        self._span(m, carry.state, carry.next, fields)
-        self._flags(m, carry.state, carry.next, fields)
-        self._slots(m, carry.state, carry.next, fields)
+        self._span(m, state, after, fields)
+        self._flags(m, state, after, fields)
+        self._slots(m, state, after, fields)
         return m
 
     def _span(self, m, state, after, fields):
@@ -206,7 +214,8 @@ class Messages(wiring.Component):
         for field in reversed(fields):
             with m.If(field.too_much):
                 m.d.comb += after.start.eq(field.known.end)
-        with m.If(~anew):
+        m.d.comb += after.stale.eq(Cat(field.too_much for field in fields).any() & ~fields[-1].done)
+        with m.If(~cuts_or_done):
             m.d.comb += [
                 after.seen.eq(state.seen | fields[0].takes | fields[-1].takes),
                 after.first_seen.eq(fields[-1].first_seen | fields[-1].outcome.takes_it),
@@ -242,17 +251,10 @@ class Messages(wiring.Component):
             flags[_DUPLICATE].eq(state.duplicate | first.duplicate),
         ]
 
-        # What the flags become by whether there is too much garbage, which is known last.
-        kept = Signal(FRAMING_FLAGS, name="kept")
-        m.d.comb += kept.eq((state.flags | found[0]) & (~(first.done | framed.cuts)).replicate(FRAMING_FLAGS))
-        if last is first:
-            m.d.comb += after.flags.eq(kept & (~first.too_much).replicate(FRAMING_FLAGS))
-        else:
-            # Behind too much garbage more of it begins with the second field.
-            behind = found[1] | (last.outcome.seeks << _GARBAGE)
-            end = (~last.done).replicate(FRAMING_FLAGS)
-            little = (kept | found[1]) & end & (~last.too_much).replicate(FRAMING_FLAGS)
-            m.d.comb += after.flags.eq(Mux(first.too_much, behind & end, little))
+        kept = (state.flags | found[0]) & (~(first.done | framed.cuts)).replicate(FRAMING_FLAGS)
+        if last is not first:
+            kept = (kept | found[1]) & (~last.done).replicate(FRAMING_FLAGS)
+        m.d.comb += after.flags.eq(kept)
 
     def _slots(self, m, state, after, fields):
         """Which timestamp belongs to the span, and which ones have to be kept."""
