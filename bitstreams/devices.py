@@ -53,12 +53,21 @@ ECP5_LUT4 = {
 ICE40_LUT4 = {"SB_LUT4": 1}
 """LUT4s of an iCE40; SB_CARRY lies in the same logic cell as its LUT4."""
 
+WIRE_PS = 600
+"""What abc9 is to take for a wire: by that much they are slower than LUTs on a chip as full as ours."""
+
+ABC9_SCRIPT = "+" + ";,".join(
+    commands.replace(" ", ",")
+    for commands in ("&scorr", "&sweep", "&b -d", "&dch -f -r", "&if {W} {D} {R} -v", "&mfs")
+)
+"""Yosys's own, but that ABC balances what it finds for delay instead of rewriting it for area, which leaves late signals in front."""
+
 LFE5UM5G_85F = Device(
     name="LFE5UM5G-85F",
     speed_grade="8",
     script="synth_ecp5 -top top -run begin:map_luts",
     mappers={
-        "abc9": "synth_ecp5 -top top -run map_luts:map_cells",
+        "abc9": f"techmap -map +/lattice/latches_map.v; abc9 -W {WIRE_PS} -script {ABC9_SCRIPT}; clean",
         "abc": "techmap -map +/lattice/latches_map.v; abc -dress -lut 4:7; clean",
     },
     finish="synth_ecp5 -top top -run map_cells:",

@@ -77,14 +77,12 @@ class FlowSwap(wiring.Component):
                 left.eq(self.next),
                 left_flow.eq(here_flow),
                 leaves.eq(self.valid),
-                recent.eq(Mux(from_stage, self.next, left)),
+                recent.eq(Mux(from_stage, self.next, Mux(from_left, left, 0))),
                 row.eq(read.data),
             ]
             with m.If(~self.waits):
                 m.d.sync += [near.eq(self.coming), near_flow.eq(self.coming_flow), near_new.eq(self.coming_new)]
-        # Last and not within the other condition: so they are resets of flip-flops, and take no LUT a bit.
-        with m.If(self.advance & ~(from_stage | from_left)):
-            m.d.sync += recent.eq(0)
+        # Last and not within the other condition: so it is the reset of the RAM's output, and takes no LUT a bit.
         with m.If(self.advance & (from_stage | from_left)):
             m.d.sync += row.eq(0)
 
