@@ -117,7 +117,8 @@ class Framer(wiring.Component):
         m.submodules.carry = carry = FlowSwap(framing_layout(self.lanes), self.flows)
         state = carry.state
         cut_done, half = Signal(), Signal()
-        cuts, split = Signal(), Signal()
+        framed = Signal(framed_layout(self.lanes), name="framed")
+        cuts, split, body_is_set = Signal(), Signal(), Signal()
         if ends == 2:
             m.d.comb += split.eq(known.splits)
         m.d.comb += [
@@ -131,14 +132,14 @@ class Framer(wiring.Component):
             carry.valid.eq(self.valid),
         ]
         with m.If(self.ready):
-            m.d.sync += [cut_done.eq(0), half.eq(0), self.waits.eq(self.next_has_steps)]
+            m.d.sync += [cut_done.eq(0), half.eq(0), body_is_set.eq(0), self.waits.eq(self.next_has_steps)]
         with m.Elif(self.advance):
             m.d.sync += [cut_done.eq(1), half.eq(~cuts), self.waits.eq(cuts & split)]
+            m.d.sync += body_is_set.eq(framed.outcomes[0].too_long)
 
         runs = [known.fields[0].valid & ~cuts & ~half]
         if ends == 2:
             runs.append(known.fields[1].valid & ~cuts & (half | ~split))
-        framed = Signal(framed_layout(self.lanes), name="framed")
         after = carry.next
         m.d.comb += after.eq(state)
         now = Signal.like(state, name="now")
@@ -147,14 +148,14 @@ class Framer(wiring.Component):
             m.d.comb += [now[name].eq(0) for name in ("in_body", "in_data", "in_trailer")]
         before, fallen = now, Const(0)
         for k in range(ends):
-            behind, exceeds = self._field(m, k, known, now, before, fallen, runs[k], framed.outcomes)
+            behind, exceeds = self._field(m, k, known, now, before, fallen, body_is_set, runs[k], framed.outcomes)
             with m.If(runs[k]):
                 m.d.comb += [after.eq(behind), after.fallen.eq(exceeds | fallen)]
             # A second field has its turn in the same step, or in the next one: then the state is that behind the first.
             before = Signal.like(state, name=f"before{k + 1}")
             m.d.comb += before.eq(Mux(half, now, behind))
             fallen = exceeds & ~half
-        self._approach(m, known, state, after, framed.outcomes)
+        self._approach(m, known, state, after, framed.outcomes, body_is_set)
         with m.If(cuts):
             m.d.comb += after.eq(0)
         m.d.comb += [
@@ -180,15 +181,16 @@ class Framer(wiring.Component):
         bad_length = field.announces & field.huge
         return Mux(field.tag_bad, Flag.TAG, Mux(bad_value, Flag.VALUE, Mux(bad_length, Flag.RANGE, 0)))
 
-    def _approach(self, m, known, state, after, outcomes):
-        """The beat's bytes have passed, or a field has set a new target."""
+    def _approach(self, m, known, state, after, outcomes, body_is_set):
+        """The beat's bytes have passed, or a field has set a new target, counted from the next beat. ``body_is_set``: an earlier step
+        of this beat did, for the body. (Data that a first field announced end before a second one has BEGIN, so there is no such step for them.)"""
         targets = [
             self._target(m, f"target{k}", field.far, field.far, field.amount + field.offset, field.close)
             for k, field in enumerate(known.fields)
         ]
         for name in ("body", "data"):
             m.d.comb += after[name].eq(state[name])
-            with m.If(~self.waits):
+            with m.If(~self.waits & (~body_is_set if name == "body" else 1)):
                 left, close = state[name].left, state[name].left[: CLOSE_BITS + 1]
                 still_far = left[CLOSE_BITS:].any()
                 closer = self._target(
@@ -220,10 +222,11 @@ class Framer(wiring.Component):
         return target
 
     @staticmethod
-    def _field(m, k, known, state, before, fallen, runs, outcomes):
+    def _field(m, k, known, state, before, fallen, body_is_set, runs, outcomes):
         """The framing behind field ``k``, and whether it would be a BodyLength that exceeds what is left of MESSAGE_LIMIT, so that it fails.
         ``state`` is the framing before the beat, ``before`` that before the field. Whether a BodyLength exceeds is known late: it is not in what
-        follows from it, but decides on that last. ``fallen``: the first field of two did, in the same step."""
+        follows from it, but decides on that last. ``fallen``: the first field of two did, in the same step. ``body_is_set``: in an earlier one
+        it was a BodyLength."""
         field, outcome = known.fields[k], outcomes[k]
 
         def signal(name, value):
@@ -244,8 +247,9 @@ class Framer(wiring.Component):
             # The phase before the beat says what the first field did, if it did not fail; where it did, nothing of this counts.
             first = outcomes[0]
             announces = state.in_body & goods[0]
-            body_ends = Mux(state.in_length, known.next_ends, body_ends)
-            body_passed = Mux(state.in_length, known.next_passes, body_passed)
+            opens = state.in_length | body_is_set
+            body_ends = Mux(opens, known.next_ends, body_ends)
+            body_passed = Mux(opens, known.next_passes, body_passed)
             announced = announces & field.is_data & (known.fields[0].announced_which == field.data_which)
             data_ends = Mux(announces, known.follow_ends, data_ends)
             data_passed = Mux(announces, known.follow_passes, data_passed)

@@ -214,6 +214,24 @@ async def beyond_the_limits(dut):
 
 
 @cocotb.test()
+async def begin_of_a_tag_and_its_value(dut):
+    """``8=FIX`` that is the end of a tag and a value, at every place of a beat and behind all that can be in front of it."""
+    bench = await new_bench(dut)
+    for filling in range(1, 9):
+        for fields in (
+            [b"58=FIX"],
+            [b"58=FIX", b"35=0"],
+            [b"58=FIX", b"35=0", b"34=7"],
+            [b"35=0", b"58=FIX", b"34=7"],
+            [b"35=0", b"95=4", b"58=FIX", b"96=abcd"],
+            [b"35=0", b"8=FIX", b"34=7"],
+        ):
+            bench.send(encode([b"35=0", b"58=" + b"x" * filling]) + encode(fields), 13)
+    close(bench, [13])
+    await bench.check()
+
+
+@cocotb.test()
 async def positions_begin_anew(dut):
     """A flow's stream is longer than positions can count."""
     bench = await new_bench(dut)

@@ -195,6 +195,7 @@ fields = weighted(
         1,
         st.sampled_from([SOH, SOH * 3, b"=\x01", b"58\x01", b"8=FIX.4.4\x01", b"9=5\x01", b"10=000\x01", b"1=x\x01"]),
     ),
+    (1, st.sampled_from([b"58=FIX\x01", b"8=FIX\x01", b"528=FIXT\x01"])),
     (1, texts),
 )
 
