@@ -135,7 +135,7 @@ class Framer(wiring.Component):
             m.d.sync += [cut_done.eq(0), half.eq(0), body_is_set.eq(0), self.waits.eq(self.next_has_steps)]
         with m.Elif(self.advance):
             m.d.sync += [cut_done.eq(1), half.eq(~cuts), self.waits.eq(cuts & split)]
-            m.d.sync += body_is_set.eq(framed.outcomes[0].too_long)
+            m.d.sync += body_is_set.eq(framed.outcomes[0].too_long & ~cuts)
 
         runs = [known.fields[0].valid & ~cuts & ~half]
         if ends == 2:
@@ -291,6 +291,9 @@ class Framer(wiring.Component):
             "restarts": restarts,
         }
         m.d.comb += [outcome[name].eq(runs & value) for name, value in found.items()]
+        # What sets a target does not wait for the turn: in a step that cuts it means nothing, a field with BEGIN sets none, and what the first
+        # field sets again in the second one's step is not asked for.
+        m.d.comb += [outcome[name].eq(field.valid & found[name]) for name in ("too_long", "announces")]
         behind = Signal.like(before, name=f"behind{k}")
         m.d.comb += [
             behind.eq(before),
