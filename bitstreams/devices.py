@@ -57,8 +57,7 @@ WIRE_PS = 600
 """What abc9 is to take for a wire: by that much they are slower than LUTs on a chip as full as ours."""
 
 ABC9_SCRIPT = "+" + ";,".join(
-    commands.replace(" ", ",")
-    for commands in ("&scorr", "&sweep", "&b -d", "&dch -f -r", "&if {W} {D} {R} -v", "&mfs")
+    commands.replace(" ", ",") for commands in ("&scorr", "&sweep", "&b -d", "&dch -f -r", "&if {W} {D} {R} -v", "&mfs")
 )
 """Yosys's own, but that ABC balances what it finds for delay instead of rewriting it for area, which leaves late signals in front."""
 

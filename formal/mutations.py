@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "a longer symbol has another CRC",
         "hdl/crc64.py",
-        "(over << 3)",
-        "(over << 2)",
+        "(moved_out << 3)",
+        "(moved_out << 2)",
         (BENCH, "fix_tokenizer"),
     ),
     Fault(
@@ -239,15 +239,22 @@ FAULTS = (
     Fault(
         "data passed over hide the body's end",
         "hdl/fix_framer.py",
-        "within & ~body_passed & (~of_data | data_ends)",
-        "within & (~of_data | data_ends)",
+        "~(body_passed | data_passed))",
+        "~data_passed)",
         (PROOF, "parser_data_8"),
+    ),
+    Fault(
+        "a body's end is counted twice",
+        "hdl/fix_framer.py",
+        'with m.If(~self.waits & (~body_is_set if name == "body" else 1)):',
+        "with m.If(~self.waits):",
+        (BENCH, "fix_parser"),
     ),
     Fault(
         "no message begins in a field that fails",
         "hdl/fix_framer.py",
-        "(in_length | before.in_trailer | wrong | seeks)",
-        "(in_length | before.in_trailer | seeks)",
+        "field.begin & ~fits",
+        "field.begin & ~fits & ~(before.in_body | before.in_data)",
         (BENCH, "fix_parser"),
     ),
     Fault(
@@ -267,8 +274,8 @@ FAULTS = (
     Fault(
         "a hole leaves the message as it was",
         "hdl/fix_messages.py",
-        "anew.eq(framed.cuts | Cat(field.anew for field in fields).any())",
-        "anew.eq(Cat(field.anew for field in fields).any())",
+        "cuts_or_done.eq(framed.cuts | Cat(field.done for field in fields).any())",
+        "cuts_or_done.eq(Cat(field.done for field in fields).any())",
         (PROOF, "parser_body_8_any"),
     ),
     Fault(

@@ -21,7 +21,9 @@ def crc64_append(m: Module, name: str, state, text, count, most: int):
             turned & Cat(is_in(count, range(byte + 1, most + 1)).replicate(8) for byte in range(most)),
         ),
     ]
-    again = ((state >> 63) ^ (state >> 61) ^ (state >> 60))[:4] & (count == 8).replicate(4) if most == 8 else Const(0, 4)
+    again = (
+        ((state >> 63) ^ (state >> 61) ^ (state >> 60))[:4] & (count == 8).replicate(4) if most == 8 else Const(0, 4)
+    )
     appended = Signal(bits, name=f"{name}_appended")
     m.d.comb += appended.eq(
         turned ^ text

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import MISSING_BITS, POSITION_BITS
 from hdl.fix_characters import ends_a_beat
+from hdl.fix_segmenter import TAG_DIGITS
 from hdl.fix_tags import (
     ACCOUNT_TAG,
     BODY_LENGTH_TAG,
@@ -29,7 +30,6 @@ from hdl.fix_tags import (
     SYMBOL_TAG,
     TIME_IN_FORCE_TAG,
 )
-from hdl.fix_segmenter import TAG_DIGITS
 from hdl.fix_tokenizer import field_beat
 from hdl.fixed_point import WHOLE_DIGITS
 from hdl.frame import Kind
@@ -177,7 +177,9 @@ class _Tags:
         for last, *others in map(_digits_of, tags):
             last_digits.setdefault(tuple(others), []).append(last)
         found = [
-            Cat(is_in(self._field.tag[0], last), *(self._digit(place, digit) for place, digit in enumerate(others, 1))).all()
+            Cat(
+                is_in(self._field.tag[0], last), *(self._digit(place, digit) for place, digit in enumerate(others, 1))
+            ).all()
             for others, last in last_digits.items()
         ]
         return self._short & Cat(found).any()

@@ -269,9 +269,13 @@ class Framer(wiring.Component):
             return signal(name, (before.in_body & of_a_body) | (before.in_data & of_data))
 
         fits = within("fits", ~(body_passed | (announced & data_passed)), ~(body_passed | data_passed))
-        passes = within("passes", announced & ~(body_passed | data_passed | data_ends), ~(body_passed | data_passed | data_ends))
+        passes = within(
+            "passes", announced & ~(body_passed | data_passed | data_ends), ~(body_passed | data_passed | data_ends)
+        )
         ends = within("ends", body_ends & ~body_passed & (~announced | data_ends), body_ends & ~body_passed & data_ends)
-        stays = within("stays", ~(body_ends | body_passed) & (~announced | data_ends), ~(body_ends | body_passed) & data_ends)
+        stays = within(
+            "stays", ~(body_ends | body_passed) & (~announced | data_ends), ~(body_ends | body_passed) & data_ends
+        )
         within_data = within("within_data", announced & ~data_ends, ~data_ends)
         takes_it = before.in_body & ~body_passed & (~announced | data_ends)
         announces = signal("announces", goods[k] & ~(first.within_data if k else state.in_data))
