@@ -67,11 +67,12 @@ assert sorted(LENGTH_TAGS) == sorted(DATA_TAGS)
 
 
 def known_field_layout(lanes: int) -> data.StructLayout:
-    """What of a field does not depend on the message that it stands in. ``amount``: the
-    number of its last four digits, as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``far``: it has more than ``CLOSE_BITS``. ``amount`` and
-    ``offset`` together (``close``, where it is not far) are where the body or the data would end that it tells of, counted from the next beat. ``excess``: two
-    numbers; as the BodyLength of the message that the last BEGIN began it makes that longer than MESSAGE_LIMIT, unless their sum is below 0. ``stop`` and ``below``: its SOH's lane, and those in
-    front of that."""
+    """What of a field does not depend on the message that it stands in. ``amount``: the number of its last four digits,
+    as a BodyLength or a length of data or, without the highest of them, a CheckSum. ``far``: it has more than
+    ``CLOSE_BITS``. ``amount`` and ``offset`` together (``close``, where it is not far) are where the body or the data
+    would end that it tells of, counted from the next beat. ``excess``: two numbers; as the BodyLength of the message
+    that the last BEGIN began it makes that longer than MESSAGE_LIMIT, unless their sum is below 0. ``stop`` and
+    ``below``: its SOH's lane, and those in front of that."""
     return data.StructLayout(
         {
             "valid": 1,
@@ -120,8 +121,10 @@ def known_field_layout(lanes: int) -> data.StructLayout:
 def known_beat_layout(lanes: int) -> data.StructLayout:
     """The fields of a beat, as far as they are known without their message.
 
-    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open, ``follow_ends`` and ``follow_passes`` with the data that it would announce. ``splits``: both may complete a span, so the beat takes
-    two steps. ``cuts``: an overrun or a hole cuts what was framed, in a step before that of a field that ends.
+    About a second field: ``next_ends`` and ``next_passes`` compare it with the body that the first one would open,
+    ``follow_ends`` and ``follow_passes`` with the data that it would announce. ``splits``: both may complete a span, so
+    the beat takes two steps. ``cuts``: an overrun or a hole cuts what was framed, in a step before that of a field that
+    ends.
     """
     return data.StructLayout(
         {
@@ -230,8 +233,8 @@ def _worths(m, name, digits):
 
 
 def _saved(m, name, terms):
-    """Two numbers with the sum of ``terms``, in as many bits as the last of these has: carries are saved, so no chain of them is long.
-    What comes last in time is to stand last."""
+    """Two numbers with the sum of ``terms``, in as many bits as the last of these has: carries are saved, so no chain
+    of them is long. What comes last in time is to stand last."""
     bits = len(terms[-1])
     total, carries, *others = terms
     for n, term in enumerate(others):
@@ -254,8 +257,8 @@ def _above(digits, most: int):
 
 
 class Facts(wiring.Component):
-    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``. ``next_has_steps``: the beat on its way in will take more than
-    one step."""
+    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``. ``next_has_steps``: the beat on its way in
+    will take more than one step."""
 
     LATENCY = 1
 

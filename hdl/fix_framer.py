@@ -18,18 +18,19 @@ PHASES = ("in_length", "in_body", "in_data", "in_trailer")
 
 
 def target_layout(lanes: int) -> data.StructLayout:
-    """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte, until it has ``passed``. ``near``: behind which lane of that
-    beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before that. ``far``: it is not in that beat; where it may
-    be, ``left`` has at most ``CLOSE_BITS`` and one more."""
+    """A place ahead in a flow's stream: ``left`` counts from the next beat's first byte, until it has ``passed``.
+    ``near``: behind which lane of that beat it is, one bit a lane; ``passed``: it is that beat's beginning, or before
+    that. ``far``: it is not in that beat; where it may be, ``left`` has at most ``CLOSE_BITS`` and one more."""
     return data.StructLayout({"left": LEFT_BITS, "near": lanes, "passed": 1, "far": 1})
 
 
 def framing_layout(lanes: int) -> data.StructLayout:
-    """A flow's phase, SEEK where no other is, and the places that it waits for. ``fallen``: there is no other but ``in_length``, whatever the bits
-    say, for a BodyLength was too much for its message. That is known late, so it is a bit of its own.
+    """A flow's phase, SEEK where no other is, and the places that it waits for. ``fallen``: there is no other but
+    ``in_length``, whatever the bits say, for a BodyLength was too much for its message. That is known late, so it is a
+    bit of its own.
 
-    ``body`` is where the body ends, ``data`` where the data's SOH does that was
-    announced to stand in the next field (``announced``, the ``which`` of LENGTH_TAGS) or is being passed over.
+    ``body`` is where the body ends, ``data`` where the data's SOH does that was announced to stand in the next field
+    (``announced``, the ``which`` of LENGTH_TAGS) or is being passed over.
     """
     return data.StructLayout(
         {
@@ -61,14 +62,15 @@ Outcome = data.StructLayout(
     )
 )
 """What a field is to its message. ``runs``: it is its turn. ``seeks``: no message had begun. ``opened``: it is a good
-BodyLength. ``takes_it``: a field of the body. ``within_data``: its SOH is one of the data's bytes, or it fails. ``announces``: it announces
-data, or fails. ``complete``: the trailer. ``fails``: none of what should be here, with ``too_long``
-because of the limit; ``restarts``: another message begins in it."""
+BodyLength. ``takes_it``: a field of the body. ``within_data``: its SOH is one of the data's bytes, or it fails.
+``announces``: it announces data, or fails. ``complete``: the trailer. ``fails``: none of what should be here, with
+``too_long`` because of the limit; ``restarts``: another message begins in it."""
 
 
 def framed_layout(lanes: int) -> data.StructLayout:
-    """A beat's fields with what they are to their messages. ``cuts``: first of all, what was framed is cut. ``half``: an earlier step
-    did the first field. ``last_step``: the beat is done. ``causes``: the flags of a field as one of the body."""
+    """A beat's fields with what they are to their messages. ``cuts``: first of all, what was framed is cut. ``half``:
+    an earlier step did the first field. ``last_step``: the beat is done. ``causes``: the flags of a field as one of the
+    body."""
     return data.StructLayout(
         {
             "known": known_beat_layout(lanes),
@@ -84,10 +86,10 @@ def framed_layout(lanes: int) -> data.StructLayout:
 class Framer(wiring.Component):
     """The phase of each field of a beat, all in one step. Latency ``LATENCY`` step.
 
-    Where two fields of a beat may both complete a span (where the second one has BEGIN, but the first one has not and it begins with
-    it), and where a field is too long, a beat takes two or three steps: it ``waits``, and ``ready`` is low, in all but the last. ``advance`` moves the whole; ``coming`` says that
-    a beat of ``coming_flow`` is on its way into the stage before, ``next_has_steps`` that the beat on its way into this one takes more
-    than one step.
+    Where two fields of a beat may both complete a span (where the second one has BEGIN, but the first one has not and
+    it begins with it), and where a field is too long, a beat takes two or three steps: it ``waits``, and ``ready`` is
+    low, in all but the last. ``advance`` moves the whole; ``coming`` says that a beat of ``coming_flow`` is on its way
+    into the stage before, ``next_has_steps`` that the beat on its way into this one takes more than one step.
     """
 
     LATENCY = 1
@@ -182,8 +184,9 @@ class Framer(wiring.Component):
         return Mux(field.tag_bad, Flag.TAG, Mux(bad_value, Flag.VALUE, Mux(bad_length, Flag.RANGE, 0)))
 
     def _approach(self, m, known, state, after, outcomes, body_is_set):
-        """The beat's bytes have passed, or a field has set a new target, counted from the next beat. ``body_is_set``: an earlier step
-        of this beat did, for the body. (Data that a first field announced end before a second one has BEGIN, so there is no such step for them.)"""
+        """The beat's bytes have passed, or a field has set a new target, counted from the next beat. ``body_is_set``:
+        an earlier step of this beat did, for the body. (Data that a first field announced end before a second one has
+        BEGIN, so there is no such step for them.)"""
         targets = [
             self._target(m, f"target{k}", field.far, field.far, field.amount + field.offset, field.close)
             for k, field in enumerate(known.fields)
@@ -208,8 +211,8 @@ class Framer(wiring.Component):
                     m.d.comb += after[name].eq(target)
 
     def _target(self, m, name, far, still_far, left, close):
-        """The target at ``left``, which is far where ``still_far``. Where it was not ``far`` at first, ``close`` has the lowest bits of
-        ``left``: so what is near is told without a long carry."""
+        """The target at ``left``, which is far where ``still_far``. Where it was not ``far`` at first, ``close`` has
+        the lowest bits of ``left``: so what is near is told without a long carry."""
         target = Signal(target_layout(self.lanes), name=name)
         low = Signal(signed(CLOSE_BITS + 2), name=f"{name}_low")
         m.d.comb += [
@@ -223,10 +226,11 @@ class Framer(wiring.Component):
 
     @staticmethod
     def _field(m, k, known, state, before, fallen, body_is_set, runs, outcomes):
-        """The framing behind field ``k``, and whether it would be a BodyLength that exceeds what is left of MESSAGE_LIMIT, so that it fails.
-        ``state`` is the framing before the beat, ``before`` that before the field. Whether a BodyLength exceeds is known late: it is not in what
-        follows from it, but decides on that last. ``fallen``: the first field of two did, in the same step. ``body_is_set``: in an earlier one
-        it was a BodyLength."""
+        """The framing behind field ``k``, and whether it would be a BodyLength that exceeds what is left of
+        MESSAGE_LIMIT, so that it fails. ``state`` is the framing before the beat, ``before`` that before the field.
+        Whether a BodyLength exceeds is known late: it is not in what follows from it, but decides on that last.
+        ``fallen``: the first field of two did, in the same step. ``body_is_set``: in an earlier one it was a
+        BodyLength."""
         field, outcome = known.fields[k], outcomes[k]
 
         def signal(name, value):

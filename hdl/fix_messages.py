@@ -55,12 +55,13 @@ State = data.StructLayout(
         "stale": 1,
     }
 )
-"""A flow's message. ``page`` is another one for each message than for the one before. ``begun``: a field of it has ended, so the
-field left open does not begin at ``start``. The slots are those of the timestamps of the packet with the message's first byte, of the
-one with the first byte of the field left open, if that is an earlier packet, and of the beat to come. ``start_sum`` is that of the
-flow's bytes before ``start``, where BEGIN stands there. ``seen`` and ``first_seen``: which tags were taken, and whether any field was. ``entry_type``: which type of
-``ENTRY_TAGS`` the message is of. ``stale``: too much garbage ended, so none of the flags and of what is behind ``start_sum`` counts; which is known
-late, so it is a bit of its own."""
+"""A flow's message. ``page`` is another one for each message than for the one before. ``begun``: a field of it has
+ended, so the field left open does not begin at ``start``. The slots are those of the timestamps of the packet with the
+message's first byte, of the one with the first byte of the field left open, if that is an earlier packet, and of the
+beat to come. ``start_sum`` is that of the flow's bytes before ``start``, where BEGIN stands there. ``seen`` and
+``first_seen``: which tags were taken, and whether any field was. ``entry_type``: which type of ``ENTRY_TAGS`` the
+message is of. ``stale``: too much garbage ended, so none of the flags and of what is behind ``start_sum`` counts; which
+is known late, so it is a bit of its own."""
 
 
 def taken_layout(text_bits: int) -> data.StructLayout:
@@ -294,9 +295,10 @@ class _Field:
         return made
 
     def place(self, before) -> None:
-        """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came; ``moved``: a span ends
-        with it; ``done``: a message begins in it, or ended with it; ``writes``: a span is complete. ``starts_if_little``: what ``starts`` is
-        where no field before it made too much garbage. ``before``: the beat's first field."""
+        """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came; ``moved``: a span
+        ends with it; ``done``: a message begins in it, or ended with it; ``writes``: a span is complete.
+        ``starts_if_little``: what ``starts`` is where no field before it made too much garbage. ``before``: the beat's
+        first field."""
         known, outcome, state = self.known, self.outcome, self._state
         if before is None:
             starts = self.starts_if_little = ~state.begun

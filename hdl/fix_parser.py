@@ -21,10 +21,11 @@ class FixParser(wiring.Component):
     """FIX bytes of many flows to frames.
 
     ``data_width`` bits a cycle (64, 32 or 8), without stalling its input, whatever the alignment and however short the
-    fields and messages, for all well-formed input but for this: a beat takes a cycle more for each ``ends_a_beat`` SOHs that it has
-    above so many, which only data have, and a beat of 8 bytes takes one more where the second field that ends in it holds BEGIN and
-    does not begin with it: ``8=FIX`` in data, or a value FIX of a tag like 58. The state of ``flows`` flows is kept, so packets may cut messages anywhere and come in any order
-    of flows, without a cycle between them. A frame is valid ``LATENCY`` cycles after its message's last byte was taken.
+    fields and messages, for all well-formed input but for this: a beat takes a cycle more for each ``ends_a_beat`` SOHs
+    that it has above so many, which only data have, and a beat of 8 bytes takes one more where the second field that
+    ends in it holds BEGIN and does not begin with it: ``8=FIX`` in data, or a value FIX of a tag like 58. The state of
+    ``flows`` flows is kept, so packets may cut messages anywhere and come in any order of flows, without a cycle
+    between them. A frame is valid ``LATENCY`` cycles after its message's last byte was taken.
     """
 
     LATENCY = Tokenizer.LATENCY + Facts.LATENCY + Framer.LATENCY + FrameBuilder.LATENCY

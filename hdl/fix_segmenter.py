@@ -86,15 +86,19 @@ def segment_layout(lanes: int, part: str) -> data.StructLayout:
 
 
 def segment_beat(lanes: int) -> data.StructLayout:
-    """The segments of a beat, and of each field that ``ends`` in it: ``stops``, its SOH's lane as a bit and the lane behind that as a
-    number (for none that of the beat's end), and ``sums`` of the beat's bytes up to there; behind these the sum of all.
+    """The segments of a beat, and of each field that ``ends`` in it: ``stops``, its SOH's lane as a bit and the lane
+    behind that as a number (for none that of the beat's end), and ``sums`` of the beat's bytes up to there; behind
+    these the sum of all.
 
-    ``tail``: bytes from the last SOH to the beat's end, below 0 in a beat that comes again; ``tail_open``: there are some. ``begin_lane``, and ``begin_sum`` of the bytes before it, are where BEGIN is, in
-    whatever segment; ``begin_at_second``: the second field begins with it. ``row_before`` is ``position`` without its lowest three bits, less one.
+    ``tail``: bytes from the last SOH to the beat's end, below 0 in a beat that comes again; ``tail_open``: there are
+    some. ``begin_lane``, and ``begin_sum`` of the bytes before it, are where BEGIN is, in whatever segment;
+    ``begin_at_second``: the second field begins with it. ``row_before`` is ``position`` without its lowest three bits,
+    less one.
 
     A beat with more ends than ``ends_a_beat`` comes as several, of which only the last has a ``count`` and may be the
-    packet's ``last``. ``completes``, ``pieces`` and ``begun`` are about a BEGIN that packets or beats cut: the beat's first bytes are
-    all that lacks behind so many bytes of it, or take it from so many to so many, or its last bytes are so many of it.
+    packet's ``last``. ``completes``, ``pieces`` and ``begun`` are about a BEGIN that packets or beats cut: the beat's
+    first bytes are all that lacks behind so many bytes of it, or take it from so many to so many, or its last bytes are
+    so many of it.
     """
     ends = ends_a_beat(lanes)
     count = unsigned(lanes.bit_length())
@@ -131,7 +135,8 @@ def segment_beat(lanes: int) -> data.StructLayout:
 class Segmenter(wiring.Component):
     """Cuts beats into segments. Latency ``LATENCY`` step; it moves where ``advance`` is high.
 
-    ``open`` says what is known of the field that was left open before the beat, ``left`` what of the one behind it, in the same step.
+    ``open`` says what is known of the field that was left open before the beat, ``left`` what of the one behind it, in
+    the same step.
     """
 
     LATENCY = 1

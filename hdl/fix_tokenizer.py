@@ -49,13 +49,13 @@ Token = data.StructLayout(
 )
 """What is known of a field so far.
 
-``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``length``: how far before
-the next beat's first byte it began (below 0: behind, in a beat that comes again); ``near_limit``: a beat's bytes more may be too many.
-``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``: bytes
-of the value, which stops above those of a number. ``whole`` to ``odd``: the value as a number, as in ``Decimal``;
-``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is their text.
-``begin``: BEGIN stands in it; ``begin_position`` is that of the last one, in it or in a field before. ``first_sum`` and ``begin_sum``: sums modulo 256 of all bytes of the flow before
-the field and before BEGIN."""
+``open``: it has bytes; ``older``: the first of them came in an earlier packet. ``length``: how far before the next
+beat's first byte it began (below 0: behind, in a beat that comes again); ``near_limit``: a beat's bytes more may be too
+many. ``tag``: the last digits, the lowest first; ``tag_count`` stops at one more than a tag may have. ``value_count``:
+bytes of the value, which stops above those of a number. ``whole`` to ``odd``: the value as a number, as in ``Decimal``;
+``fraction_count`` stops above the digits kept. ``crc``: CRC-64 of the value, which for up to eight characters is their
+text. ``begin``: BEGIN stands in it; ``begin_position`` is that of the last one, in it or in a field before.
+``first_sum`` and ``begin_sum``: sums modulo 256 of all bytes of the flow before the field and before BEGIN."""
 
 
 def field_layout(lanes: int) -> data.StructLayout:
@@ -94,9 +94,9 @@ def field_layout(lanes: int) -> data.StructLayout:
 def field_beat(lanes: int) -> data.StructLayout:
     """The fields that end in one beat, in their order.
 
-    ``overrun``: FIELD_LIMIT bytes have come without an SOH, up to the position ``cut``; the first field, or the one that stays
-    open, begins there; ``cut_older``: the first of those bytes came in an earlier packet. ``stamp``: the field that stays open behind
-    the beat began in this packet.
+    ``overrun``: FIELD_LIMIT bytes have come without an SOH, up to the position ``cut``; the first field, or the one
+    that stays open, begins there; ``cut_older``: the first of those bytes came in an earlier packet. ``stamp``: the
+    field that stays open behind the beat began in this packet.
     """
     ends = ends_a_beat(lanes)
     return data.StructLayout(
