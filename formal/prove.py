@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from formal import yosys_abc
-from formal.replay import Violation, replay
+from formal.replay import UnreadableWitness, Violation, replay
 from formal.specification import TOP, Method, Proof
 from sim import toolchain
 
@@ -114,7 +114,10 @@ def _judge(proof: Proof, place: Path, environment: dict[str, str]) -> tuple[str,
             )
         return (NEVER_REACHED if verdict == "PASS" else f"no verdict, see {place / LOG}"), ""
     if verdict == "FAIL":
-        violation, waves = _trace(proof, place, environment)
+        try:
+            violation, waves = _trace(proof, place, environment)
+        except UnreadableWitness as unreadable:
+            return f"fails, but its counterexample cannot be read: {unreadable}", ""
         at = (
             f"{violation.file}:{violation.line} in cycle {violation.cycle}"
             if violation

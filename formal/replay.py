@@ -22,9 +22,16 @@ class Violation(NamedTuple):
     cycle: int
 
 
+class UnreadableWitness(Exception):
+    """A counterexample that the tools found and did not write whole."""
+
+
 def _inputs(witness: Path) -> Iterator[dict[str, int]]:
-    """The ports' values in each step of a Yosys witness."""
-    trace = json.loads(witness.read_text())
+    """The ports' values in each step of a Yosys witness. Raises :class:`UnreadableWitness`."""
+    try:
+        trace = json.loads(witness.read_text())
+    except json.JSONDecodeError as error:
+        raise UnreadableWitness(f"{witness}: {error}") from error
     for step in trace["steps"]:
         # The first signal is the last of the text. Memories' first contents come last and stand only in the first step.
         bits, values = step["bits"].translate(str.maketrans("x?", "00")), {}
@@ -39,7 +46,8 @@ def _inputs(witness: Path) -> Iterator[dict[str, int]]:
 
 
 def replay(build: Callable[[], Specification], witness: Path, waves: Path) -> Violation | None:
-    """Run the specification with a witness's inputs and write ``waves``; the first assertion that breaks, if any does."""
+    """Run the specification with a witness's inputs and write ``waves``; the first assertion that breaks, if any does.
+    Raises :class:`UnreadableWitness`."""
     specification = build()
     specification.simulated = True
     simulator = Simulator(specification)

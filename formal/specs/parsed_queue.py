@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Signal, Value
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
 from hdl.ring_writer import ParsedQueue
 
-DEPTH = 4
+DEPTH = 2
 """Frames that the queue holds here."""
 
 SPACING = 64
