@@ -140,10 +140,10 @@ FAULTS = (
     ),
     Fault(
         "a field goes on behind a hole",
-        "hdl/fix_characters.py",
-        "with m.If(again | self.beat.gap | self.new):",
-        "with m.If(again | self.new):",
-        (BENCH, "fix_tokenizer"),
+        "hdl/fix_tokenizer.py",
+        "m.d.comb += [left.eq(0), left.first_sum.eq(sum_before)]",
+        "m.d.comb += left.first_sum.eq(sum_before)",
+        (BENCH, "fix_parser"),
     ),
     Fault(
         "the first of two points is not looked for",
