@@ -178,7 +178,7 @@ FAULTS = (
         "hdl/fix_tokenizer.py",
         "is_in(left_over, range(lanes + 1, 2 * lanes))",
         "is_in(left_over, range(lanes + 2, 2 * lanes))",
-        (BENCH, "fix_tokenizer"),
+        (BENCH, "fix_parser"),
     ),
     Fault(
         "bytes of a beat told twice count twice",
