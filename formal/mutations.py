@@ -199,7 +199,7 @@ FAULTS = (
         "hdl/fix_tokenizer.py",
         "begun & ~(beat.gap | (may_cut & is_in(left_over, range(lanes, lanes + n))))",
         "begun & ~beat.gap",
-        (BENCH, "fix_tokenizer"),
+        (BENCH, "fix_parser"),
     ),
     Fault(
         "a longer symbol has another CRC",
