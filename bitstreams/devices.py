@@ -54,7 +54,7 @@ ICE40_LUT4 = {"SB_LUT4": 1}
 """LUT4s of an iCE40; SB_CARRY lies in the same logic cell as its LUT4."""
 
 WIRE_PS = 600
-"""What abc9 is to take for a wire: by that much they are slower than LUTs on a chip as full as ours."""
+"""The delay of a wire that abc9 reckons with: placed blocks take more time for wires than for LUTs."""
 
 ABC9_SCRIPT = "+" + ";,".join(
     commands.replace(" ", ",") for commands in ("&scorr", "&sweep", "&b -d", "&dch -f -r", "&if {W} {D} {R} -v", "&mfs")

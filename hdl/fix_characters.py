@@ -96,10 +96,8 @@ class Classifier(wiring.Component):
         lanes, ends, beat, kept = self.lanes, ends_a_beat(self.lanes), self.beat, self.o
         again, rest = Signal(), kept.before[ends - 1][:lanes]
         arriving = [beat.data[lane] for lane in range(lanes)]
-        counts, counts_now = (
-            Signal(lanes),
-            Signal(lanes),
-        )  # the lanes of the beat; no lane where an earlier one is told again
+        # The lanes of the beat that arrives; none of them while an earlier one is told again.
+        counts, counts_now = Signal(lanes), Signal(lanes)
         m.d.comb += [
             counts.eq(Cat(is_in(beat.count, range(lane + 1, lanes + 1)) for lane in range(lanes))),
             counts_now.eq(counts & (~again).replicate(lanes)),

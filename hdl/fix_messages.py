@@ -295,8 +295,8 @@ class _Field:
         return made
 
     def place(self, before) -> None:
-        """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came; ``moved``: a span
-        ends with it; ``done``: a message begins in it, or ended with it; ``writes``: a span is complete.
+        """Where it lies: ``starts``: the message begins in it, with no flags yet where no BEGIN came;
+        ``done``: a message begins in it, or ended with it; ``writes``: a span is complete.
         ``starts_if_little``: what ``starts`` is where no field before it made too much garbage. ``before``: the beat's
         first field."""
         known, outcome, state = self.known, self.outcome, self._state
@@ -321,8 +321,8 @@ class _Field:
         moved = outcome.complete | self.too_much
         if before is not None:
             moved = outcome.complete | (self.too_much & ~before.too_much)
-        self.moved = self._signal("moved", moved)
-        self.writes = self._signal("writes", self.moved | (outcome.restarts & ~(self.starts & begins_at_first)))
+        moved = self._signal("moved", moved)
+        self.writes = self._signal("writes", moved | (outcome.restarts & ~(self.starts & begins_at_first)))
 
     def take(self, before) -> None:
         """What it leaves in the frame: ``takes``, the tags; ``read``: it is looked at, ``duplicate``: in vain. ``first_seen``,
