@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import Parsed, PayloadBeat
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
+from hdl.sbe_encoding import Family
 from hdl.sbe_plan import ENTRY_KINDS, BlockPlan, Source, Target, Where
-from hdl.sbe_schema import Schema, ValueKind
+from hdl.sbe_schema import Schema
 from hdl.sbe_walker import SbeWalker, Step
 
 INTEGERS = {"instrument": 64, "price_level": 8, "number_of_orders": 32, "instrument_sequence": 32}
@@ -130,7 +131,7 @@ class SbeDecoder(wiring.Component):
                             scaled.present.eq(1),
                             scaled.scale.eq(scales.index(source.scale)),
                         ]
-                    case Target.ACTION if source.field.kind is not ValueKind.CHAR:
+                    case Target.ACTION if source.value.family is not Family.CHAR:
                         m.d.comb += values[name].eq(Mux((raw >= 0) & (raw <= 9), raw + ord("0"), 0))
                     case _:
                         m.d.comb += values[name].eq(raw)
@@ -138,18 +139,18 @@ class SbeDecoder(wiring.Component):
     @staticmethod
     def _raw(source: Source, walker):
         """A source's number on the wire, and whether it is there and not null."""
-        field = source.field
-        if field.constant is not None:
-            return Const(field.constant, signed(65)), Const(1)
+        value = source.value
+        if value.constant is not None:
+            return Const(value.constant, signed(65)), Const(1)
         captured, length = {
             Where.ROOT: (walker.root, walker.o.payload.root_length),
             Where.ENTRY: (walker.entry, walker.o.payload.entry_length),
         }[source.where]
-        bits = Cat(captured[field.offset + n] for n in range(field.size))
-        present = length >= field.offset + field.size
-        if field.null is not None:
-            present &= bits != (field.null & (1 << 8 * field.size) - 1)
-        return (bits.as_signed() if field.signed else bits), present
+        bits = Cat(captured[value.offset + n] for n in range(value.size))
+        present = length >= value.leaf.end
+        if value.null is not None:
+            present &= bits != (value.null & (1 << 8 * value.size) - 1)
+        return (bits.as_signed() if value.signed else bits), present
 
     @staticmethod
     def _scale(m, scaled, scales, least, most):

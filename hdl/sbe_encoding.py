@@ -1,125 +1,253 @@
-"""Values of an SBE schema: primitive types, their nulls and constants, and what a field is made of."""
+"""Encodings of an SBE schema: primitive types and what is made of them.
+
+Numbers in brackets are sections of "Simple Binary Encoding" 1.0 (FIX Trading Community).
+"""
 
 import enum
-from dataclasses import dataclass
-from typing import NoReturn
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from hdl.sbe_xml import Element
+NAN = math.nan
+"""The null of floating point types [2.4]. One object, so that encodings with it are equal to themselves."""
 
 
-class ValueKind(enum.Enum):
-    """What a field's bytes are."""
+class Presence(enum.Enum):
+    """Whether a value must be there [2.3]."""
 
-    INTEGER = "integer"
-    """A whole number: a number type, an enum or a set over one, a constant of these."""
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    CONSTANT = "constant"
+
+
+class Family(enum.Enum):
+    """What a primitive's bits are."""
+
     CHAR = "char"
-    """One character, an enum over it, or a constant of these."""
-    DECIMAL = "decimal"
-    """An integer mantissa with the schema's constant exponent."""
-    OTHER = "other"
-    """Anything else: arrays, floats, composites, decimals whose exponent is on the wire."""
+    UNSIGNED = "unsigned"
+    SIGNED = "signed"
+    FLOATING = "floating"
 
 
 @dataclass(frozen=True)
-class Field:
-    """A field of a block. ``offset`` and ``size`` in bytes; a constant has size 0."""
+class Primitive:
+    """A primitive type [2.4]: its ``size`` in bytes, and the range and null that it has where the schema gives no other."""
 
     name: str
-    id: int
-    offset: int
     size: int
-    primitive: str
-    """Primitive type (of the mantissa, in a decimal); empty for composites."""
-    signed: bool
-    kind: ValueKind
-    exponent: int = 0
-    """Power of ten of a decimal; 0 for integers."""
-    null: int | None = None
-    """The number that means absent, as its type reads it."""
-    constant: int | None = None
-    """The number, or the character's code, of a field that is not on the wire."""
-    semantic_type: str = ""
-    since_version: int = 0
-    length: int = 1
-    """Elements of an array."""
+    family: Family
+
+    @property
+    def bits(self) -> int:
+        """Its size in bits."""
+        return 8 * self.size
+
+    @property
+    def null(self) -> int | float:
+        """What stands for no value in an optional field."""
+        return {
+            Family.CHAR: 0,
+            Family.UNSIGNED: (1 << self.bits) - 1,
+            Family.SIGNED: -(1 << self.bits - 1),
+            Family.FLOATING: NAN,
+        }[self.family]
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the largest number that its bits can hold; of a floating point type (0, 0)."""
+        if self.family is Family.FLOATING:
+            return 0, 0
+        if self.family is Family.SIGNED:
+            return -(1 << self.bits - 1), (1 << self.bits - 1) - 1
+        return 0, (1 << self.bits) - 1
 
 
-PRIMITIVE_BYTES = {
-    "char": 1,
-    "int8": 1,
-    "int16": 2,
-    "int32": 4,
-    "int64": 8,
-    "uint8": 1,
-    "uint16": 2,
-    "uint32": 4,
-    "uint64": 8,
-    "float": 4,
-    "double": 8,
+PRIMITIVES = {
+    primitive.name: primitive
+    for primitive in (
+        Primitive("char", 1, Family.CHAR),
+        *(Primitive(f"int{8 * size}", size, Family.SIGNED) for size in (1, 2, 4, 8)),
+        *(Primitive(f"uint{8 * size}", size, Family.UNSIGNED) for size in (1, 2, 4, 8)),
+        Primitive("float", 4, Family.FLOATING),
+        Primitive("double", 8, Family.FLOATING),
+    )
 }
 
 
-def default_null(primitive: str) -> int | None:
-    """SBE's null of an optional type without ``nullValue`` [2.4]; None where it is no number."""
-    bits = PRIMITIVE_BYTES[primitive] * 8
-    if primitive == "char":
-        return 0
-    if primitive.startswith("uint"):
-        return (1 << bits) - 1
-    return -(1 << bits - 1) if primitive.startswith("int") else None
+@dataclass(frozen=True)
+class Named:
+    """An enum's valid value or a set's choice (then ``number`` is the bit)."""
+
+    name: str
+    number: int
+    since_version: int = 0
 
 
-def simple_value(primitive: str, length: int, presence: str | None, null: int | None) -> Field:
-    """A primitive, or an array of ``length`` of them."""
-    if length != 1 or primitive in ("float", "double"):
-        kind = ValueKind.OTHER
-    else:
-        kind = ValueKind.CHAR if primitive == "char" else ValueKind.INTEGER
-    optional = presence == "optional" and kind is not ValueKind.OTHER
-    return Field(
-        name="",
-        id=0,
-        offset=0,
-        size=PRIMITIVE_BYTES[primitive] * length,
-        primitive=primitive,
-        signed=primitive.startswith("int"),
-        kind=kind,
-        null=(default_null(primitive) if null is None else null) if optional else None,
-        length=length,
-    )
+@dataclass(frozen=True)
+class Simple:
+    """A type, an enum or a set: an array of ``length`` primitives, mostly of 1."""
+
+    name: str
+    """The type's name; of a primitive used without a type, its own."""
+    primitive: Primitive
+    length: int = 1
+    presence: Presence = Presence.REQUIRED
+    null: int | float | None = None
+    """The number that means absent, None where none does."""
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    constant: int | float | bytes | None = None
+    """The value of what is not on the wire; bytes for characters."""
+    character_encoding: str = ""
+    semantic_type: str = ""
+    since_version: int = 0
+    deprecated: int | None = None
+    values: tuple[Named, ...] = ()
+    """Of an enum."""
+    choices: tuple[Named, ...] = ()
+    """Of a set."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire; 0 of a constant."""
+        return 0 if self.presence is Presence.CONSTANT else self.primitive.size * self.length
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is one whole number (an enum of numbers and a set are)."""
+        return self.length == 1 and self.primitive.family in (Family.UNSIGNED, Family.SIGNED)
+
+    @property
+    def is_char(self) -> bool:
+        """Whether it is one character."""
+        return self.length == 1 and self.primitive.family is Family.CHAR
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it is one floating point number."""
+        return self.length == 1 and self.primitive.family is Family.FLOATING
+
+    def described(self) -> str:
+        """Its type in words, such as ``uint16``, ``char[8]``, ``enum of char``."""
+        text = self.primitive.name + (f"[{self.length}]" if self.length != 1 else "")
+        if self.values:
+            text = f"enum of {text}"
+        elif self.choices:
+            text = f"set of {text}"
+        return text
 
 
-def literal(element: Element, primitive: str) -> int:
-    """A constant's or an enum value's text as a number."""
-    text = element.text
-    if primitive == "char":
-        if len(text) != 1 or ord(text) > 0xFF:
-            element.refuse(f"'{text}' is not one character")
-        return ord(text)
-    return _ranged(element, text, primitive)
+@dataclass(frozen=True)
+class Member:
+    """A member of a composite; ``offset`` in bytes from the composite's begin."""
+
+    name: str
+    offset: int
+    encoding: "Simple | Composite"
+    since_version: int = 0
+    deprecated: int | None = None
 
 
-def null_value(element: Element, text: str, primitive: str) -> int | None:
-    """``nullValue`` as a number; a char's may be written as its code or as itself."""
-    if primitive in ("float", "double"):
+@dataclass(frozen=True)
+class Composite:
+    """A composite type [2.9]."""
+
+    name: str
+    members: tuple[Member, ...]
+    semantic_type: str = ""
+    since_version: int = 0
+    deprecated: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return max((member.offset + member.encoding.size for member in self.members), default=0)
+
+    def described(self) -> str:
+        """Its type in words: ``decimal``, or ``composite`` with its name."""
+        return "decimal" if decimal_parts(self) else f"composite {self.name}"
+
+
+Encoding = Simple | Composite
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One primitive, or array of them, of a block: a field, or a member of a composite that is one.
+
+    ``path`` has the field's name and the members' below it; ``offset`` is from the block's begin.
+    """
+
+    path: tuple[str, ...]
+    offset: int
+    encoding: Simple
+    since_version: int = 0
+
+    @property
+    def name(self) -> str:
+        """The path with dots."""
+        return ".".join(self.path)
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last byte."""
+        return self.offset + self.encoding.size
+
+
+def leaves(name: str, offset: int, encoding: Encoding, since_version: int = 0) -> Iterator[Leaf]:
+    """What an encoding at ``offset`` is made of, in the schema's order."""
+    return _leaves((name,), offset, encoding, since_version)
+
+
+def _leaves(path: tuple[str, ...], offset: int, encoding: Encoding, since_version: int) -> Iterator[Leaf]:
+    if isinstance(encoding, Simple):
+        yield Leaf(path, offset, encoding, since_version)
+        return
+    for member in encoding.members:
+        yield from _leaves(
+            (*path, member.name), offset + member.offset, member.encoding, max(since_version, member.since_version)
+        )
+
+
+class DecimalParts(NamedTuple):
+    """The members of a decimal."""
+
+    mantissa: Member
+    exponent: Member
+
+
+def decimal_parts(encoding: Encoding) -> DecimalParts | None:
+    """The parts of a composite that is a decimal [2.8.1]: two members, one an integer named ``exponent``, the other an integer on
+    the wire. None for anything else."""
+    if isinstance(encoding, Simple) or len(encoding.members) != 2:
         return None
-    if primitive == "char" and len(text) == 1 and not text.isdigit():
-        return ord(text)
-    return _ranged(element, text, primitive)
+    exponents = [member for member in encoding.members if member.name == "exponent"]
+    mantissas = [member for member in encoding.members if member.name != "exponent"]
+    if len(exponents) != 1:
+        return None
+    exponent, mantissa = exponents[0].encoding, mantissas[0].encoding
+    if not (isinstance(exponent, Simple) and isinstance(mantissa, Simple)):
+        return None
+    if not (exponent.is_integer and mantissa.is_integer and mantissa.size):
+        return None
+    return DecimalParts(mantissas[0], exponents[0])
 
 
-def _ranged(element: Element, text: str, primitive: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        _refuse_number(element, text, primitive)
-    bits = PRIMITIVE_BYTES[primitive] * 8
-    signed = primitive.startswith("int")
-    low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
-    if not low <= number < high:
-        _refuse_number(element, text, primitive)
-    return number
-
-
-def _refuse_number(element: Element, text: str, primitive: str) -> NoReturn:
-    element.refuse(f"'{text}' is not a number of type {primitive}")
+def with_presence(encoding: Encoding, presence: Presence) -> Encoding:
+    """The encoding of a field that says ``presence`` (required or optional) itself; a decimal's is its mantissa's."""
+    if isinstance(encoding, Simple):
+        if encoding.presence is Presence.CONSTANT:
+            return encoding
+        null = encoding.null
+        if presence is Presence.REQUIRED:
+            null = None
+        elif null is None:
+            null = encoding.primitive.null
+        return replace(encoding, presence=presence, null=null)
+    parts = decimal_parts(encoding)
+    if parts is None:
+        return encoding
+    mantissa = replace(parts.mantissa, encoding=with_presence(parts.mantissa.encoding, presence))
+    members = tuple(mantissa if member is parts.mantissa else member for member in encoding.members)
+    return replace(encoding, members=members)

@@ -1,32 +1,39 @@
-"""Reads an SBE schema (XML, SBE 1.0 and RC2 to RC4) into plain dataclasses.
+"""Reads an SBE schema (XML) into plain dataclasses: all of SBE 1.0, and of 2.0 RC what the XML alone expresses.
 
-What the decoder does not do yet (big endian, nested groups, var data) is refused here, with file and
-line. Rules are those of "Simple Binary Encoding" 1.0 (FIX Trading Community), section numbers in brackets.
+Numbers in brackets are sections of "Simple Binary Encoding" 1.0 (FIX Trading Community).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from hdl.sbe_encoding import PRIMITIVE_BYTES, Field, ValueKind, default_null, literal, null_value, simple_value
-from hdl.sbe_xml import Element, SchemaError, parse_xml
+from hdl.sbe_encoding import Composite, Encoding, Family, Leaf, Simple, leaves
+from hdl.sbe_types import TYPE_ELEMENTS, Types
+from hdl.sbe_xml import Element, Problem, Problems, SchemaError, parse_xml
 
 __all__ = [
+    "Block",
+    "Data",
     "Dimension",
     "Field",
     "Group",
     "Header",
     "Message",
+    "Problem",
     "Schema",
     "SchemaError",
     "Slot",
-    "ValueKind",
     "load_schema",
 ]
 
+MOST_BLOCK_BYTES = 1 << 16
+"""A block length beyond does not fit any header."""
 
-@dataclass(frozen=True)
-class Slot:
+ByteOrder = Literal["little", "big"]
+
+
+class Slot(NamedTuple):
     """Where an unsigned number stands in a header or a dimension; offset and size in bytes."""
 
     offset: int
@@ -34,313 +41,315 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Field:
+    """A field of a block; ``offset`` in bytes from the block's begin."""
+
+    name: str
+    id: int
+    offset: int
+    encoding: Encoding
+    semantic_type: str = ""
+    since_version: int = 0
+    deprecated: int | None = None
+    exponent_field: str = ""
+    """The field with this one's decimal exponent (the attribute ``exponent``, Binance's way), empty where there is none."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire; 0 of a constant."""
+        return self.encoding.size
+
+    def leaves(self) -> Iterator[Leaf]:
+        """What it is made of, with offsets in the block."""
+        return leaves(self.name, self.offset, self.encoding, self.since_version)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Var data [3.5]: a length, then so many bytes. ``prefix`` is where the bytes begin, ``length`` where the length stands."""
+
+    name: str
+    id: int
+    length: Slot
+    prefix: int
+    is_text: bool
+    """Whether the schema says that the bytes are characters."""
+    semantic_type: str = ""
+    since_version: int = 0
+    deprecated: int | None = None
+
+
+@dataclass(frozen=True)
 class Dimension:
-    """What stands before a group's entries [3.4.8]."""
+    """What stands before a group's entries [3.4.8]: ``size`` bytes. The last two only where the schema has them (2.0 RC2)."""
 
     size: int
     block_length: Slot
     count: Slot
+    num_groups: Slot | None = None
+    num_var_data: Slot | None = None
 
 
 @dataclass(frozen=True)
-class Group:
-    """A repeating group without groups of its own."""
+class Block:
+    """A message's root or a group's entry: fields in ``block_length`` bytes, then groups, then var data [3.3]."""
 
     name: str
     id: int
-    dimension: Dimension
     block_length: int
-    fields: tuple[Field, ...]
+    fields: tuple[Field, ...] = ()
+    groups: "tuple[Group, ...]" = ()
+    data: tuple[Data, ...] = ()
+    semantic_type: str = ""
+    since_version: int = 0
+    deprecated: int | None = None
+
+    def leaves(self) -> Iterator[Leaf]:
+        """The leaves of all fields, in the schema's order."""
+        for field in self.fields:
+            yield from field.leaves()
 
 
 @dataclass(frozen=True)
-class Message:
-    """A message template."""
+class _Dimensioned:
+    dimension: Dimension
 
-    name: str
-    template_id: int
-    block_length: int
-    semantic_type: str
-    fields: tuple[Field, ...]
-    groups: tuple[Group, ...]
-    since_version: int = 0
+
+@dataclass(frozen=True)
+class Group(Block, _Dimensioned):
+    """A repeating group [3.4]; as a block, one of its entries."""
+
+
+@dataclass(frozen=True)
+class Message(Block):
+    """A message template; its id is the template id."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The message header [3.1]; ``size`` in bytes."""
+    """The message header [3.1]; ``size`` in bytes. ``leaves`` are all of its fields."""
 
     size: int
     block_length: Slot
     template_id: Slot
     schema_id: Slot
     version: Slot
+    num_groups: Slot | None = None
+    num_var_data: Slot | None = None
+    leaves: tuple[Leaf, ...] = ()
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A schema: all that a decoder needs, little endian."""
+    """A schema: all that a decoder needs."""
 
     id: int
     version: int
     package: str
+    byte_order: ByteOrder
     header: Header
     messages: tuple[Message, ...]
+    semantic_version: str = ""
     path: str = ""
 
 
 def load_schema(path: Path | str) -> Schema:
-    """Read a schema. Raises :class:`SchemaError` (``file:line: reason``) for what is wrong or not supported,
-    and OSError where the file cannot be read."""
+    """Read a schema. Raises :class:`SchemaError` (a line ``file:line: reason`` for each thing that is wrong or not
+    supported), and OSError where the file cannot be read."""
     return _Compiler(parse_xml(Path(path))).schema(str(path))
 
 
 class _Compiler:
-    """Resolves names of types while it walks the messages. One schema, one use."""
+    """Walks the messages of one schema."""
 
     def __init__(self, root: Element) -> None:
         if root.name != "messageSchema":
             root.refuse(f"not an SBE schema: the root element is <{root.name}>, not <messageSchema>")
-        if (order := root.get("byteOrder", "littleEndian")) != "littleEndian":
-            root.refuse(f"byte order '{order}' is not supported, only littleEndian")
-        for include in root.named("include"):
-            include.refuse("XInclude is not supported: put the schema into one file")
         self._root = root
-        self._types: dict[str, Element] = {}
-        for types in root.named("types"):
-            for element in types.children:
-                if element.name in ("type", "composite", "enum", "set"):
-                    name = element.required("name")
-                    if name in self._types:
-                        element.refuse(f"type '{name}' is defined twice (first in line {self._types[name].line})")
-                    self._types[name] = element
+        self._problems = Problems()
+        types = (child for types in root.named("types") for child in types.named(*TYPE_ELEMENTS))
+        self._types = Types(types, self._problems)
 
     def schema(self, path: str) -> Schema:
-        root = self._root
+        root, problems = self._root, self._problems
+        schema_id = version = 0
+        order = "littleEndian"
+        header: Header | None = None
+        with problems.collect():
+            schema_id, version = root.number("id"), root.number("version", 0)
+        with problems.collect():
+            if (order := root.get("byteOrder", order)) not in ("littleEndian", "bigEndian"):
+                root.refuse(f"byteOrder '{order}' is neither littleEndian nor bigEndian")
+        with problems.collect():
+            header = self._header()
         messages: dict[int, Message] = {}
-        for element in root.named("message"):
-            message = self._message(element)
-            if message.template_id in messages:
-                element.refuse(
-                    f"template id {message.template_id} of '{message.name}' is taken by "
-                    f"'{messages[message.template_id].name}'"
-                )
-            messages[message.template_id] = message
-        if not messages:
-            root.refuse("the schema has no messages")
+        elements = [
+            *root.named("message"),
+            *(child for some in root.named("messages") for child in some.named("message")),
+        ]
+        for element in elements:
+            with problems.collect():
+                message = self._message(element)
+                if message.id in messages:
+                    element.refuse(
+                        f"template id {message.id} of '{message.name}' is taken by '{messages[message.id].name}'"
+                    )
+                messages[message.id] = message
+        with problems.collect():
+            if not elements:
+                root.refuse("the schema has no messages")
+        problems.raise_found()
+        assert header is not None
         return Schema(
-            id=root.number("id"),
-            version=root.number("version", 0),
+            id=schema_id,
+            version=version,
             package=root.get("package", ""),
-            header=self._header(),
+            byte_order="big" if order == "bigEndian" else "little",
+            header=header,
             messages=tuple(messages.values()),
+            semantic_version=root.get("semanticVersion", ""),
             path=path,
         )
 
     def _header(self) -> Header:
         name = self._root.get("headerType", "messageHeader")
-        composite = self._composite(name, self._root, "header")
-        size, slots = self._slots(composite)
+        element, composite = self._types.composite(name, self._root, "the header")
+        slots = _slots(composite)
         for needed in ("blockLength", "templateId", "schemaId", "version"):
             if needed not in slots:
-                composite.refuse(f"header '{name}' has no field '{needed}' of an unsigned type")
-        return Header(size, slots["blockLength"], slots["templateId"], slots["schemaId"], slots["version"])
+                element.refuse(f"header '{name}' has no field '{needed}' of an unsigned type")
+        return Header(
+            composite.size,
+            slots["blockLength"],
+            slots["templateId"],
+            slots["schemaId"],
+            slots["version"],
+            slots.get("numGroups"),
+            slots.get("numVarDataFields"),
+            tuple(leaf for member in composite.members for leaf in leaves(member.name, member.offset, member.encoding)),
+        )
 
     def _dimension(self, group: Element) -> Dimension:
         name = group.get("dimensionType", "groupSizeEncoding")
-        composite = self._composite(name, group, "dimension")
-        size, slots = self._slots(composite)
+        element, composite = self._types.composite(name, group, "the dimension")
+        slots = _slots(composite)
         for needed in ("blockLength", "numInGroup"):
             if needed not in slots:
-                composite.refuse(f"dimension '{name}' has no field '{needed}' of an unsigned type")
-        return Dimension(size, slots["blockLength"], slots["numInGroup"])
-
-    def _composite(self, name: str, user: Element, role: str) -> Element:
-        element = self._types.get(name)
-        if element is None or element.name != "composite":
-            user.refuse(f"there is no composite '{name}' for the {role}")
-        return element
-
-    def _slots(self, composite: Element) -> tuple[int, dict[str, Slot]]:
-        """Size of a composite and its unsigned numbers by name."""
-        members = list(self._members(composite, ()))
-        slots = {
-            member.name: Slot(member.offset, member.size)
-            for member in members
-            if member.size and member.length == 1 and member.primitive.startswith("uint")
-        }
-        return max((member.offset + member.size for member in members), default=0), slots
-
-    def _message(self, element: Element) -> Message:
-        name = element.required("name")
-        fields, block_length = self._block(element)
-        groups = []
-        for child in element.children:
-            if child.name == "group":
-                groups.append(self._group(child))
-            elif child.name == "data":
-                child.refuse(f"var data ('{child.get('name', '')}') is not supported")
-            elif child.name == "field" and groups:
-                child.refuse(f"field '{child.get('name', '')}' stands behind a group")
-        return Message(
-            name=name,
-            template_id=element.number("id"),
-            block_length=block_length,
-            semantic_type=element.get("semanticType", ""),
-            fields=fields,
-            groups=tuple(groups),
-            since_version=element.number("sinceVersion", 0),
+                element.refuse(f"dimension '{name}' has no field '{needed}' of an unsigned type")
+        return Dimension(
+            composite.size,
+            slots["blockLength"],
+            slots["numInGroup"],
+            slots.get("numGroups"),
+            slots.get("numVarDataFields"),
         )
 
-    def _group(self, element: Element) -> Group:
-        for child in element.children:
-            if child.name in ("group", "data"):
-                what = "a nested group" if child.name == "group" else "var data in a group"
-                child.refuse(f"{what} ('{child.get('name', '')}') is not supported")
-        fields, block_length = self._block(element)
-        return Group(element.required("name"), element.number("id", 0), self._dimension(element), block_length, fields)
+    def _message(self, element: Element) -> Message:
+        return Message(**self._block(element, element.number("id")))
 
-    def _block(self, element: Element) -> tuple[tuple[Field, ...], int]:
-        """Fields of a message or group and the length of their block in bytes."""
+    def _group(self, element: Element) -> Group:
+        return Group(dimension=self._dimension(element), **self._block(element, element.number("id", 0)))
+
+    def _block(self, element: Element, block_id: int) -> dict[str, Any]:
+        """What a message and a group have in common, by the names of :class:`Block`."""
+        name = element.required("name")
+        if "alignment" in element.attributes:
+            element.refuse(f"alignment of '{name}' is not supported: say it with offset and blockLength")
+        problems = Problems()
         fields: list[Field] = []
+        groups: list[Group] = []
+        data: list[Data] = []
+        names: set[str] = set()
         end = 0
-        for child in element.named("field"):
-            field = self._field(child, end)
-            if field.size:
-                for other in fields:
-                    if (
-                        other.size
-                        and field.offset < other.offset + other.size
-                        and other.offset < field.offset + field.size
-                    ):
-                        child.refuse(f"field '{field.name}' overlaps field '{other.name}'")
-                end = field.offset + field.size
-            fields.append(field)
-        needed = max((field.offset + field.size for field in fields if field.size), default=0)
-        block_length = element.number("blockLength", needed)
-        if block_length < needed:
-            element.refuse(
-                f"'{element.get('name', '')}' has blockLength {block_length}, but its fields need {needed} bytes"
-            )
-        return tuple(fields), block_length
+        for child in element.named("field", "group", "data"):
+            with problems.collect():
+                self._check_place(child, names, bool(groups), bool(data))
+                if child.name == "field":
+                    field = self._field(child, end)
+                    fields.append(field)
+                    end = field.offset + field.size if field.size else end
+                elif child.name == "group":
+                    groups.append(self._group(child))
+                else:
+                    data.append(self._data(child))
+        problems.raise_found()
+        block_length = element.number("blockLength", end)
+        if block_length < end:
+            element.refuse(f"'{name}' has blockLength {block_length}, but its fields need {end} bytes")
+        if block_length > MOST_BLOCK_BYTES:
+            element.refuse(f"'{name}' has blockLength {block_length}; at most {MOST_BLOCK_BYTES} is possible")
+        return {
+            "name": name,
+            "id": block_id,
+            "block_length": block_length,
+            "fields": tuple(fields),
+            "groups": tuple(groups),
+            "data": tuple(data),
+            "semantic_type": element.get("semanticType", ""),
+            "since_version": element.number("sinceVersion", 0),
+            "deprecated": element.number_if_given("deprecated"),
+        }
+
+    @staticmethod
+    def _check_place(child: Element, names: set[str], after_group: bool, after_data: bool) -> None:
+        """Fields, then groups, then data; and no name twice, since columns and profiles go by names."""
+        name = child.required("name")
+        if name in names:
+            child.refuse(f"'{name}' stands twice in its block")
+        names.add(name)
+        if after_data and child.name != "data":
+            child.refuse(f"{child.name} '{name}' stands behind var data")
+        if after_group and child.name == "field":
+            child.refuse(f"field '{name}' stands behind a group")
 
     def _field(self, element: Element, running: int) -> Field:
         name = element.required("name")
-        presence = element.get("presence")
-        reference = element.get("valueRef")
-        if (type_name := element.get("type")) is None:
-            if reference is None:
-                element.refuse(f"field '{name}' has no type")
-            type_name = reference.partition(".")[0]
-        encoding = self._named_type(type_name, element, (), presence)
-        if reference is not None:
-            encoding = replace(encoding, constant=self._value_reference(reference, element), size=0, null=None)
-        elif presence == "constant" and encoding.size:
-            if not element.text:
-                element.refuse(f"constant field '{name}' has no value")
-            encoding = replace(encoding, constant=literal(element, encoding.primitive), size=0, null=None)
-        return replace(
+        encoding = self._types.of_field(element)
+        offset = element.number("offset", running) if encoding.size else running
+        if offset < running:
+            element.refuse(f"field '{name}' overlaps the field before it: offset {offset}, but {running} is free")
+        return Field(
+            name,
+            element.number("id"),
+            offset,
             encoding,
-            name=name,
-            id=element.number("id"),
-            offset=element.number("offset", running) if encoding.size else 0,
-            semantic_type=element.get("semanticType", encoding.semantic_type),
-            since_version=element.number("sinceVersion", 0),
+            element.get("semanticType", encoding.semantic_type),
+            element.number("sinceVersion", 0),
+            element.number_if_given("deprecated"),
+            element.get("exponent", ""),
         )
 
-    def _named_type(self, name: str, user: Element, path: tuple[str, ...], presence: str | None) -> Field:
-        """The encoding of a type by name; offset, id and name are the caller's to fill in."""
-        if name in path:
-            user.refuse(f"type '{name}' contains itself")
-        if (element := self._types.get(name)) is not None:
-            return self._type(element, (*path, name), presence)
-        if name in PRIMITIVE_BYTES:
-            return simple_value(name, 1, presence, None)
-        user.refuse(f"unknown type '{name}'")
+    def _data(self, element: Element) -> Data:
+        name = element.required("name")
+        type_element, composite = self._types.composite(element.required("type"), element, f"var data '{name}'")
+        slots = _slots(composite)
+        bytes_of = [member for member in composite.members if member.name == "varData"]
+        if "length" not in slots or not bytes_of:
+            type_element.refuse(f"var data '{composite.name}' needs a 'length' of an unsigned type, and 'varData'")
+        text = bytes_of[0].encoding
+        if not isinstance(text, Simple) or text.primitive.size != 1 or text.length > 1:
+            type_element.refuse(f"varData of '{composite.name}' is not of bytes (length 0)")
+        if composite.members[-1] is not bytes_of[0]:
+            type_element.refuse(f"'{composite.members[-1].name}' stands behind varData in '{composite.name}'")
+        return Data(
+            name,
+            element.number("id"),
+            slots["length"],
+            bytes_of[0].offset,
+            text.primitive.family is Family.CHAR or bool(text.character_encoding),
+            element.get("semanticType", ""),
+            element.number("sinceVersion", 0),
+            element.number_if_given("deprecated"),
+        )
 
-    def _type(self, element: Element, path: tuple[str, ...], presence: str | None) -> Field:
-        semantic_type = element.get("semanticType", "")
-        if element.name == "composite":
-            return replace(self._composite_value(element, path, presence), semantic_type=semantic_type)
-        if element.name in ("enum", "set"):
-            encoding = self._named_type(element.required("encodingType"), element, path, presence)
-            if encoding.kind not in (ValueKind.INTEGER, ValueKind.CHAR):
-                element.refuse(
-                    f"{element.name} '{element.get('name', '')}' is encoded neither by a number nor by a char"
-                )
-            return replace(encoding, semantic_type=semantic_type)
-        return replace(self._simple_type(element, presence), semantic_type=semantic_type)
 
-    def _simple_type(self, element: Element, presence: str | None) -> Field:
-        name = element.get("name", "")
-        primitive = element.required("primitiveType")
-        if primitive not in PRIMITIVE_BYTES:
-            element.refuse(f"type '{name}' has the unknown primitive type '{primitive}'")
-        own = element.get("presence", "required")
-        if own not in ("required", "optional", "constant"):
-            element.refuse(f"type '{name}' has the unknown presence '{own}'")
-        if own == "constant":
-            reference = element.get("valueRef")
-            if reference is None and not element.text:
-                element.refuse(f"constant type '{name}' has no value")
-            length = element.number("length", len(element.text) if primitive == "char" and reference is None else 1)
-            field = simple_value(primitive, length, None, None)
-            if reference is not None:
-                return replace(field, size=0, constant=self._value_reference(reference, element))
-            if field.kind is ValueKind.OTHER:
-                return replace(field, size=0)
-            return replace(field, size=0, constant=literal(element, primitive))
-        length = element.number("length", 1)
-        if length == 0:
-            element.refuse(f"type '{name}' has length 0, which only var data may have")
-        null = element.get("nullValue")
-        number = None if null is None else null_value(element, null, primitive)
-        return simple_value(primitive, length, presence if presence not in (None, "constant") else own, number)
-
-    def _members(self, composite: Element, path: tuple[str, ...]) -> Iterator[Field]:
-        """Members of a composite with their offsets in it [2.9]."""
-        running = 0
-        for child in composite.children:
-            if child.name == "ref":
-                member = self._named_type(child.required("type"), child, path, None)
-            elif child.name in ("type", "enum", "set", "composite"):
-                member = self._type(child, path, None)
-            else:
-                continue
-            offset = child.number("offset", running) if member.size else running
-            if offset < running:
-                child.refuse(f"'{child.get('name', '')}' overlaps the member before it")
-            running = offset + member.size
-            yield replace(member, name=child.required("name"), offset=offset)
-
-    def _composite_value(self, composite: Element, path: tuple[str, ...], presence: str | None) -> Field:
-        members = list(self._members(composite, path))
-        size = max((member.offset + member.size for member in members), default=0)
-        names = {member.name: member for member in members}
-        mantissa, exponent = names.get("mantissa"), names.get("exponent")
-        if (
-            len(members) != 2
-            or mantissa is None
-            or exponent is None
-            or not mantissa.kind is exponent.kind is ValueKind.INTEGER
-            or mantissa.size == 0
-            or mantissa.offset != 0
-            or exponent.constant is None
-        ):
-            return Field("", 0, 0, size, "", False, ValueKind.OTHER)
-        null = None if presence == "required" else mantissa.null
-        if presence == "optional" and null is None:
-            null = default_null(mantissa.primitive)
-        return replace(mantissa, kind=ValueKind.DECIMAL, exponent=exponent.constant, null=null)
-
-    def _value_reference(self, reference: str, user: Element) -> int:
-        """The number of ``Enum.Value``."""
-        enum_name, _, value_name = reference.partition(".")
-        element = self._types.get(enum_name)
-        if element is None or element.name != "enum":
-            user.refuse(f"valueRef '{reference}' names no enum")
-        encoding = self._named_type(element.required("encodingType"), element, (enum_name,), None)
-        for value in element.named("validValue"):
-            if value.get("name") == value_name:
-                return literal(value, encoding.primitive)
-        user.refuse(f"valueRef '{reference}': enum '{enum_name}' has no value '{value_name}'")
+def _slots(composite: Composite) -> dict[str, Slot]:
+    """The unsigned numbers of a composite by name."""
+    return {
+        member.name: Slot(member.offset, encoding.size)
+        for member in composite.members
+        if isinstance(encoding := member.encoding, Simple)
+        and encoding.size
+        and encoding.length == 1
+        and encoding.primitive.family is Family.UNSIGNED
+    }

@@ -73,7 +73,7 @@ class SbeWalker(wiring.Component):
         needed = dict.fromkeys(Where, 1)
         for block in self.blocks:
             for _, source in block.sources():
-                needed[source.where] = max(needed[source.where], source.field.offset + source.field.size)
+                needed[source.where] = max(needed[source.where], source.value.leaf.end)
         super().__init__(
             {
                 "i": In(stream.Signature(PayloadBeat)),
@@ -175,7 +175,7 @@ class SbeWalker(wiring.Component):
             known = Signal()
             with m.Switch(template_id):
                 for index, plan in enumerate(self._plans):
-                    with m.Case(plan.message.template_id):
+                    with m.Case(plan.message.id):
                         m.d.comb += [known.eq(1), next_template.eq(index)]
             m.d.sync += [
                 message_type.eq(template_id),

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -126,6 +127,37 @@ def replay(
         raise typer.Exit(INTERRUPTED)
     if not result.reconciliation.closes:
         raise typer.Exit(1)
+
+
+@app.command()
+def schema(
+    path: Annotated[Path, typer.Argument(metavar="XML", help="An SBE schema.")],
+    message: Annotated[
+        list[str] | None,
+        typer.Option("--message", metavar="NAME", help="Only this message, by name or template id; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Check an SBE schema and print its messages, fields, offsets and sizes, and which of them the card decodes."""
+    from hdl.sbe_schema import SchemaError, load_schema
+    from host.sbe import listing
+
+    with _bad_input():
+        known = load_schema(path)
+        shown = [each for each in known.messages if not message or {each.name, str(each.id)} & set(message)]
+        if not shown:
+            raise SchemaError(f"{path}: there is no message {' or '.join(map(repr, message or []))}")
+    if as_json:
+        # Not by rich, which would break lines.
+        print(json.dumps(listing.schema_json(replace(known, messages=tuple(shown))), indent=2))
+        return
+    console.print(listing.summary(known), highlight=False, markup=False, soft_wrap=True)
+    if not message:
+        console.print(listing.messages_table(known))
+        for line in listing.refusals(known):
+            console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for each in shown:
+        console.print(listing.fields_table(each), highlight=False)
 
 
 @app.command()

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hdl.sbe_encoding import Family
 from hdl.sbe_plan import FRAME_FIELDS, BlockPlan, FramePlan, Source, Target, Where, plan_frames
-from hdl.sbe_schema import Field, Schema, Slot
+from hdl.sbe_schema import Schema, Slot
 
 NO_TEMPLATE = -1
 KIND_BY_ENTRY_TYPE = -1
@@ -95,7 +96,7 @@ def sbe_tables(schema: Schema | None) -> SbeTables:
         header[0] = (schema.header.size, schema.id, *(part for slot in slots for part in (slot.offset, slot.size)))
     for frame_plan in frame_plans:
         message = frame_plan.message
-        templates[message.template_id] = len(messages)
+        templates[message.id] = len(messages)
         messages.append((len(plans), len(groups), len(message.groups)))
         plans.append(frame_plan.root)
         for group, plan in zip(message.groups, frame_plan.groups, strict=True):
@@ -122,18 +123,18 @@ def _parts(slot: Slot) -> tuple[int, int]:
 
 
 def _source_row(source: Source) -> tuple[object, ...]:
-    field: Field = source.field
+    value = source.value
     limits = RANGES.get(source.target, _Limits(0, 0))
     return (
-        ON_WIRE if field.constant is None else CONSTANT,
+        ON_WIRE if value.constant is None else CONSTANT,
         source.where is Where.ENTRY,
-        field.signed,
-        field.null is not None,
-        source.target is Target.ACTION and field.primitive != "char",
-        field.offset,
-        field.size,
-        (field.constant or 0) & 2**64 - 1,
-        (field.null or 0) & 2**64 - 1,
+        value.signed,
+        value.null is not None,
+        source.target is Target.ACTION and value.family is not Family.CHAR,
+        value.offset,
+        value.size,
+        (value.constant or 0) & 2**64 - 1,
+        (value.null or 0) & 2**64 - 1,
         source.scale,
         limits.highest // source.scale,
         limits.lowest // source.scale,

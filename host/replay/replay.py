@@ -157,7 +157,7 @@ class Replay:
         self._captures = captures
         self._journal_directory = journal
         self._limits = limits
-        names = {} if schema is None else {each.template_id: each.name for each in load_schema(schema).messages}
+        names = {} if schema is None else {each.id: each.name for each in load_schema(schema).messages}
         self._tally = Tally(flows, names)
         self._url = url
         self._card: Card = open_card(url, flows, schema)

@@ -1,0 +1,1 @@
+"""SBE schemas and messages for people: listings of a schema."""

@@ -1,0 +1,113 @@
+"""What `tickgate schema` prints."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from host.cli import app
+
+SCHEMA = """<messageSchema package="listed" id="5" version="4" semanticVersion="x.y">
+<types>
+  <composite name="messageHeader">
+    <type name="blockLength" primitiveType="uint16"/><type name="templateId" primitiveType="uint16"/>
+    <type name="schemaId" primitiveType="uint16"/><type name="version" primitiveType="uint16"/>
+  </composite>
+  <composite name="groupSizeEncoding">
+    <type name="blockLength" primitiveType="uint16"/><type name="numInGroup" primitiveType="uint8"/>
+  </composite>
+  <composite name="Text"><type name="length" primitiveType="uint8"/><type name="varData" primitiveType="char" length="0"/></composite>
+  <composite name="Price"><type name="mantissa" primitiveType="int64" presence="optional"/>
+    <type name="exponent" primitiveType="int8" presence="constant">-9</type></composite>
+  <type name="Ratio" primitiveType="double" presence="optional"/>
+  <enum name="Side" encodingType="char"><validValue name="Buy">1</validValue><validValue name="Sell">2</validValue></enum>
+</types>
+<message name="Order" id="10" semanticType="D">
+  <field name="side" id="54" type="Side"/>
+  <field name="price" id="44" type="Price" offset="4" sinceVersion="2"/>
+  <field name="ratio" id="7" type="Ratio"/>
+</message>
+<message name="Legs" id="11" blockLength="2" sinceVersion="3" deprecated="4">
+  <group name="legs" id="555"><field name="legPrice" id="566" type="Price"/><data name="note" id="58" type="Text"/></group>
+</message>
+</messageSchema>"""
+
+ORDER = """\
+10 Order: 20 bytes
+offset  size  id  since  field      type          absent
+     0     1  54         side       enum of char
+     4     8  44      2  price      decimal
+     4     8          2  .mantissa  int64         null -9223372036854775808
+           0          2  .exponent  int8          always -9
+    12     8   7         ratio      double        null NaN
+"""
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "listed.xml"
+    path.write_text(SCHEMA)
+    return path
+
+
+def printed(*arguments: object) -> str:
+    done = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["schema", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return "".join(line.rstrip() + "\n" for line in done.output.splitlines())
+
+
+def test_all_messages_and_fields_are_listed(path):
+    text = printed(path)
+    assert f"{path}: package listed, schema 5, version 4 (x.y), little endian\n" in text
+    assert "header of 8 bytes: blockLength uint16, templateId uint16, schemaId uint16, version uint16\n" in text
+    assert ORDER in text
+    assert "11 Legs is not for the card: " in text
+    legs = text.split("11 Legs: 2 bytes\n")[1]
+    for words in (
+        "555 legs: group, 8 bytes an entry",
+        "0 8 566 legPrice decimal",
+        "58 note text behind a length of 1 bytes",
+    ):
+        assert words in [" ".join(line.split()) for line in legs.splitlines()]
+
+
+def test_one_message_is_listed_by_name_or_number(path):
+    assert printed(path, "--message", "Order") == printed(path, "--message", "10")
+    assert "Legs" not in printed(path, "--message", "10")
+    done = CliRunner().invoke(app, ["schema", str(path), "--message", "Nothing"])
+    assert done.exit_code == 2
+
+
+def test_json_has_what_the_tables_have(path):
+    listed = json.loads(printed(path, "--json"))
+    assert (listed["id"], listed["version"], listed["byte_order"], listed["header"]["size"]) == (5, 4, "little", 8)
+    order, legs = listed["messages"]
+    assert [(field["name"], field["offset"], field["size"], field["since_version"]) for field in order["fields"]] == [
+        ("side", 0, 1, 0),
+        ("price", 4, 8, 2),
+        ("ratio", 12, 8, 0),
+    ]
+    assert order["fields"][0]["values"][0]["values"] == {"Buy": ord("1"), "Sell": ord("2")}
+    assert [(leaf["name"], leaf["null"], leaf["constant"]) for leaf in order["fields"][1]["values"]] == [
+        ("price.mantissa", -(1 << 63), None),
+        ("price.exponent", None, -9),
+    ]
+    assert order["fields"][2]["values"][0]["null"] == "NaN"
+    assert (order["card"], order["card_reason"]) == (True, None)
+    assert (legs["block_length"], legs["deprecated"], legs["card"]) == (2, 4, False)
+    assert legs["groups"][0]["dimension"] == {
+        "size": 3,
+        "block_length": {"offset": 0, "size": 2},
+        "count": {"offset": 2, "size": 1},
+    }
+    assert legs["groups"][0]["data"][0]["name"] == "note"
+
+
+def test_all_errors_are_printed_and_the_exit_code_is_2(path):
+    path.write_text(SCHEMA.replace('type="Side"', 'type="Site"').replace('type="Ratio"', 'type="Ration"'))
+    done = CliRunner().invoke(app, ["schema", str(path)])
+    assert done.exit_code == 2
+    first, second = done.stderr.splitlines()
+    assert first.endswith("listed.xml:17: unknown type 'Site'")
+    assert second.endswith("listed.xml:19: unknown type 'Ration'")
