@@ -20,7 +20,7 @@ from hdl.payload_store import PayloadStore
 from hdl.registers import Registers
 from hdl.ring_writer import RingWriter
 from hdl.sbe_decoder import SbeDecoder
-from hdl.sbe_schema import load_schema
+from hdl.sbe_venue import load_venue
 from hdl.strip import Strip
 from hdl.tcp_sequence import TcpSequence
 
@@ -86,7 +86,7 @@ def _fix_parser(
 
 
 def _sbe_decoder(name: str, schema: Path) -> Block:
-    return Block(name, lambda: SbeDecoder(load_schema(schema)), sources=(schema,))
+    return Block(name, lambda: SbeDecoder(load_venue(schema)), sources=(schema,))
 
 
 BLOCKS = (
@@ -105,7 +105,7 @@ BLOCKS = (
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
     Block("registers", Registers, flows=FLOWS),
-    Block("card", lambda: Card(load_schema(DEMO_SCHEMA), FLOWS_PLACED), flows=FLOWS_PLACED, sources=(DEMO_SCHEMA,)),
+    Block("card", lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED), flows=FLOWS_PLACED, sources=(DEMO_SCHEMA,)),
 )
 """Parts first, then blocks in the order in which data meets them, then the card."""
 

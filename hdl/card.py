@@ -12,7 +12,7 @@ from hdl.payload_store import PayloadStore
 from hdl.registers import RegisterBus, Registers
 from hdl.ring_writer import MemoryWrite, RingWriter
 from hdl.sbe_decoder import SbeDecoder
-from hdl.sbe_schema import Schema
+from hdl.sbe_venue import Venue
 from hdl.tcp_sequence import SEGMENT_COUNTERS, TcpSequence
 
 PASSED_OVER = ("other", "damaged", "oversize", "fragments", "unmatched", "empty", "repeated")
@@ -20,7 +20,7 @@ PASSED_OVER = ("other", "damaged", "oversize", "fragments", "unmatched", "empty"
 
 
 class Card(wiring.Component):
-    """Everything wired. ``schema`` is what SBE flows are decoded by; a card without one must not be given such flows.
+    """Everything wired. ``venue`` says how SBE flows are decoded; a card without one must not be given such flows.
     ``flows`` (at most FLOWS) is how many rows the flow table has, with their memories, for FPGAs too small for all of them.
 
     ``finished`` counts the packets that the card is done with, passed over or written out, modulo 2^32; ``stalled``
@@ -33,8 +33,8 @@ class Card(wiring.Component):
     finished: Out(32)
     stalled: Out(1)
 
-    def __init__(self, schema: Schema | None = None, flows: int = FLOWS):
-        self._schema = schema
+    def __init__(self, venue: Venue | None = None, flows: int = FLOWS):
+        self._venue = venue
         self._flows = flows
         super().__init__()
 
@@ -54,8 +54,8 @@ class Card(wiring.Component):
         wiring.connect(m, store.order, ring_writer.order)
         wiring.connect(m, store.fix, fix_parser.i)
         wiring.connect(m, fix_parser.o, ring_writer.fix)
-        if self._schema is not None:
-            m.submodules.sbe_decoder = sbe_decoder = SbeDecoder(self._schema)
+        if self._venue is not None:
+            m.submodules.sbe_decoder = sbe_decoder = SbeDecoder(self._venue)
             wiring.connect(m, store.sbe, sbe_decoder.i)
             wiring.connect(m, sbe_decoder.o, ring_writer.sbe)
         wiring.connect(m, ring_writer.o, wiring.flipped(self.memory))

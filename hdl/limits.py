@@ -19,5 +19,8 @@ STORE_BYTES = 16384
 ENTRY_LIMIT = 512
 """Most frames an SBE message; what goes beyond is flagged TOO_LONG."""
 
+PREFIX_LIMIT = 64
+"""Longest packet header, and longest framing in front of an SBE message, in bytes."""
+
 HEADER_LIMIT = 8
 """Longest SBE message header and group dimension in bytes: the card reads each in one beat."""

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import Parsed, PayloadBeat
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.sbe_encoding import Family
-from hdl.sbe_plan import ENTRY_KINDS, BlockPlan, Source, Target, Where
-from hdl.sbe_schema import Schema
+from hdl.sbe_plan import ENTRY_KINDS, BlockPlan, Form, Source
+from hdl.sbe_venue import Venue
 from hdl.sbe_walker import SbeWalker, Step
 
 INTEGERS = {"instrument": 64, "price_level": 8, "number_of_orders": 32, "instrument_sequence": 32}
@@ -42,20 +42,20 @@ class SbeDecoder(wiring.Component):
     i: In(stream.Signature(PayloadBeat))
     o: Out(stream.Signature(Parsed))
 
-    def __init__(self, schema: Schema):
-        self._schema = schema
+    def __init__(self, venue: Venue):
+        self._venue = venue
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.walker = walker = SbeWalker(self._schema)
+        m.submodules.walker = walker = SbeWalker(self._venue)
         wiring.connect(m, wiring.flipped(self.i), walker.i)
 
         advance = Signal()
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), walker.o.ready.eq(advance)]
 
         # Stage 1, values: each block plan says where they stand.
-        sources = [source for block in walker.blocks for _, source in block.sources()]
+        sources = [source for block in walker.blocks for source in block.sources.values()]
         scales = sorted({source.scale for source in sources})
         values = Signal(Values)
         step = walker.o.payload
@@ -120,18 +120,18 @@ class SbeDecoder(wiring.Component):
             m.d.comb += values.by_entry_type.eq(1)
         else:
             m.d.comb += values.kind.eq(block.kind)
-        for name, source in block.sources():
+        for name, source in block.sources.items():
             raw, present = self._raw(source, walker)
             with m.If(present):
-                match source.target:
-                    case Target.PRICE | Target.QUANTITY:
+                match source.form:
+                    case Form.PRICE | Form.QUANTITY:
                         scaled = values[name]
                         m.d.comb += [
                             scaled.raw.eq(raw),
                             scaled.present.eq(1),
                             scaled.scale.eq(scales.index(source.scale)),
                         ]
-                    case Target.ACTION if source.value.family is not Family.CHAR:
+                    case Form.CHAR if source.value.family is not Family.CHAR:
                         m.d.comb += values[name].eq(Mux((raw >= 0) & (raw <= 9), raw + ord("0"), 0))
                     case _:
                         m.d.comb += values[name].eq(raw)
@@ -142,12 +142,12 @@ class SbeDecoder(wiring.Component):
         value = source.value
         if value.constant is not None:
             return Const(value.constant, signed(65)), Const(1)
-        captured, length = {
-            Where.ROOT: (walker.root, walker.o.payload.root_length),
-            Where.ENTRY: (walker.entry, walker.o.payload.entry_length),
-        }[source.where]
+        captured, length = (
+            (walker.root, walker.o.payload.root_length),
+            (walker.entry, walker.o.payload.entry_length),
+        )[value.level]
         bits = Cat(captured[value.offset + n] for n in range(value.size))
-        present = length >= value.leaf.end
+        present = length >= value.end
         if value.null is not None:
             present &= bits != (value.null & (1 << 8 * value.size) - 1)
         return (bits.as_signed() if value.signed else bits), present

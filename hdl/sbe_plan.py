@@ -1,97 +1,76 @@
 """Which field of a schema feeds which field of the frame: the one definition that every SBE decoder reads.
 
-The rules are those of docs/sbe.md, "Fields".
+It is made from a schema and a profile. The rules are those of docs/sbe.md, "Fields".
 """
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hdl.fix_tags import SESSION_TYPES
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Kind
-from hdl.limits import HEADER_LIMIT
-from hdl.sbe_encoding import Family, Leaf, decimal_parts
-from hdl.sbe_schema import Block, Field, Group, Message, Schema, SchemaError
+from hdl.sbe_encoding import Family, Leaf, Simple, decimal_parts
+from hdl.sbe_profile import TRANSLATED, Candidate, Profile
+from hdl.sbe_schema import Block, Field, Message, Schema, SchemaError
 
 
-class Where(enum.Enum):
-    """The block that a source is read from."""
-
-    ENTRY = "entry"
-    ROOT = "root"
-
-
-class Target(enum.Enum):
+class Form(enum.Enum):
     """How a value becomes a frame field."""
 
     PRICE = "price"
     QUANTITY = "quantity"
     CHAR = "char"
-    ACTION = "action"
-    """A character, or a number 0 to 9 as its digit; any other number is 0."""
+    """A character; of a number 0 to 9 its digit, of any other 0; or what the profile translates it to."""
     INTEGER = "integer"
     """The low bits of the number, sign-extended to the frame field's width."""
+    OFFSET = "offset"
+    """Where the value begins in the raw message."""
 
 
-@dataclass(frozen=True)
-class FrameField:
-    """A row of docs/sbe.md's table: field ids in order of preference, and what they must be to be used."""
-
-    name: str
-    ids: tuple[int, ...]
-    target: Target
-
-
-FRAME_FIELDS = (
-    FrameField("price", (270, 44, 31), Target.PRICE),
-    FrameField("quantity", (271, 38, 32), Target.QUANTITY),
-    FrameField("instrument", (48,), Target.INTEGER),
-    FrameField("entry_type", (269,), Target.CHAR),
-    FrameField("update_action", (279,), Target.ACTION),
-    FrameField("price_level", (1023,), Target.INTEGER),
-    FrameField("number_of_orders", (346,), Target.INTEGER),
-    FrameField("instrument_sequence", (83,), Target.INTEGER),
-)
-
-DECIMALS = {Target.PRICE: PRICE_DECIMALS, Target.QUANTITY: QUANTITY_DECIMALS}
-
-USED_FAMILIES = {
-    Target.PRICE: (Family.UNSIGNED, Family.SIGNED),
-    Target.QUANTITY: (Family.UNSIGNED, Family.SIGNED),
-    Target.CHAR: (Family.CHAR,),
-    Target.ACTION: (Family.CHAR, Family.UNSIGNED, Family.SIGNED),
-    Target.INTEGER: (Family.UNSIGNED, Family.SIGNED),
+FORMS = {
+    "price": Form.PRICE,
+    "quantity": Form.QUANTITY,
+    **dict.fromkeys(("instrument", "sequence", "price_level", "number_of_orders", "instrument_sequence"), Form.INTEGER),
+    **dict.fromkeys(TRANSLATED, Form.CHAR),
+    **dict.fromkeys(("client_order_id", "original_order_id", "symbol", "account"), Form.OFFSET),
 }
+"""Frame fields in the order in which decoders fill them."""
 
-SCALE_LIMIT = 10**18
-"""The largest power of ten below 2^63."""
+COMMON = ("price", "quantity", "instrument", "sequence")
+MARKET_DATA_FIELDS = ("entry_type", "update_action", "price_level", "number_of_orders", "instrument_sequence")
+ORDER_FIELDS = ("side", "order_type", "time_in_force", "client_order_id", "original_order_id", "symbol", "account")
+ORDER_KINDS = (Kind.NEW_ORDER, Kind.CANCEL, Kind.REPLACE, Kind.EXECUTION, Kind.CANCEL_REJECT)
+"""Kinds whose frames have the order view; those of SBE of any other kind have the market data view."""
 
-MARKET_DATA_TYPES = ("X", "W")
-"""Semantic types of messages whose entries are market data: incremental refresh, snapshot."""
+DECIMALS = {Form.PRICE: PRICE_DECIMALS, Form.QUANTITY: QUANTITY_DECIMALS}
 
-MESSAGE_KINDS = {"d": Kind.DEFINITION, "f": Kind.STATUS} | dict.fromkeys(SESSION_TYPES, Kind.SESSION)
-"""Kind by a message's semantic type; anything else is OTHER."""
+MOST_POWER = 18
+"""A price or quantity is multiplied by at most 10^18, the largest power of ten below 2^63."""
 
 ENTRY_KINDS = dict.fromkeys((ord(char) for char in "01EFJ"), Kind.BOOK_UPDATE) | {ord("2"): Kind.TRADE}
-"""Kind by MDEntryType in messages of MARKET_DATA_TYPES; anything else is STATISTIC."""
+"""Kind by MDEntryType where the profile says ``by entry type``; anything else is STATISTIC."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number, or a character's code, of a block; a decimal's mantissa."""
+    """A leaf of the block at ``level``: 0 is the root, then the entries that lie in one another."""
 
     leaf: Leaf
-    exponent: int = 0
+    level: int
 
     @property
     def offset(self) -> int:
-        """Where it stands in the block, in bytes."""
+        """Where it stands in its block, in bytes."""
         return self.leaf.offset
 
     @property
     def size(self) -> int:
         """Bytes on the wire; 0 of a constant."""
         return self.leaf.encoding.size
+
+    @property
+    def end(self) -> int:
+        """How long its block must be to have it."""
+        return self.leaf.end
 
     @property
     def family(self) -> Family:
@@ -105,7 +84,7 @@ class Value:
 
     @property
     def null(self) -> int | None:
-        """The number that means absent."""
+        """The number that means absent; None where none does, or any NaN."""
         null = self.leaf.encoding.null
         return null if isinstance(null, int) else None
 
@@ -120,152 +99,233 @@ class Value:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a frame field comes from. ``scale`` is the power of ten that a price or quantity is multiplied by."""
+    """Where a frame field comes from.
+
+    A price or quantity is ``value × 10^power``, where ``power`` counts what the frame field's unit adds; with an ``exponent`` on
+    the wire, that is added to it.
+    """
 
     value: Value
-    where: Where
-    target: Target
-    scale: int = 1
+    form: Form
+    power: int = 0
+    exponent: Value | None = None
+    translation: tuple[tuple[int, int], ...] | None = None
+    """Value → character; any other value gives 0."""
+
+    @property
+    def scale(self) -> int:
+        """The power of ten that a price or quantity without an exponent on the wire is multiplied by."""
+        return 10**self.power
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Frames made from one block: a group's entries, or the message itself. None: the frame field is 0
-    (for price and quantity: absent)."""
+    """The frames made from one block: a group's entries, or the message itself."""
 
-    price: Source | None
-    quantity: Source | None
-    instrument: Source | None
-    entry_type: Source | None
-    update_action: Source | None
-    price_level: Source | None
-    number_of_orders: Source | None
-    instrument_sequence: Source | None
+    path: tuple[str, ...]
+    """``(template,)`` or ``(template, group, …)``."""
     kind: Kind | None
-    """The frames' kind; None: by ENTRY_KINDS from the value of ``entry_type``."""
+    """The frames' kind; None: by ENTRY_KINDS from ``entry_type``."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    """Frame field → source, in the order of FORMS. A frame field that is not there is 0 (price and quantity: absent)."""
+    constants: dict[str, int] = field(default_factory=dict)
+    """Frame field → the profile's character, which goes before a source."""
 
-    def sources(self) -> Iterator[tuple[str, Source]]:
-        """The frame fields that have a source, by name, in the order of FRAME_FIELDS."""
-        for frame_field in FRAME_FIELDS:
-            if (source := getattr(self, frame_field.name)) is not None:
-                yield frame_field.name, source
+    @property
+    def level(self) -> int:
+        """How deep the block lies: 0 is the root."""
+        return len(self.path) - 1
+
+    @property
+    def is_order(self) -> bool:
+        """Whether the frames have the order view."""
+        return self.kind in ORDER_KINDS
 
 
 @dataclass(frozen=True)
 class FramePlan:
-    """How a message becomes frames: ``groups`` in the order of ``message.groups``, ``root`` where no entry gave one."""
+    """How a message becomes frames: ``root`` where no entry gave one, ``entries`` of all groups in the schema's order, those in a
+    group's entries behind it."""
 
     message: Message
     root: BlockPlan
-    groups: tuple[BlockPlan, ...]
+    entries: tuple[BlockPlan, ...]
+
+    @property
+    def blocks(self) -> tuple[BlockPlan, ...]:
+        """All of them, the root first."""
+        return (self.root, *self.entries)
 
 
-def plan_frames(schema: Schema) -> tuple[FramePlan, ...]:
-    """The plans of all messages. Raises SchemaError for what :func:`undecodable` names, in any of them."""
-    if (reason := _undecodable_schema(schema)) is not None:
-        raise SchemaError(f"{schema.path}: {reason}")
-    reasons = {message.name: undecodable(schema, message) for message in schema.messages}
-    if any(reasons.values()):
-        raise SchemaError(
-            *(f"{schema.path}: message '{name}': {reason}" for name, reason in reasons.items() if reason is not None)
-        )
-    return tuple(_frame_plan(message) for message in schema.messages)
+def plan_frames(schema: Schema, profile: Profile) -> tuple[FramePlan, ...]:
+    """The plans of all messages.
+
+    Raises :class:`SchemaError` for each field that the profile names and that cannot become what it is named for, for a
+    template id beyond the frame's 16 bits, and for what the profile names and the schema does not have at all.
+    """
+    problems: list[str] = []
+    for name, candidates in profile.fields:
+        if not any(
+            _named(each, candidate)
+            for message in schema.messages
+            for each in _all_fields(message)
+            for candidate in candidates
+        ):
+            listed = ", ".join(map(str, candidates))
+            problems.append(f"{profile.path}: [fields] {name}: the schema {schema.path} has no field {listed}")
+    plans: list[FramePlan] = []
+    for message in schema.messages:
+        try:
+            plans.append(_frame_plan(profile, message))
+        except SchemaError as error:
+            problems.append(f"{schema.path}: message '{message.name}': {error}")
+    if problems:
+        raise SchemaError(*problems)
+    return tuple(plans)
 
 
-def _undecodable_schema(schema: Schema) -> str | None:
-    if schema.byte_order != "little":
-        return "byte order bigEndian is not supported by the card"
-    if schema.header.size > HEADER_LIMIT:
-        return f"a header of {schema.header.size} bytes; at most {HEADER_LIMIT} are supported by the card"
-    return None
+def _all_fields(block: Block) -> Iterator[Field]:
+    yield from block.fields
+    for group in block.groups:
+        yield from _all_fields(group)
 
 
-def undecodable(schema: Schema, message: Message) -> str | None:
-    """Why the card cannot decode a message, None where it can: big endian, var data, nested groups, a header or dimension
-    beyond HEADER_LIMIT, a price or quantity that has no fixed scale."""
-    if (reason := _undecodable_schema(schema)) is not None:
-        return reason
-    for group in message.groups:
-        for what, names in (("a nested group", group.groups), ("var data in a group", group.data)):
-            if names:
-                return f"{what} ('{names[0].name}') is not supported by the card"
-        if group.dimension.size > HEADER_LIMIT:
-            return (
-                f"group '{group.name}' has a dimension of "
-                f"{group.dimension.size} bytes; at most {HEADER_LIMIT} are supported by the card"
-            )
-    if message.data:
-        return f"var data ('{message.data[0].name}') is not supported by the card"
+def _frame_plan(profile: Profile, message: Message) -> FramePlan:
     if message.id > 0xFFFF:
-        return f"template id {message.id} does not fit the frame's 16 bits"
-    try:
-        _frame_plan(message)
-    except SchemaError as error:
-        return str(error)
+        raise SchemaError(f"template id {message.id} does not fit the frame's 16 bits")
+    root = _block_plan(profile, (message.name,), (message,))
+    return FramePlan(message, root, tuple(_entry_plans(profile, (message.name,), (message,))))
+
+
+def _entry_plans(profile: Profile, path: tuple[str, ...], blocks: tuple[Block, ...]) -> Iterator[BlockPlan]:
+    for group in blocks[-1].groups:
+        inner = (*path, group.name), (*blocks, group)
+        yield _block_plan(profile, *inner)
+        yield from _entry_plans(profile, *inner)
+
+
+def _block_plan(profile: Profile, path: tuple[str, ...], blocks: tuple[Block, ...]) -> BlockPlan:
+    rule = profile.rule_of(path)
+    kind = rule.kind
+    names = (*COMMON, *(ORDER_FIELDS if kind in ORDER_KINDS else MARKET_DATA_FIELDS))
+    candidates = dict(profile.fields)
+    sources = {
+        name: source
+        for name in FORMS
+        if name in names and (source := _source(profile, name, candidates.get(name, ()), blocks)) is not None
+    }
+    constants = {name: char for name, char in rule.constants if name in names}
+    if kind is None and (len(path) == 1 or not ("entry_type" in constants or _is_own(sources.get("entry_type"), path))):
+        # No entry that says itself what it is: an order's share in a trade, or a message without entries.
+        kind = Kind.OTHER if len(path) == 1 else Kind.DETAIL
+    return BlockPlan(path, kind, sources, constants)
+
+
+def _is_own(source: Source | None, path: tuple[str, ...]) -> bool:
+    """Whether a source stands in the block itself."""
+    return source is not None and source.value.level == len(path) - 1
+
+
+def _source(profile: Profile, name: str, candidates: tuple[Candidate, ...], blocks: tuple[Block, ...]) -> Source | None:
+    form = FORMS[name]
+    own = len(blocks) - 1
+    # A price or quantity of the root says nothing about one entry.
+    for level in (own,) if form in DECIMALS else range(own, -1, -1):
+        for candidate in candidates:
+            for each in blocks[level].fields:
+                if _named(each, candidate):
+                    return _source_of(profile, name, each, candidate, blocks, level)
     return None
 
 
-def _frame_plan(message: Message) -> FramePlan:
-    return FramePlan(
-        message=message,
-        root=_block_plan(message, None),
-        groups=tuple(_block_plan(message, group) for group in message.groups),
-    )
+def _named(field: Field, candidate: Candidate) -> bool:
+    """Whether a profile's name or id means a field, or a member of it."""
+    if isinstance(candidate.field, int):
+        return field.id == candidate.field
+    return field.name == candidate.field or any(leaf.name == candidate.field for leaf in field.leaves())
 
 
-def _block_plan(message: Message, group: Group | None) -> BlockPlan:
-    sources = {frame_field.name: _source(message, group, frame_field) for frame_field in FRAME_FIELDS}
-    kind: Kind | None = MESSAGE_KINDS.get(message.semantic_type, Kind.OTHER)
-    if message.semantic_type in MARKET_DATA_TYPES and group is not None:
-        entry_type = sources["entry_type"]
-        kind = None if entry_type is not None and entry_type.where is Where.ENTRY else Kind.DETAIL
-    return BlockPlan(**sources, kind=kind)
+def _source_of(
+    profile: Profile, name: str, field: Field, candidate: Candidate, blocks: tuple[Block, ...], level: int
+) -> Source:
+    form = FORMS[name]
+    leaves = {leaf.name: leaf for leaf in field.leaves()}
+    leaf = leaves.get(candidate.field) if isinstance(candidate.field, str) else None
+    if leaf is None and field.name in leaves:
+        leaf = leaves[field.name]
+    where = f"field '{field.name}' (id {field.id}) gives the {name}, but is"
+    if form is Form.OFFSET:
+        first = leaf or next(iter(leaves.values()))
+        if not first.encoding.size:
+            raise SchemaError(f"{where} a constant, which stands nowhere in the message")
+        return Source(Value(first, level), form)
+    if form in DECIMALS:
+        return _decimal_source(form, field, leaf, leaves, blocks, level, where, candidate.exponent)
+    if leaf is None or leaf.encoding.length != 1 or leaf.encoding.is_floating:
+        raise SchemaError(f"{where} {field.encoding.described()}, neither a number nor a character")
+    if form is Form.INTEGER and not leaf.encoding.is_integer:
+        raise SchemaError(f"{where} {leaf.encoding.described()}, no whole number")
+    return Source(Value(leaf, level), form, translation=_translation(profile, name, leaf.encoding))
 
 
-def _source(message: Message, group: Group | None, frame_field: FrameField) -> Source | None:
-    blocks: list[tuple[Where, Block]] = [(Where.ROOT, message)]
-    if group is not None:
-        # A price or quantity of the root says nothing about one entry.
-        blocks = [(Where.ENTRY, group)] + ([] if frame_field.target in DECIMALS else blocks)
-    for where, block in blocks:
-        for wanted in frame_field.ids:
-            for field in block.fields:
-                if field.id == wanted and (value := _value(field, frame_field)):
-                    return Source(value, where, frame_field.target, _scale(field, value, frame_field))
-    return None
-
-
-def _value(field: Field, frame_field: FrameField) -> Value | None:
-    """A field's value, if the frame field can take it."""
-    value = None
-    is_decimal = frame_field.target in DECIMALS
-    leaves = tuple(field.leaves())
-    if len(leaves) == 1 and len(leaves[0].path) == 1 and leaves[0].encoding.length == 1:
-        value = Value(leaves[0])
-    elif is_decimal and (parts := decimal_parts(field.encoding)):
-        mantissa, exponent = (
-            next(leaf for leaf in leaves if leaf.path[-1] == part.name) for part in (parts.mantissa, parts.exponent)
-        )
+def _decimal_source(
+    form: Form,
+    field: Field,
+    leaf: Leaf | None,
+    leaves: dict[str, Leaf],
+    blocks: tuple[Block, ...],
+    level: int,
+    where: str,
+    given: int | None,
+) -> Source:
+    decimals = DECIMALS[form]
+    if leaf is None and (parts := decimal_parts(field.encoding)):
+        leaf = leaves[f"{field.name}.{parts.mantissa.name}"]
+        exponent = leaves[f"{field.name}.{parts.exponent.name}"]
         if isinstance(exponent.encoding.constant, int):
-            value = Value(mantissa, exponent.encoding.constant)
-    if value is not None and value.family in USED_FAMILIES[frame_field.target]:
-        return value
-    if is_decimal:
-        # Passing over a price silently would look like an order without one.
-        raise SchemaError(
-            f"field '{field.name}' (id {field.id}) gives the {frame_field.name}, "
-            "but is neither an integer nor a decimal with a constant exponent"
-        )
-    return None
+            return Source(Value(leaf, level), form, _power(decimals, exponent.encoding.constant, where))
+        return Source(Value(leaf, level), form, decimals, Value(exponent, level))
+    if leaf is None or leaf.encoding.length != 1 or leaf.encoding.is_char:
+        raise SchemaError(f"{where} {field.encoding.described()}, no number")
+    if field.exponent_field and leaf.encoding.is_integer:
+        return Source(Value(leaf, level), form, decimals, _exponent_field(field, blocks, level, where))
+    if given is not None and leaf.encoding.is_floating:
+        raise SchemaError(f"{where} {leaf.encoding.described()}, which has no exponent")
+    return Source(Value(leaf, level), form, _power(decimals, given or 0, where))
 
 
-def _scale(field: Field, value: Value, frame_field: FrameField) -> int:
-    if (decimals := DECIMALS.get(frame_field.target)) is None:
-        return 1
-    power = decimals + value.exponent
-    if power < 0 or 10**power > SCALE_LIMIT:
+def _power(decimals: int, exponent: int, where: str) -> int:
+    power = decimals + exponent
+    if not 0 <= power <= MOST_POWER:
         raise SchemaError(
-            f"field '{field.name}' has the exponent {value.exponent}; "
-            f"a {frame_field.name} is counted in 1e-{decimals}, so {-decimals} to {18 - decimals} are possible"
+            f"{where} a decimal with the exponent {exponent}; {-decimals} to {MOST_POWER - decimals} are possible"
         )
-    return 10**power
+    return power
+
+
+def _exponent_field(field: Field, blocks: tuple[Block, ...], level: int, where: str) -> Value:
+    """The value of the field that has this one's exponent, in its own block or in one around it."""
+    for outer in range(level, -1, -1):
+        for each in blocks[outer].fields:
+            if each.name == field.exponent_field:
+                if not isinstance(each.encoding, Simple) or not each.encoding.is_integer:
+                    raise SchemaError(f"{where} without an exponent: '{each.name}' is no whole number")
+                return Value(next(each.leaves()), outer)
+    raise SchemaError(f"{where} without an exponent: there is no field '{field.exponent_field}'")
+
+
+def _translation(profile: Profile, name: str, encoding: Simple) -> tuple[tuple[int, int], ...] | None:
+    given = dict(profile.values).get(name)
+    if given is None:
+        return None
+    numbers = {value.name: value.number for value in encoding.values}
+    pairs = []
+    for text, char in given:
+        if text in numbers:
+            pairs.append((numbers[text], ord(char)))
+        elif text.removeprefix("-").isdigit() and not encoding.is_char:
+            pairs.append((int(text), ord(char)))
+        elif len(text) == 1 and encoding.is_char:
+            pairs.append((ord(text), ord(char)))
+    # A venue's values differ from field to field: what none of them knows is not translated at all.
+    return tuple(pairs) or None

@@ -9,10 +9,23 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import LANES, POSITION_BITS, Message, PayloadBeat
 from hdl.byte_window import ByteWindow
 from hdl.frame import Flag
-from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
-from hdl.sbe_framing import PACKET_HEADER_BYTES, SEQUENCE_BYTES, SIZE_BYTES
-from hdl.sbe_plan import BlockPlan, Where, plan_frames
-from hdl.sbe_schema import Schema, Slot
+from hdl.limits import ENTRY_LIMIT, HEADER_LIMIT, MESSAGE_LIMIT
+from hdl.sbe_framing import End, Framing
+from hdl.sbe_plan import BlockPlan, Form, FramePlan
+from hdl.sbe_schema import SchemaError, Slot
+from hdl.sbe_venue import Venue
+
+PACKET_HEADER_BYTES, SEQUENCE_BYTES, SIZE_BYTES = 12, 4, 2
+
+FRAMING = Framing(
+    packet_size=PACKET_HEADER_BYTES,
+    packet_sequence=Slot(0, SEQUENCE_BYTES),
+    message_size=SIZE_BYTES,
+    end=End.LENGTH,
+    length=Slot(0, SIZE_BYTES),
+    length_excess=SIZE_BYTES,
+)
+"""The one framing that the walker knows: CME's."""
 
 
 class Element(enum.IntEnum):
@@ -52,6 +65,58 @@ both. ``failed``: the frame is that of a message that can't be decoded (``unknow
 template). ``root_length`` and ``entry_length`` are the actual block lengths."""
 
 
+def undecodable_schema(venue: Venue) -> str | None:
+    """Why the card decodes no message of a venue; None where it may."""
+    schema = venue.schema
+    if venue.profile.framing != FRAMING:
+        return "the card knows only CME's framing"
+    if schema.byte_order != "little":
+        return "byte order bigEndian is not supported by the card"
+    if schema.header.size > HEADER_LIMIT:
+        return f"a header of {schema.header.size} bytes; at most {HEADER_LIMIT} are supported by the card"
+    return None
+
+
+def undecodable(plan: FramePlan) -> str | None:
+    """Why the card does not decode a message, None where it does."""
+    message = plan.message
+    for group in message.groups:
+        for what, names in (("a nested group", group.groups), ("var data in a group", group.data)):
+            if names:
+                return f"{what} ('{names[0].name}') is not supported by the card"
+        if group.dimension.size > HEADER_LIMIT:
+            return (
+                f"group '{group.name}' has a dimension of {group.dimension.size} bytes; "
+                f"at most {HEADER_LIMIT} are supported by the card"
+            )
+        if group.since_version:
+            return f"group '{group.name}' is not in all versions, which is not supported by the card"
+    if message.data:
+        return f"var data ('{message.data[0].name}') is not supported by the card"
+    for block in plan.blocks:
+        if block.is_order or block.constants or "sequence" in block.sources:
+            return f"the frames of '{block.path[-1]}' are of an order, have constants or their own sequence: not supported by the card"
+        for name, source in block.sources.items():
+            if (
+                source.exponent
+                or source.translation
+                or source.value.leaf.encoding.is_floating
+                or source.form is Form.OFFSET
+            ):
+                return f"the {name} of '{block.path[-1]}' has a form that is not supported by the card"
+    return None
+
+
+def check_card(venue: Venue) -> None:
+    """Raises SchemaError for what the card cannot decode: a line for each message."""
+    path = venue.schema.path
+    if (reason := undecodable_schema(venue)) is not None:
+        raise SchemaError(f"{path}: {reason}")
+    reasons = {plan.message.name: undecodable(plan) for plan in venue.plans}
+    if any(reasons.values()):
+        raise SchemaError(*(f"{path}: message '{name}': {reason}" for name, reason in reasons.items() if reason))
+
+
 class SbeWalker(wiring.Component):
     """Finds the frames of a packet and captures the bytes that they need.
 
@@ -62,24 +127,26 @@ class SbeWalker(wiring.Component):
     ``blocks`` lists all block plans; ``Step.block`` is an index of it. Raises SchemaError for a schema without a frame plan.
     """
 
-    def __init__(self, schema: Schema):
-        self._schema = schema
-        self._plans = plan_frames(schema)
+    def __init__(self, venue: Venue):
+        check_card(venue)
+        self._schema = venue.schema
+        self._plans = venue.plans
         self.blocks: list[BlockPlan] = []
         self._root_block: list[int] = []
         for plan in self._plans:
             self._root_block.append(len(self.blocks))
-            self.blocks += [plan.root, *plan.groups]
-        needed = dict.fromkeys(Where, 1)
+            self.blocks += plan.blocks
+        needed = [1, 1]
         for block in self.blocks:
-            for _, source in block.sources():
-                needed[source.where] = max(needed[source.where], source.value.leaf.end)
+            for source in block.sources.values():
+                level = source.value.level
+                needed[level] = max(needed[level], source.value.end)
         super().__init__(
             {
                 "i": In(stream.Signature(PayloadBeat)),
                 "o": Out(stream.Signature(Step)),
-                "root": Out(data.ArrayLayout(8, needed[Where.ROOT])),
-                "entry": Out(data.ArrayLayout(8, needed[Where.ENTRY])),
+                "root": Out(data.ArrayLayout(8, needed[0])),
+                "entry": Out(data.ArrayLayout(8, needed[1])),
             }
         )
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from hdl.sbe_venue import Venue
     from host.replay import Replay
 
 app = typer.Typer(
@@ -69,6 +70,14 @@ SchemaOption = Annotated[
     Path | None,
     typer.Option("--schema", metavar="XML", help="SBE schema of the UDP flows; without one UDP is ignored."),
 ]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="How the schema's messages become frames: a shipped profile or a file; by default the schema's own.",
+    ),
+]
 LimitsOption = Annotated[
     Path | None,
     typer.Option(
@@ -87,11 +96,13 @@ def replay(
     captures: CaptureArgument,
     card: CardOption = "rtl:",
     schema: SchemaOption = None,
+    profile: ProfileOption = None,
     limits: LimitsOption = None,
     journal: JournalOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Play captures through a card and the gateway, and say what came out."""
+    from hdl.sbe_venue import load_venue
     from host.capture.reader import open_capture
     from host.card import check_url
     from host.gateway.limits import Limits, load_limits
@@ -107,13 +118,14 @@ def replay(
                 errors.print(
                     f"tickgate: {capture.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
                 )
-        flows, left_out = flows_of(opened, schema)
+        venue = load_venue(schema, profile) if schema else None
+        flows, left_out = flows_of(opened, venue)
         if left_out:
             errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
         known = load_limits(limits) if limits else Limits()
         with _journal(journal) as directory:
-            _prepare(card, schema)
-            run = Replay(opened, card, flows, schema, known, directory)
+            _prepare(card, venue)
+            run = Replay(opened, card, flows, venue, known, directory)
             with _stop_on_interrupt(run):
                 total = sum(int(capture.packets.length.sum()) for capture in opened)
                 with ReplayProgress(console, total) as progress:
@@ -136,25 +148,42 @@ def schema(
         list[str] | None,
         typer.Option("--message", metavar="NAME", help="Only this message, by name or template id; may be repeated."),
     ] = None,
+    profile: ProfileOption = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest-profile", help="Print a profile drafted from the schema's semantics instead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Check an SBE schema and print its messages, fields, offsets and sizes, and which of them the card decodes."""
+    """Check an SBE schema and print its messages, fields, offsets and sizes, and what cards make of them."""
+    from hdl.sbe_profile import ProfileError
     from hdl.sbe_schema import SchemaError, load_schema
+    from hdl.sbe_suggest import suggest_profile
+    from hdl.sbe_venue import load_venue
     from host.sbe import listing
 
     with _bad_input():
         known = load_schema(path)
+        if suggest:
+            print(suggest_profile(known), end="")
+            return
+        venue, hint = None, None
+        try:
+            venue = load_venue(path, profile)
+        except ProfileError as error:
+            if profile is not None:
+                raise
+            hint = str(error)
         shown = [each for each in known.messages if not message or {each.name, str(each.id)} & set(message)]
         if not shown:
             raise SchemaError(f"{path}: there is no message {' or '.join(map(repr, message or []))}")
     if as_json:
         # Not by rich, which would break lines.
-        print(json.dumps(listing.schema_json(replace(known, messages=tuple(shown))), indent=2))
+        print(json.dumps(listing.schema_json(replace(known, messages=tuple(shown)), venue), indent=2))
         return
-    console.print(listing.summary(known), highlight=False, markup=False, soft_wrap=True)
+    console.print(listing.summary(known, venue), highlight=False, markup=False, soft_wrap=True)
     if not message:
-        console.print(listing.messages_table(known))
-        for line in listing.refusals(known):
+        console.print(listing.messages_table(known, venue))
+        for line in (hint,) if hint else listing.refusals(venue):
             console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     for each in shown:
         console.print(listing.fields_table(each), highlight=False)
@@ -204,6 +233,7 @@ def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Of the generated traffic.")] = 1,
 ) -> None:
     """Generate traffic, replay it, and check that everything that was sent is accounted for."""
+    from hdl.sbe_venue import load_venue
     from host import demo as parts
     from host.generate import SCHEMA
     from host.generate import generate as make
@@ -214,7 +244,7 @@ def demo(
         DEMO_DIRECTORY.mkdir(parents=True, exist_ok=True)
         console.print(f"Generating {orders:,} orders of 8 FIX sessions with market data between them.")
         made = make(orders, seed)
-        _prepare(card, SCHEMA)
+        _prepare(card, load_venue(SCHEMA))
         journal = DEMO_DIRECTORY / "journal"
         shutil.rmtree(journal, ignore_errors=True)
         capture = DEMO_DIRECTORY / "demo.pcap"
@@ -249,16 +279,18 @@ def _journal(directory: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _prepare(url: str, schema: Path | None) -> None:
+def _prepare(url: str, venue: "Venue | None") -> None:
     """Compile what the first replay needs, saying so, or say that opening the card will."""
-    from hdl.sbe_schema import load_schema
+    from host.card.sbe_decoders import is_compiled
     from host.replay.warm import is_warm, warm
     from sim.shared_library import is_built
 
     if not is_warm():
         console.print("Compiling the host's loops (about half a minute, once) ...")
         warm()
-    if url == "rtl:" and not is_built(load_schema(schema) if schema else None):
+    if url == "soft:" and venue is not None and not is_compiled(venue):
+        console.print("Compiling the SBE decoder (about half a minute, once for each schema) ...")
+    if url == "rtl:" and not is_built(venue):
         console.print("Compiling the card's RTL (about a minute, once for each schema) ...")
 
 

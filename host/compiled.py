@@ -25,6 +25,11 @@ def cache_directory() -> Path:
     return base / "numba" / content_hash(loop_sources())
 
 
+def generated_directory() -> Path:
+    """The folder for loops that are written by the project itself; a new one whenever what they call has changed."""
+    return cache_directory() / "generated"
+
+
 def choose_cache() -> None:
     """Have Numba use :func:`cache_directory`, unless the user has chosen one."""
     if CACHE_VARIABLE in os.environ:

@@ -83,6 +83,16 @@ def trailing_zeros(typing_context, value):
     return types.uint64(types.uint64), generate
 
 
+@intrinsic
+def swap_bytes(typing_context, value):
+    """A uint64 with its bytes in the other order."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bswap(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
 @njit(inline="always")
 def load_unsigned(array, index, size):
     """An unsigned little-endian number of ``size`` bytes (1 to 8) from any place of a uint8 array."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hdl.register_map import ADDRESS
 from hdl.ring_layout import LINE_BYTES, header_offset
-from hdl.sbe_schema import Schema
+from hdl.sbe_venue import Venue
 from hdl.sources import ROOT, closure, content_hash
 from sim.toolchain import environment, require_compiler
 
@@ -51,49 +51,50 @@ def harness_constants() -> str:
     )
 
 
-def source_hash(schema: Schema | None) -> str:
-    """A hash of everything that the library is made from: RTL sources, schema, harness, tools."""
+def source_hash(venue: Venue | None) -> str:
+    """A hash of everything that the library is made from: RTL sources, schema and profile, harness, tools."""
     sources = closure([ROOT / "hdl" / "card.py", ROOT / "sim" / "verilog.py"])
     digest = hashlib.sha256(content_hash([*sources, HARNESS]).encode())
-    # What the schema says counts, not where it stands.
-    digest.update(repr(schema and replace(schema, path="")).encode())
+    # What schema and profile say counts, not where they stand.
+    if venue is not None:
+        digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
     digest.update(harness_constants().encode())
     digest.update(repr([VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
     return digest.hexdigest()[:20]
 
 
-def is_built(schema: Schema | None) -> bool:
+def is_built(venue: Venue | None) -> bool:
     """Whether :func:`card_library` returns at once."""
-    return _library(schema).exists()
+    return _library(venue).exists()
 
 
-def _library(schema: Schema | None) -> Path:
-    return CACHE / source_hash(schema) / "card.so"
+def _library(venue: Venue | None) -> Path:
+    return CACHE / source_hash(venue) / "card.so"
 
 
-def card_library(schema: Schema | None) -> Path:
-    """The shared library of the card for ``schema``; takes about a minute where it is not in the cache.
+def card_library(venue: Venue | None) -> Path:
+    """The shared library of the card for a venue; takes about a minute where it is not in the cache.
 
-    Raises ToolMissing where there is no compiler, SchemaError for a schema that the card cannot decode.
+    Raises ToolMissing where there is no compiler, SchemaError for one that the card cannot decode.
     """
-    library = _library(schema)
+    library = _library(venue)
     if library.exists():
         return library
     require_compiler()
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        built = _build(schema, Path(folder))
+        built = _build(venue, Path(folder))
         # Another process may build the same: whoever is last replaces equal by equal.
         os.replace(built, library)
     return library
 
 
-def _build(schema: Schema | None, folder: Path) -> Path:
+def _build(venue: Venue | None, folder: Path) -> Path:
     os.environ.update(environment())
     from hdl.card import Card
     from sim.verilog import convert
 
-    (folder / "card.v").write_text(convert(Card(schema), "card"))
+    (folder / "card.v").write_text(convert(Card(venue), "card"))
     (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants())
     shutil.copy(HARNESS, folder)
     _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", "card", "card.v"], folder)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hdl.flow import Flow
 from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
-from hdl.sbe_schema import Schema
+from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.ring import Ring
 from sim.shared_library import card_library
@@ -23,9 +23,9 @@ class VerilatedCard:
 
     url = "rtl:"
 
-    def __init__(self, flows: Sequence[Flow], schema: Schema | None, ring: Ring) -> None:
+    def __init__(self, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> None:
         self.ring = ring
-        library = ctypes.CDLL(str(card_library(schema)))
+        library = ctypes.CDLL(str(card_library(venue)))
         self._functions = library
         pointer, u64, u32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
         for name, result, arguments in (

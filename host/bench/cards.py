@@ -8,7 +8,7 @@ import sbe
 import simplefix
 
 from hdl.flow import Endpoint, Flow, Parser, Protocol
-from hdl.sbe_schema import load_schema
+from hdl.sbe_venue import load_venue
 from host.bench.measure import Row, Work, compare, timed
 from host.capture.packets import Packets
 from host.capture.write import tcp_packet
@@ -62,7 +62,7 @@ def drain(card: Card, packets: Packets) -> int:
 def rtl_row() -> Row:
     """Clock cycles a second of the card's RTL in both simulators, playing the same traffic."""
     made = generate(4_000)
-    card = open_card("rtl:", made.flows, SCHEMA)
+    card = open_card("rtl:", made.flows, load_venue(SCHEMA))
 
     def verilated() -> tuple[int, float]:
         before, begin = card.cycles, time.perf_counter()  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ def _pysim(packets: Packets) -> Work:
 
     from hdl.card import Card as Gateware
 
-    gateware = Gateware(load_schema(SCHEMA))
+    gateware = Gateware(load_venue(SCHEMA))
     simulator = Simulator(gateware)
     simulator.add_clock(1e-8)
     seconds = [0.0]
@@ -174,7 +174,7 @@ def sbe_row() -> Row:
         made.packets.length[market_data],
         made.packets.timestamp[market_data],
     )
-    card = open_card("soft:", made.flows, SCHEMA)
+    card = open_card("soft:", made.flows, load_venue(SCHEMA))
     with SCHEMA.open() as file:
         schema = sbe.Schema.parse(file)
     raw = _messages(made.flows, packets, PEER_MESSAGES)
@@ -210,7 +210,7 @@ def drain_entries(card: Card, packets: Packets) -> int:
 
 def _messages(flows: tuple[Flow, ...], packets: Packets, most: int) -> list[bytes]:
     """The first raw messages of some packets."""
-    with open_card("soft:", flows, SCHEMA) as card:
+    with open_card("soft:", flows, load_venue(SCHEMA)) as card:
         card.feed(packets)
         frames = card.ring.read()
         _, first = np.unique(frames["payload_offset"], return_index=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hdl.frame import Kind
+from hdl.sbe_venue import load_venue
 from host.bench.measure import Row, compare
 from host.card import open_card
 from host.cluster.matching_node import MatchingNode
@@ -30,7 +31,7 @@ class Traffic:
 
     def __init__(self) -> None:
         made = generate(ORDERS, seed=7)
-        self.card = open_card("soft:", made.flows, SCHEMA, frame_slots=1 << 18, payload_bytes=1 << 26)
+        self.card = open_card("soft:", made.flows, load_venue(SCHEMA), frame_slots=1 << 18, payload_bytes=1 << 26)
         self.card.feed(made.packets)
         self.frames = self.card.ring.poll(1 << 18)
         self.payload = self.card.ring.payload

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from hdl.flow import Flow, Parser
 from hdl.limits import FLOWS
-from hdl.sbe_schema import Schema, load_schema
+from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.ring import FRAME_SLOTS, PAYLOAD_BYTES, Lapped, Ring, RingError
 
@@ -60,7 +60,7 @@ def check_url(url: str) -> str:
 def open_card(
     url: str,
     flows: Sequence[Flow],
-    schema: Path | None = None,
+    venue: Venue | None = None,
     *,
     ring: Path | None = None,
     frame_slots: int = FRAME_SLOTS,
@@ -68,20 +68,19 @@ def open_card(
 ) -> Card:
     """Open a card with its flow table, and a ring of its own (at ``ring``, or in memory of this process).
 
-    ``schema`` is that of all SBE flows. Raises :class:`CardError` for what is no card or not supported,
-    ``hdl.sbe_schema.SchemaError`` for the schema, :class:`RingError` for the ring's sizes, OSError for files.
+    ``venue`` is that of all SBE flows. Raises :class:`CardError` for what is no card or not supported, SchemaError for a venue that
+    the card cannot decode, :class:`RingError` for the ring's sizes, OSError for files.
     """
     scheme = check_url(url)
     if len(flows) > FLOWS:
         raise CardError(f"{len(flows)} flows are too many: the card's flow table has {FLOWS} rows")
-    if schema is None and any(flow.parser is Parser.SBE for flow in flows):
+    if venue is None and any(flow.parser is Parser.SBE for flow in flows):
         raise CardError("an SBE flow needs a schema")
-    compiled: Schema | None = None if schema is None else load_schema(schema)
     # Only the card that is asked for is imported: one needs a simulator, the other a compiler of loops.
     if scheme == "rtl":
         from sim.verilated import VerilatedCard
 
-        return VerilatedCard(flows, compiled, Ring.create(ring, frame_slots, payload_bytes))
+        return VerilatedCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))
     from host.card.soft import SoftCard
 
-    return SoftCard(flows, compiled, Ring.create(ring, frame_slots, payload_bytes))
+    return SoftCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))

@@ -9,7 +9,7 @@ import numpy as np
 
 from hdl.flow import Flow, Parser
 from hdl.frame import Flag, Kind
-from hdl.sbe_schema import load_schema
+from hdl.sbe_venue import Venue
 from host.capture.flows import FoundFlows, find_flows
 from host.capture.packets import Packets
 from host.capture.reader import Capture
@@ -90,7 +90,7 @@ class NoFlow(CardError):
     """No packet of the captures belongs to a flow that a parser could read."""
 
 
-def flows_of(captures: Sequence[Capture], schema: Path | None) -> tuple[list[Flow], int]:
+def flows_of(captures: Sequence[Capture], venue: Venue | None) -> tuple[list[Flow], int]:
     """The flow table for some captures, and how many flows found no row in it.
 
     Raises :class:`NoFlow` where nothing fits, and CardError where the schema is another venue's.
@@ -99,41 +99,43 @@ def flows_of(captures: Sequence[Capture], schema: Path | None) -> tuple[list[Flo
     left_out = 0
     seen: list[tuple[Capture, FoundFlows]] = []
     for capture in captures:
-        found = find_flows(capture.packets, schema is not None)
+        found = find_flows(capture.packets, venue is not None)
         seen.append((capture, found))
         flows += [flow for flow in found.table() if flow not in flows]
         left_out += found.left_out
     if not flows:
         has = "; ".join(f"{capture.path}: {found.describe()}" for capture, found in seen)
-        hint = "" if schema else " (UDP is read as SBE when there is a --schema)"
+        hint = "" if venue else " (UDP is read as SBE when there is a --schema)"
         raise NoFlow(f"no flow matches: {has}. Wanted: TCP that carries 8=FIX, or UDP with a schema{hint}")
-    if schema is not None:
+    if venue is not None:
         for capture, found in seen:
-            _check_schema(capture, found, schema)
+            _check_schema(capture, found, venue)
     return flows, left_out
 
 
-def _check_schema(capture: Capture, found: FoundFlows, schema: Path) -> None:
+def _check_schema(capture: Capture, found: FoundFlows, venue: Venue) -> None:
     """Refuse a schema that fits no message of a capture's UDP flows, before all of them are reported malformed."""
     flows = [flow for flow in found.table() if flow.parser is Parser.SBE]
     if not flows:
         return
     first = min(row.conversation.first for row in found.flows if row.flow in flows)
     probe = capture.packets.slice(first, first + PROBE_PACKETS)
-    with open_card("soft:", flows, schema) as card:
+    with open_card("soft:", flows, venue) as card:
         card.feed(probe)
         frames = card.ring.read()
         foreign = (frames["kind"] == Kind.MALFORMED) & (frames["flags"] & Flag.TEMPLATE != 0)
         if not len(frames) or not np.all(frames["kind"] == Kind.MALFORMED):
             return
-        compiled = load_schema(schema)
+        schema = venue.schema
         if foreign.any():
-            slot = compiled.header.schema_id
+            slot = schema.header.schema_id
             raw = bytes(card.ring.message(frames[int(np.argmax(foreign))]))
-            there = int.from_bytes(raw[slot.offset : slot.offset + slot.size], "little")
-            reason = f"its messages have schema id {there}, the schema {schema} has {compiled.id}"
+            there = int.from_bytes(raw[slot.offset : slot.offset + slot.size], schema.byte_order)
+            reason = f"its messages have schema id {there}, the schema {schema.path} has {schema.id}"
         else:
-            reason = f"not one of its first messages can be read by {schema}, with CME's framing"
+            reason = (
+                f"not one of its first messages can be read by {schema.path} with the profile {venue.profile.title}"
+            )
     raise CardError(f"{capture.path}: wrong schema: {reason}")
 
 
@@ -141,7 +143,7 @@ class Replay:
     """One run of captures through a card and the gateway.
 
     Parameters: ``captures`` in the order in which they are played; ``url`` of the card; ``flows``, its flow table;
-    ``schema`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory. The card is opened here, which
+    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory. The card is opened here, which
     for ``rtl:`` may compile it.
     """
 
@@ -150,17 +152,17 @@ class Replay:
         captures: Sequence[Capture],
         url: str,
         flows: list[Flow],
-        schema: Path | None,
+        venue: Venue | None,
         limits: Limits,
         journal: Path,
     ) -> None:
         self._captures = captures
         self._journal_directory = journal
         self._limits = limits
-        names = {} if schema is None else {each.id: each.name for each in load_schema(schema).messages}
+        names = {} if venue is None else {each.id: each.name for each in venue.schema.messages}
         self._tally = Tally(flows, names)
         self._url = url
-        self._card: Card = open_card(url, flows, schema)
+        self._card: Card = open_card(url, flows, venue)
         self.stop = False
         """Set it (from a signal handler, say) and the replay ends cleanly after the present slice."""
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from hdl.sbe_venue import load_venue
 from host.card import open_card
 from host.cluster.matching_node import MatchingNode
 from host.compiled import CACHE_VARIABLE
@@ -25,7 +26,7 @@ def warm() -> None:
     """Send a few orders the whole way; about half a minute the first time, then next to nothing."""
     made = generate(WARM_ORDERS)
     tally = Tally(list(made.flows), {})
-    with open_card("soft:", made.flows, SCHEMA) as card, tempfile.TemporaryDirectory() as folder:
+    with open_card("soft:", made.flows, load_venue(SCHEMA)) as card, tempfile.TemporaryDirectory() as folder:
         with Journal(Path(folder)) as journal:
             nodes = [MatchingNode(number) for number in DEMO_LIMITS.nodes]
             gateway = Gateway(DEMO_LIMITS.risk(), DEMO_LIMITS.router(), journal, nodes)

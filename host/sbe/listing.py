@@ -6,13 +6,31 @@ from typing import Any
 from rich.table import Table
 
 from hdl.sbe_encoding import Composite, Encoding, Leaf, Presence, Simple
-from hdl.sbe_plan import undecodable
+from hdl.sbe_profile import BY_ENTRY_TYPE
 from hdl.sbe_schema import Block, Data, Field, Group, Message, Schema
+from hdl.sbe_venue import Venue
+from hdl.sbe_walker import undecodable, undecodable_schema
 
 
-def schema_json(schema: Schema) -> dict[str, Any]:
-    """A schema under fixed names. Offsets and sizes are in bytes; ``card`` is whether the card decodes a message, and
-    ``card_reason`` why it does not."""
+def rtl_reason(venue: Venue, message: Message) -> str | None:
+    """Why ``rtl:`` does not decode a message; None where it does."""
+    plan = next(plan for plan in venue.plans if plan.message.id == message.id)
+    return undecodable_schema(venue) or undecodable(plan)
+
+
+def frames_text(venue: Venue, message: Message) -> str:
+    """The kinds of the frames that a message gives."""
+    plan = next(plan for plan in venue.plans if plan.message.id == message.id)
+    kinds = [
+        BY_ENTRY_TYPE if block.kind is None else block.kind.name.lower().replace("_", " ") for block in plan.blocks
+    ]
+    # Entries come first: the root gives a frame only where there are none.
+    return ", ".join(dict.fromkeys(kinds[1:] or kinds))
+
+
+def schema_json(schema: Schema, venue: Venue | None) -> dict[str, Any]:
+    """A schema under fixed names. Offsets and sizes are in bytes; With a profile, ``frames`` are the
+    kinds of a message's frames, ``rtl`` is whether that card decodes it, and ``rtl_reason`` why it does not."""
     return {
         "path": schema.path,
         "package": schema.package,
@@ -24,13 +42,15 @@ def schema_json(schema: Schema) -> dict[str, Any]:
             "size": schema.header.size,
             "fields": [_leaf_json(leaf) for leaf in schema.header.leaves],
         },
-        "messages": [_message_json(schema, message) for message in schema.messages],
+        "messages": [_message_json(message, venue) for message in schema.messages],
     }
 
 
-def _message_json(schema: Schema, message: Message) -> dict[str, Any]:
-    reason = undecodable(schema, message)
-    return _block_json(message) | {"card": reason is None, "card_reason": reason}
+def _message_json(message: Message, venue: Venue | None) -> dict[str, Any]:
+    if venue is None:
+        return _block_json(message)
+    reason = rtl_reason(venue, message)
+    return _block_json(message) | {"frames": frames_text(venue, message), "rtl": reason is None, "rtl_reason": reason}
 
 
 def _block_json(block: Block) -> dict[str, Any]:
@@ -104,48 +124,53 @@ def _number(number: int | float | None) -> int | float | str | None:
     return "NaN" if number is not None and number != number else number
 
 
-def summary(schema: Schema) -> str:
-    """What holds for all messages, in three lines."""
+def summary(schema: Schema, venue: Venue | None) -> str:
+    """What holds for all messages, a line each."""
     count = len(schema.messages)
     header = ", ".join(f"{leaf.name} {leaf.encoding.described()}" for leaf in schema.header.leaves)
     version = f"version {schema.version}" + (f" ({schema.semantic_version})" if schema.semantic_version else "")
     return (
         f"{schema.path}: package {schema.package or '(none)'}, schema {schema.id}, {version}, {schema.byte_order} endian\n"
         f"header of {schema.header.size} bytes: {header}\n"
-        f"{count} message{'s' if count != 1 else ''}\n"
+        + (f"profile {venue.profile.title} ({venue.profile.path})\n" if venue else "")
+        + f"{count} message{'s' if count != 1 else ''}\n"
     )
 
 
-def messages_table(schema: Schema) -> Table:
-    """A line for each message: what it is made of, and what the card does with it."""
+def messages_table(schema: Schema, venue: Venue | None) -> Table:
+    """A line for each message: what it is made of, and what cards make of it."""
     table = _table("Messages")
-    for name in ("id", "since", "block", "fields", "groups", "data", "card", "type", "name"):
+    for name in ("id", "name", "frames", "since", "block", "groups", "data", "rtl:"):
         table.add_column(
             name,
-            justify="left" if name in ("name", "type", "card") else "right",
-            no_wrap=name != "name",
+            justify="left" if name in ("name", "frames", "rtl:") else "right",
+            no_wrap=name not in ("name", "frames"),
             overflow="fold",
         )
     for message in schema.messages:
         table.add_row(
             str(message.id),
+            message.name,
+            "" if venue is None else frames_text(venue, message),
             since_text(message),
             str(message.block_length),
-            str(len(message.fields)),
             str(sum(1 for _ in _groups(message))),
             str(len(message.data) + sum(len(group.data) for group in _groups(message))),
-            "yes" if undecodable(schema, message) is None else "no",
-            message.semantic_type,
-            message.name,
+            "" if venue is None else "yes" if rtl_reason(venue, message) is None else "no",
         )
     return table
 
 
-def refusals(schema: Schema) -> Iterator[str]:
-    """A line for each message that the card does not decode: why."""
-    for message in schema.messages:
-        if (reason := undecodable(schema, message)) is not None:
-            yield f"{message.id} {message.name} is not for the card: {reason}"
+def refusals(venue: Venue | None) -> Iterator[str]:
+    """Why rtl: does not decode messages: a line for the schema, or for each message."""
+    if venue is None:
+        return
+    if (reason := undecodable_schema(venue)) is not None:
+        yield f"Not for rtl: {reason}"
+        return
+    for plan in venue.plans:
+        if (reason := undecodable(plan)) is not None:
+            yield f"{plan.message.id} {plan.message.name} is not for rtl: {reason}"
 
 
 def _groups(block: Block) -> Iterator[Group]:

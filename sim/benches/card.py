@@ -10,14 +10,13 @@ from hdl.beat import PacketBeat
 from hdl.card import Card
 from hdl.flow import Flow
 from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
-from hdl.sbe_schema import load_schema
 from host.capture.packets import Packets
 from host.card import open_card
 from host.generate.traffic import generate
 from sim.benches.host_memory import HostMemory
 from sim.benches.parsers import beats, described, drain
-from sim.benches.schema import SCHEMA
 from sim.benches.streams import Clocked
+from sim.benches.venue import VENUE
 
 SOURCES = ("host/generate/demo_market_data.xml",)
 AFTERWARDS = 100
@@ -29,7 +28,7 @@ NOT_COMPARED = "credit_stalls"
 
 
 def component() -> wiring.Component:
-    return Card(load_schema(SCHEMA))
+    return Card(VENUE)
 
 
 class CardBench:
@@ -103,7 +102,7 @@ class CardBench:
     async def check(self) -> dict[str, int]:
         """Let everything through; frames, raw messages and counters must be the soft card's. Returns the counters."""
         packets = Packets.of(self._packets, self._times)
-        with open_card("soft:", self.flows, SCHEMA) as soft:
+        with open_card("soft:", self.flows, VENUE) as soft:
             expected = [described(*pair) for pair in drain(soft, packets)]
             counters = soft.counters()
         await self.clocked.until(lambda: int(self.dut.finished.value) == len(packets))

@@ -15,8 +15,8 @@ from host.capture.write import udp_packet
 from host.card import Card, open_card
 from sim.benches.fix_coverage import FixCoverage
 from sim.benches.fix_model import FieldEnd, FixFlow, Span
-from sim.benches.schema import SCHEMA
 from sim.benches.streams import Clocked
+from sim.benches.venue import VENUE
 
 CLIENT = Endpoint.parse("10.0.0.2:40000")
 GATEWAYS = tuple(Endpoint.parse(f"10.0.0.1:{5000 + number}") for number in range(FLOWS))
@@ -183,7 +183,7 @@ class SbeBench(ParserBench):
         """The frames of all packets."""
         packets = [packet(each.payload, each.flow, each.fragment) for each in self.packets]
         times = [each.timestamp for each in self.packets]
-        with open_card("soft:", FLOW_TABLE, SCHEMA, frame_slots=1 << 12, payload_bytes=1 << 20) as card:
+        with open_card("soft:", FLOW_TABLE, VENUE, frame_slots=1 << 12, payload_bytes=1 << 20) as card:
             return [described(*pair) | {"entries": False} for pair in drain(card, Packets.of(packets, times))]
 
 

@@ -9,11 +9,10 @@ from amaranth.lib import wiring
 from hdl.beat import LANES
 from hdl.frame import Flag, Kind
 from hdl.sbe_decoder import SbeDecoder
-from hdl.sbe_framing import PACKET_HEADER_BYTES, SIZE_BYTES
-from hdl.sbe_schema import load_schema
+from hdl.sbe_walker import PACKET_HEADER_BYTES, SIZE_BYTES
 from host.generate.market_data import MarketData
 from sim.benches.parsers import SbeBench
-from sim.benches.schema import SCHEMA
+from sim.benches.venue import VENUE
 
 SOURCES = ("host/generate/demo_market_data.xml",)
 NOW = 1_750_167_000_000_000_000
@@ -27,7 +26,7 @@ PIPELINE = 4
 
 
 def component() -> wiring.Component:
-    return SbeDecoder(load_schema(SCHEMA))
+    return SbeDecoder(VENUE)
 
 
 def packets(count: int) -> list[bytes]:

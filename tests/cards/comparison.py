@@ -11,7 +11,7 @@ import numpy as np
 from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import FRAME_DTYPE
 from hdl.ring_layout import LINE_BYTES
-from hdl.sbe_schema import Schema, load_schema
+from hdl.sbe_venue import Venue, load_venue
 from host.capture.packets import Packets
 from host.card import Card
 from host.card.ring import FRAME_SLOTS, SMALLEST_FRAME_SLOTS, SMALLEST_PAYLOAD_BYTES, Ring
@@ -113,7 +113,7 @@ class Reading(NamedTuple):
         return found
 
 
-compiled = functools.cache(load_schema)
+compiled = functools.cache(load_venue)
 
 
 def read_all(card: Card, packets: Packets, release: int) -> Reading:
@@ -154,7 +154,7 @@ def both_readings(
     packets: Packets, flows: Sequence[Flow] = FLOWS, schema: Path | None = DEMO_SCHEMA, geometry: Geometry = ROOMY
 ) -> tuple[Reading, Reading]:
     """What the soft card and the RTL make of the same packets, in that order."""
-    loaded: Schema | None = None if schema is None else compiled(schema)
+    loaded: Venue | None = None if schema is None else compiled(schema)
     readings = []
     for card_type in (SoftCard, VerilatedCard):
         with card_type(flows, loaded, Ring.create(None, geometry.frame_slots, geometry.payload_bytes)) as card:

@@ -127,7 +127,7 @@ def encode(schema: Schema, drawn: MessageDraw, own_limit: int = 65535 - 2) -> by
     header = bytearray(schema.header.size)
     root = _filled(drawn.pattern, template.block_length + drawn.root_more)
     _put(header, schema.header.block_length, len(root) if drawn.root_length is None else drawn.root_length)
-    _put(header, schema.header.template_id, template.template_id if drawn.template_id is None else drawn.template_id)
+    _put(header, schema.header.template_id, template.id if drawn.template_id is None else drawn.template_id)
     _put(header, schema.header.schema_id, schema.id if drawn.schema_id is None else drawn.schema_id)
     _put(header, schema.header.version, drawn.version)
     parts = [bytes(header), root]

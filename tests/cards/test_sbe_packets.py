@@ -22,7 +22,7 @@ geometries = st.sampled_from(GEOMETRIES)
 
 def packets_by(schema: Path) -> st.SearchStrategy[list[bytes]]:
     """SBE packets of several flows."""
-    payloads = st.deferred(lambda: sbe_payloads(compiled(schema)))
+    payloads = st.deferred(lambda: sbe_payloads(compiled(schema).schema))
     return st.lists(st.builds(sbe_packet, st.sampled_from(SBE_ROWS), payloads), min_size=1, max_size=5)
 
 

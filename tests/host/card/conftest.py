@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hdl.flow import Endpoint, Flow, Parser, Protocol
-from hdl.sbe_schema import load_schema
+from hdl.sbe_venue import load_venue
 from host.capture.packets import Packets
 from host.capture.write import tcp_packet, udp_packet
 from host.card import Card
@@ -51,7 +51,7 @@ def parse_packets() -> Callable[..., Parsed]:
         payload_bytes: int = 1 << 18,
     ) -> Parsed:
         ring = Ring.create(None, frame_slots, payload_bytes)
-        with SoftCard(flows, None if schema is None else load_schema(schema), ring) as card:
+        with SoftCard(flows, None if schema is None else load_venue(schema), ring) as card:
             parsed = drain(card, packets)
             assert card.counters()["frames"] == len(parsed)
             return parsed

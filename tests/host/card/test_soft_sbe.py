@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
+from hdl.sbe_venue import load_venue
 from host.capture.reader import read_packets
 from host.card import open_card
 
@@ -45,6 +46,25 @@ SCHEMA = """<messageSchema package="p" id="7" version="1">
 <message name="Logon" id="3" semanticType="A"/>
 </messageSchema>"""
 
+PROFILE = """
+[framing]
+packet = { size = 12, sequence = "u32@0" }
+message = { size = 2, length = "u16@0", counts = "all" }
+[frames]
+"Book" = "by entry type"
+"Order" = "other"
+"Logon" = "session"
+[fields]
+price = [270, 44]
+quantity = [271, 38, 32]
+instrument = 48
+entry_type = 269
+update_action = 279
+price_level = 1023
+number_of_orders = 346
+instrument_sequence = 83
+"""
+
 BOTH_ABSENT = Flag.PRICE_ABSENT | Flag.QUANTITY_ABSENT
 
 
@@ -53,6 +73,7 @@ def decode(parse_sbe, tmp_path):
     """Decode payloads under the schema above."""
     path = tmp_path / "schema.xml"
     path.write_text(SCHEMA)
+    path.with_suffix(".profile.toml").write_text(PROFILE)
     return lambda *payloads, **options: parse_sbe(*payloads, schema=path, **options)
 
 
@@ -294,7 +315,7 @@ def cme(shared_data):
     """The CME capture's frames and raw messages, and its schema."""
     schema = Path(shared_data, "schemas/omi/Cme.Futures.Mdp3.Sbe.v1.6.xml")
     packets = read_packets(Path(shared_data, "cme_mdp3/Cme.Mdp3.Sbe.v6.1.pcap"))
-    with open_card("soft:", CME_FLOWS, schema) as card:
+    with open_card("soft:", CME_FLOWS, load_venue(schema)) as card:
         assert card.feed(packets) == len(packets) == 10_000
         frames = card.ring.read()
         messages = [bytes(card.ring.message(frame)) for frame in frames]

@@ -9,6 +9,7 @@ import pytest
 
 from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import Kind
+from hdl.sbe_venue import load_venue
 from host.capture.packets import Packets
 from host.capture.write import tcp_packet
 from host.card import open_card
@@ -26,7 +27,7 @@ def frames_of(packets, flows, schema=None):
 
 def reading_of(packets, flows, schema):
     """The frames and the counters."""
-    with open_card("soft:", flows, schema, frame_slots=1 << 17, payload_bytes=1 << 26) as card:
+    with open_card("soft:", flows, schema and load_venue(schema), frame_slots=1 << 17, payload_bytes=1 << 26) as card:
         assert card.feed(packets) == len(packets)
         return card.ring.poll(1 << 17).copy(), card.counters()
 
