@@ -44,6 +44,12 @@ class Framing:
     magic_value: int = 0
 
 
+    @property
+    def suits_streams(self) -> bool:
+        """Whether messages come one behind the other in a TCP stream, each with its length."""
+        return self.packet_size == 0 and self.end is End.LENGTH
+
+
 class FramingError(ValueError):
     """A framing's description is wrong; one line that says where and why."""
 

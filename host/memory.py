@@ -60,6 +60,28 @@ def load_word(typing_context, array, index):
     return types.uint64(array, types.int64), generate
 
 
+@intrinsic(prefer_literal=True)
+def load_number(typing_context, array, index, size, signed, big):
+    """A number of ``size`` bytes (1, 2, 4 or 8) from any place of a uint8 array, as int64 where it is ``signed``, else uint64; ``big``
+    endian or little. These three are constants, and all the bytes must lie within the array."""
+    literals = [each.literal_value for each in (size, signed, big) if isinstance(each, types.Literal)]
+    if len(literals) != 3:
+        return None
+    its_size, is_signed, is_big = literals
+
+    def generate(context, builder, signature, arguments):
+        pointer = _element(context, builder, signature.args[0], arguments[0], arguments[1])
+        number_type = ir.IntType(8 * its_size)
+        number = builder.load(builder.bitcast(pointer, number_type.as_pointer()), align=1)
+        if is_big and its_size > 1:
+            number = builder.bswap(number)
+        if its_size == 8:
+            return number
+        return (builder.sext if is_signed else builder.zext)(number, ir.IntType(64))
+
+    return (types.int64 if is_signed else types.uint64)(array, types.int64, size, signed, big), generate
+
+
 @intrinsic
 def copy_bytes(typing_context, target, target_index, source, source_index, count):
     """Copy a run of bytes between uint8 arrays; they may be the same one."""

@@ -118,17 +118,17 @@ class FoundFlows:
         return ", ".join(parts) if parts else "no packets"
 
 
-def find_flows(packets: Packets, sbe: bool) -> FoundFlows:
+def find_flows(packets: Packets, sbe: bool, sbe_streams: bool = False) -> FoundFlows:
     """Propose flow-table rows for a capture.
 
     A TCP direction whose first INSPECTED_BYTES have ``8=FIX``, also cut across segments, gives a FIX row with its
-    source. Each UDP destination gives an SBE row where ``sbe`` is set, that is, where there is a schema. Headers
-    are read by the rules of docs/ethernet.md.
+    source. Each UDP destination gives an SBE row where ``sbe`` is set, that is, where there is a schema; each other TCP direction
+    where ``sbe_streams`` is. Headers are read by the rules of docs/ethernet.md.
     """
     table = np.zeros((CONVERSATIONS, COLUMNS), np.int64)
     count, unlisted, other = _survey(packets.data, packets.offset, packets.length, table, np.full(SLOTS, -1, np.int32))
     talks = tuple(_conversation(row) for row in table[:count].tolist())
-    candidates = [FoundFlow(flow, talk) for talk in talks if (flow := _row(talk, sbe)) is not None]
+    candidates = [FoundFlow(flow, talk) for talk in talks if (flow := _row(talk, sbe, sbe_streams)) is not None]
     busiest = sorted(candidates, key=lambda found: -found.conversation.packets)[:FLOWS]
     flows = tuple(sorted(busiest, key=lambda found: found.conversation.first))
     return FoundFlows(flows, len(candidates) - len(flows), talks, int(unlisted), int(other))
@@ -146,9 +146,10 @@ def _conversation(row: list[int]) -> Conversation:
     )
 
 
-def _row(talk: Conversation, sbe: bool) -> Flow | None:
+def _row(talk: Conversation, sbe: bool, sbe_streams: bool) -> Flow | None:
     if talk.protocol == Protocol.TCP:
-        return Flow(Protocol.TCP, talk.destination, Parser.FIX, talk.source) if talk.fix else None
+        parser = Parser.FIX if talk.fix else Parser.SBE
+        return Flow(Protocol.TCP, talk.destination, parser, talk.source) if talk.fix or sbe_streams else None
     return Flow(Protocol.UDP, talk.destination, Parser.SBE, ANYWHERE) if sbe else None
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 
 from hdl.frame import MALFORMED_FLAGS, Flag
-from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
+from hdl.limits import ENTRY_LIMIT
 from hdl.sbe_encoding import Family, Simple
 from hdl.sbe_framing import End, Framing
 from hdl.sbe_plan import MARKET_DATA_FIELDS, ORDER_FIELDS, BlockPlan, Form, FramePlan, Source, Value
@@ -36,18 +36,15 @@ from host.card.soft_sbe import (
     begin_packet,
     fill_common,
     find_message,
-    load,
-    load_count,
-    load_signed,
     scaled,
     scaled_binary,
     store_message,
     write_plain,
 )
-from host.memory import KERNEL
+from host.memory import KERNEL, load_number
 
-BIG = {big}
 FRAMING = {framing}
+HUGE = np.uint64({huge})
 '''
 
 FEED = '''
@@ -135,7 +132,7 @@ class _Writer:
 
     def module(self) -> Iterator[str]:
         templates = [self._template(plan) for plan in self._plans]
-        yield HEAD.format(big=self._schema.byte_order == "big", framing=framing_of(self._framing, self._schema))
+        yield HEAD.format(huge=soft_sbe.HUGE, framing=framing_of(self._framing, self._schema))
         for body, name in self._frames.items():
             yield body.replace("NAME", name, 1)
         yield from templates
@@ -157,15 +154,20 @@ class _Writer:
             ),
             **vars(soft_sbe),
         )
-        measure = MEASURE.format(MESSAGE_LIMIT=MESSAGE_LIMIT, **vars(soft_sbe)) if by_structure else ""
+        measure = MEASURE.format(**vars(soft_sbe)) if by_structure else ""
         yield TAKE.format(measure=measure, TRUNCATED=soft_sbe.TRUNCATED)
         yield FEED
 
     def _load(self, slot: Slot) -> str:
-        return f"load(data, message + {slot.offset}, {slot.size}, BIG)"
+        return self._number("message", slot.offset, slot.size)
 
     def _count(self, at: str, slot: Slot) -> str:
-        return f"load_count(data, {at} + {slot.offset}, {slot.size}, BIG)"
+        number = self._number(at, slot.offset, slot.size)
+        return f"np.int64({number})" if slot.size < 8 else f"np.int64(min({number}, HUGE))"
+
+    def _number(self, at: str, offset: int, size: int, signed: bool = False) -> str:
+        """The expression that reads a number."""
+        return f"load_number(data, {at} + {offset}, {size}, {int(signed)}, {int(self._schema.byte_order == 'big')})"
 
     def _template(self, plan: FramePlan) -> str:
         message, header = plan.message, self._schema.header
@@ -365,10 +367,8 @@ class _Writer:
             yield "else:"
             yield f"    flags |= {absent}"
 
-    @staticmethod
-    def _raw(value: Value) -> str:
-        function = "load_signed" if value.signed else "load"
-        return f"{function}(data, b{value.level} + {value.offset}, {value.leaf.encoding.primitive.size}, BIG)"
+    def _raw(self, value: Value) -> str:
+        return self._number(f"b{value.level}", value.offset, value.leaf.encoding.primitive.size, value.signed)
 
     @staticmethod
     def _null_condition(value: Value, raw: str) -> str | None:

@@ -88,13 +88,6 @@ def load(data, index, size, big):
 
 
 @njit(inline="always")
-def load_signed(data, index, size, big):
-    """A number of ``size`` bytes in two's complement."""
-    shift = np.uint64(64 - 8 * size)
-    return np.int64(load(data, index, size, big) << shift) >> np.int64(shift)
-
-
-@njit(inline="always")
 def load_count(data, index, size, big):
     """A length or count, cut to HUGE."""
     return np.int64(min(load(data, index, size, big), np.uint64(HUGE)))

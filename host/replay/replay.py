@@ -99,7 +99,8 @@ def flows_of(captures: Sequence[Capture], venue: Venue | None) -> tuple[list[Flo
     left_out = 0
     seen: list[tuple[Capture, FoundFlows]] = []
     for capture in captures:
-        found = find_flows(capture.packets, venue is not None)
+        streams = venue is not None and venue.profile.framing.suits_streams
+        found = find_flows(capture.packets, venue is not None, streams)
         seen.append((capture, found))
         flows += [flow for flow in found.table() if flow not in flows]
         left_out += found.left_out
