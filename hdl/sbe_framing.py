@@ -43,7 +43,6 @@ class Framing:
     magic: Slot | None = None
     magic_value: int = 0
 
-
     @property
     def suits_streams(self) -> bool:
         """Whether messages come one behind the other in a TCP stream, each with its length."""

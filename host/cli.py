@@ -190,6 +190,62 @@ def schema(
 
 
 @app.command()
+def decode(
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
+    schema: Annotated[Path, typer.Option("--schema", metavar="XML", help="SBE schema of the captures' flows.")],
+    profile: ProfileOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write a file for each table here; by default only count."),
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="Of the files: parquet, arrow or csv.")
+    ] = "parquet",
+) -> None:
+    """Decode every field of every SBE message to tables: one for each template, and one for each group."""
+    from hdl.flow import Parser
+    from hdl.sbe_venue import load_venue
+    from host.capture.reader import open_capture
+    from host.replay import Progress, flows_of
+    from host.replay.progress import ReplayProgress
+    from host.sbe.export import WRITERS, export
+    from host.sbe.full_decode import FullDecoder
+
+    with _bad_input():
+        if file_format not in WRITERS:
+            raise ValueError(f"format '{file_format}' is none of {', '.join(WRITERS)}")
+        venue = load_venue(schema, profile)
+        opened = [open_capture(path) for path in captures]
+        flows, left_out = flows_of(opened, venue)
+        sbe = [flow for flow in flows if flow.parser is Parser.SBE]
+        if left_out:
+            errors.print(f"tickgate: the flow table is full; {left_out} flows are passed over", style="yellow")
+        total = sum(int(capture.packets.length.sum()) for capture in opened)
+        with ReplayProgress(console, total, "decode") as progress:
+            done = export(
+                FullDecoder(venue, sbe),
+                [capture.packets for capture in opened],
+                folder,
+                file_format,
+                lambda packets, packet_bytes, messages: progress(Progress(packets, packet_bytes, messages)),
+            )
+        table = Table(title="Tables", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("table", overflow="fold")
+        table.add_column("rows", justify="right")
+        for name, rows in done.rows.items():
+            table.add_row(name, f"{rows:,}")
+        console.print(table)
+        count = sum(done.problems.values())
+        listed = ", ".join(f"{name} {number:,}" for name, number in sorted(done.problems.items()))
+        console.print(
+            f"{done.messages:,} messages, {count:,} of them not to their end{': ' + listed if listed else ''}",
+            highlight=False,
+        )
+        if folder is not None:
+            console.print(f"Written to {folder}, a .{file_format} file each.", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def generate(
     capture: Annotated[Path, typer.Argument(metavar="CAPTURE", help="The pcap file to write.")],
     orders: Annotated[int, typer.Option(metavar="N", help="Well-formed order messages.")] = DEMO_ORDERS,

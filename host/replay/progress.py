@@ -16,14 +16,15 @@ LINE_EVERY = 5.0
 class ReplayProgress:
     """A context manager; call it with each :class:`host.replay.Progress`."""
 
-    def __init__(self, console: Console, total_bytes: int) -> None:
+    def __init__(self, console: Console, total_bytes: int, label: str = "replay") -> None:
         self._console = console
         self._total = total_bytes
+        self._label = label
         self._begin = self._said = time.perf_counter()
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("replay"),
+                TextColumn(label),
                 BarColumn(),
                 DownloadColumn(),
                 TextColumn("{task.fields[messages]:,} messages"),
@@ -32,7 +33,7 @@ class ReplayProgress:
                 console=console,
                 transient=True,
             )
-            self._task = self._bar.add_task("replay", total=total_bytes, messages=0, rate=0.0)
+            self._task = self._bar.add_task(label, total=total_bytes, messages=0, rate=0.0)
 
     def __call__(self, reached: Reached) -> None:
         now = time.perf_counter()
@@ -44,7 +45,7 @@ class ReplayProgress:
             share = reached.bytes / max(self._total, 1)
             left = (now - self._begin) * (1 - share) / max(share, 1e-9)
             self._console.print(
-                f"replay: {share:.0%}, {reached.messages:,} messages, {rate:,.0f}/s, {left:,.0f} s left",
+                f"{self._label}: {share:.0%}, {reached.messages:,} messages, {rate:,.0f}/s, {left:,.0f} s left",
                 highlight=False,
             )
 
