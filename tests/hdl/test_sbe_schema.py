@@ -1,14 +1,11 @@
 """The schema compiler: what it reads, and what it refuses with file and line."""
 
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from hdl.frame import Kind
 from hdl.sbe_encoding import NAN, Composite, Presence, Simple, decimal_parts
-from hdl.sbe_plan import Where, plan_frames
 from hdl.sbe_schema import Field, Schema, SchemaError, Slot, load_schema
 
 TYPES = """
@@ -450,59 +447,6 @@ def test_includes_that_lead_nowhere_are_refused(tmp_path, attributes, reason):
         load_schema(path)
 
 
-GROUP = (
-    '<field name="Id" id="48" type="uint32"/><field name="Px" id="44" type="Price"/><group name="G" id="268">{}</group>'
-)
-
-
-def test_an_entry_takes_price_from_itself_only_and_the_instrument_from_the_root_too(tmp_path):
-    schema = one_message(
-        tmp_path, GROUP.format('<field name="T" id="269" type="EntryType"/>'), 'id="1" semanticType="X"'
-    )
-    plan = plan_frames(schema)[0]
-    assert plan.root.price is not None
-    assert plan.root.price.scale == 10**5
-    assert plan.root.kind is Kind.OTHER
-    assert plan.groups[0].price is None
-    assert plan.groups[0].instrument is not None
-    assert plan.groups[0].instrument.where is Where.ROOT
-    assert plan.groups[0].kind is None
-
-
-def test_the_preferred_id_wins_whatever_the_order_of_the_fields(tmp_path):
-    entry = '<field name="A" id="31" type="Price"/><field name="B" id="270" type="uint16"/>'
-    plan = plan_frames(one_message(tmp_path, GROUP.format(entry), 'id="1" semanticType="X"'))[0].groups[0]
-    assert plan.price is not None
-    assert (plan.price.value.leaf.name, plan.price.scale) == ("B", 10**9)
-    assert plan.kind is Kind.DETAIL
-
-
-@pytest.mark.parametrize(
-    ("semantic_type", "kind"), [("d", Kind.DEFINITION), ("f", Kind.STATUS), ("5", Kind.SESSION), ("D", Kind.OTHER)]
-)
-def test_other_messages_have_one_kind_for_all_frames(tmp_path, semantic_type, kind):
-    plan = plan_frames(one_message(tmp_path, GROUP.format(""), f'id="1" semanticType="{semantic_type}"'))[0]
-    assert plan.root.kind is plan.groups[0].kind is kind
-
-
-@pytest.mark.parametrize("type_name", ["Floating", "double", "Text", "Small"])
-def test_a_price_without_a_fixed_scale_is_refused(tmp_path, type_name):
-    schema = one_message(tmp_path, f'<field name="Px" id="44" type="{type_name}"/>')
-    with pytest.raises(SchemaError, match="'Px'"):
-        plan_frames(schema)
-
-
-def test_headers_and_dimensions_of_more_than_a_beat_are_refused(tmp_path):
-    schema = one_message(tmp_path, GROUP.format(""))
-    with pytest.raises(SchemaError, match="a header of 12 bytes; at most 8"):
-        plan_frames(replace(schema, header=replace(schema.header, size=12)))
-    (message,) = schema.messages
-    (group,) = message.groups
-    large = replace(group, dimension=replace(group.dimension, size=10))
-    with pytest.raises(SchemaError, match=f"group '{group.name}' has a dimension of 10 bytes; at most 8"):
-        plan_frames(replace(schema, messages=(replace(message, groups=(large,)),)))
-
-
 def test_the_schema_of_cme_mdp3_is_read_completely(shared_data):
     schema = load_schema(shared_data / "schemas/omi/Cme.Futures.Mdp3.Sbe.v1.6.xml")
     assert (schema.id, schema.version, schema.package, len(schema.messages)) == (1, 6, "mktdata", 17)
@@ -513,17 +457,6 @@ def test_the_schema_of_cme_mdp3_is_read_completely(shared_data):
     assert trade.groups[1].dimension.count == Slot(7, 1)
     assert trade.groups[1].dimension.size == 8
     assert simple(trade.groups[0].fields[-1]).constant == b"2"
-    plan = next(plan for plan in plan_frames(schema) if plan.message.id == 32).groups[0]
-    assert {name: source.value.offset for name, source in plan.sources()} == {
-        "price": 0,
-        "quantity": 8,
-        "instrument": 12,
-        "entry_type": 26,
-        "update_action": 25,
-        "price_level": 24,
-        "number_of_orders": 20,
-        "instrument_sequence": 16,
-    }
 
 
 NO_SCHEMA = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hdl.sbe_venue import load_venue
 from host.cli import app
 
 SCHEMA = """<messageSchema package="listed" id="5" version="4" semanticVersion="x.y">
@@ -33,6 +34,17 @@ SCHEMA = """<messageSchema package="listed" id="5" version="4" semanticVersion="
 </message>
 </messageSchema>"""
 
+PROFILE = """
+title = "Listed"
+[framing]
+packet = { size = 12, sequence = "u32@0" }
+message = { size = 2, length = "u16@0", counts = "all" }
+[frames]
+"Legs.legs" = "detail"
+[fields]
+price = ["price", "legPrice"]
+"""
+
 ORDER = """\
 10 Order: 20 bytes
 offset  size  id  since  field      type          absent
@@ -48,6 +60,7 @@ offset  size  id  since  field      type          absent
 def path(tmp_path) -> Path:
     path = tmp_path / "listed.xml"
     path.write_text(SCHEMA)
+    path.with_suffix(".profile.toml").write_text(PROFILE)
     return path
 
 
@@ -62,7 +75,11 @@ def test_all_messages_and_fields_are_listed(path):
     assert f"{path}: package listed, schema 5, version 4 (x.y), little endian\n" in text
     assert "header of 8 bytes: blockLength uint16, templateId uint16, schemaId uint16, version uint16\n" in text
     assert ORDER in text
-    assert "11 Legs is not for the card: " in text
+    assert f"profile Listed ({path.with_suffix('.profile.toml')})\n" in text
+    assert "11 Legs is not for rtl: " in text
+    listed = [line.split() for line in text.splitlines()]
+    assert ["10", "Order", "other", "20", "0", "0", "yes"] in listed
+    assert ["11", "Legs", "detail", "3", "deprecated", "4", "2", "1", "1", "no"] in listed
     legs = text.split("11 Legs: 2 bytes\n")[1]
     for words in (
         "555 legs: group, 8 bytes an entry",
@@ -94,8 +111,8 @@ def test_json_has_what_the_tables_have(path):
         ("price.exponent", None, -9),
     ]
     assert order["fields"][2]["values"][0]["null"] == "NaN"
-    assert (order["card"], order["card_reason"]) == (True, None)
-    assert (legs["block_length"], legs["deprecated"], legs["card"]) == (2, 4, False)
+    assert (order["rtl"], order["rtl_reason"], order["frames"]) == (True, None, "other")
+    assert (legs["block_length"], legs["deprecated"], legs["rtl"], legs["frames"]) == (2, 4, False, "detail")
     assert legs["groups"][0]["dimension"] == {
         "size": 3,
         "block_length": {"offset": 0, "size": 2},
@@ -111,3 +128,25 @@ def test_all_errors_are_printed_and_the_exit_code_is_2(path):
     first, second = done.stderr.splitlines()
     assert first.endswith("listed.xml:17: unknown type 'Site'")
     assert second.endswith("listed.xml:19: unknown type 'Ration'")
+
+
+def test_a_schema_without_a_profile_is_listed_with_a_hint(path):
+    path.with_suffix(".profile.toml").unlink()
+    text = printed(path)
+    assert "no profile is for package 'listed'" in text
+    assert "--suggest-profile" in text
+    assert "rtl" not in json.loads(printed(path, "--json"))["messages"][0]
+
+
+def test_a_suggested_profile_is_one(path):
+    beside = path.with_suffix(".profile.toml")
+    beside.write_text(printed(path, "--suggest-profile"))
+    listed = {message["name"]: message for message in json.loads(printed(path, "--json"))["messages"]}
+    assert listed["Order"]["frames"] == "new order"
+    venue = load_venue(path)
+    order, legs = venue.plans
+    assert {name: source.value.leaf.name for name, source in order.root.sources.items()} == {
+        "price": "price.mantissa",
+        "side": "side",
+    }
+    assert legs.entries[0].sources["price"].value.leaf.name == "legPrice.mantissa"
