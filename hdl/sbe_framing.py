@@ -44,6 +44,12 @@ class Framing:
     magic_value: int = 0
 
     @property
+    def needed(self) -> int:
+        """Bytes from a message's begin that must be there before its framing can be read: the prefix, and what is read."""
+        slots = (self.message_sequence, self.length, self.magic)
+        return max(self.message_size, *(slot.offset + slot.size for slot in slots if slot is not None), 0)
+
+    @property
     def suits_streams(self) -> bool:
         """Whether messages come one behind the other in a TCP stream, each with its length."""
         return self.packet_size == 0 and self.end is End.LENGTH

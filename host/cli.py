@@ -159,6 +159,7 @@ def schema(
     from hdl.sbe_schema import SchemaError, load_schema
     from hdl.sbe_suggest import suggest_profile
     from hdl.sbe_venue import load_venue
+    from hdl.sbe_walker import undecodable
     from host.sbe import listing
 
     with _bad_input():
@@ -183,8 +184,9 @@ def schema(
     console.print(listing.summary(known, venue), highlight=False, markup=False, soft_wrap=True)
     if not message:
         console.print(listing.messages_table(known, venue))
-        for line in (hint,) if hint else listing.refusals(venue):
-            console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        reason = hint if venue is None else undecodable(venue)
+        if reason is not None:
+            console.print(f"Not for rtl: {reason}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     for each in shown:
         console.print(listing.fields_table(each), highlight=False)
 

@@ -86,10 +86,13 @@ def take_sbe(ring, states, data, begin, end, flow, timestamp, fragment):
 '''
 
 MEASURE = """        if cause == 0:
-            there, cause = measured(data, message, end)
-            following = message + there - begin if cause == 0 else end - begin
-            if there > {MESSAGE_LIMIT}:
-                there, readable, cause, following = {MESSAGE_LIMIT}, False, {TOO_LONG}, end - begin
+            following = end - begin
+            rest = min(there, {MESSAGE_LIMIT})
+            there, cause = measured(data, message, message + rest)
+            if cause == 0:
+                following = message + there - begin
+            elif cause == {TRUNCATED} and end - message > {MESSAGE_LIMIT}:
+                cause = {TOO_LONG}
 """
 
 WRITE = '''
@@ -238,7 +241,7 @@ class _Writer:
     def _measures(self) -> Iterator[str]:
         """A function for each template that tells how long a message is, and one that chooses among them."""
         header = self._schema.header
-        truncated = f"end - message, {soft_sbe.TRUNCATED}"
+        truncated = _stopped(soft_sbe.TRUNCATED)
         for plan in self._plans:
             lines = [
                 "",
@@ -250,6 +253,7 @@ class _Writer:
                 "    if n0 > end - at:",
                 f"        return {truncated}",
                 "    at += n0",
+                "    entries = 0",
                 *self._measure(plan.message, 0, "    ", truncated),
                 "    return at - message, 0",
                 "",
@@ -270,7 +274,7 @@ class _Writer:
                     f"            return measured_{plan.message.id}(data, message, end, version)"
                     for plan in self._plans
                 ),
-                f"    return end - message, {soft_sbe.TEMPLATE}",
+                f"    return {_stopped(soft_sbe.TEMPLATE)}",
                 "",
             ]
         )
@@ -279,18 +283,18 @@ class _Writer:
         for group in block.groups:
             yield indent + _guard(group)
             yield from (indent + line for line in self._dimension(group, level + 1, truncated))
-            if group.groups or group.data:
-                yield f"{indent}    for _ in range(c{level + 1}):"
-                yield f"{indent}        if n{level + 1} > end - at:"
-                yield f"{indent}            return {truncated}"
-                yield f"{indent}        at += n{level + 1}"
-                yield from self._measure(group, level + 1, indent + "        ", truncated)
-            else:
-                yield f"{indent}    if c{level + 1} > 0 and n{level + 1} == 0:"
-                yield f"{indent}        return end - message, {soft_sbe.LENGTH}"
-                yield f"{indent}    if n{level + 1} * c{level + 1} > end - at:"
-                yield f"{indent}        return {truncated}"
-                yield f"{indent}    at += n{level + 1} * c{level + 1}"
+            inside = indent + "        "
+            yield f"{indent}    for _ in range(c{level + 1}):"
+            if not (group.groups or group.data):
+                yield f"{inside}if n{level + 1} == 0:"
+                yield f"{inside}    return {_stopped(soft_sbe.LENGTH)}"
+            yield f"{inside}if n{level + 1} > end - at:"
+            yield f"{inside}    return {truncated}"
+            yield f"{inside}entries += 1"
+            yield f"{inside}if entries == {ENTRY_LIMIT}:"
+            yield f"{inside}    return {_stopped(soft_sbe.TOO_LONG)}"
+            yield f"{inside}at += n{level + 1}"
+            yield from self._measure(group, level + 1, inside, truncated)
         for data in block.data:
             yield from (indent + line for line in self._data(data, truncated))
 
@@ -443,6 +447,11 @@ class _Writer:
         yield f"    flags |= {soft_sbe.RANGE}"
 
 
+def _stopped(cause: int) -> str:
+    """What ``measured`` returns where it cannot tell a message's end."""
+    return f"end - message, {cause}"
+
+
 def _guard(part: Group | Data) -> str:
     """The condition that a group or var data is there: bytes are left, and the message is not older than it."""
     return "if at < end:" if part.since_version == 0 else f"if at < end and version >= {part.since_version}:"
@@ -473,7 +482,6 @@ def framing_of(framing: Framing, schema: Schema) -> soft_sbe.Framing:
     """A framing as compiled code takes it."""
     none = Slot(0, 0)
     sequence, length, magic = framing.message_sequence, framing.length, framing.magic
-    reach = max((slot.offset + slot.size for slot in (sequence, length, magic) if slot is not None), default=0)
     return soft_sbe.Framing(
         big=framing.byte_order == "big",
         packet_size=framing.packet_size,
@@ -489,6 +497,6 @@ def framing_of(framing: Framing, schema: Schema) -> soft_sbe.Framing:
         magic_offset=(magic or none).offset,
         magic_size=(magic or none).size,
         magic_value=framing.magic_value,
-        needed=max(framing.message_size, reach),
+        needed=framing.needed,
         header_size=schema.header.size,
     )

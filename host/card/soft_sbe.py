@@ -269,10 +269,12 @@ def find_message(state, framing, data, begin, end):
         )
         if declared < framing.header_size:
             return message, rest, length, False, LENGTH
+        if declared > MESSAGE_LIMIT:
+            return message, rest, length, False, TOO_LONG
     else:
         declared = there
-    if framing.end != BY_STRUCTURE and declared > MESSAGE_LIMIT:
-        return message, rest, length, False, TOO_LONG
+        if framing.end == PACKET and there > MESSAGE_LIMIT:
+            return message, rest, length, True, TOO_LONG
     if there < declared or there < framing.header_size:
         return message, there, length, True, TRUNCATED
     return message, declared, state.message + framing.message_size + declared, True, 0

@@ -9,13 +9,7 @@ from hdl.sbe_encoding import Composite, Encoding, Leaf, Presence, Simple
 from hdl.sbe_profile import BY_ENTRY_TYPE
 from hdl.sbe_schema import Block, Data, Field, Group, Message, Schema
 from hdl.sbe_venue import Venue
-from hdl.sbe_walker import undecodable, undecodable_schema
-
-
-def rtl_reason(venue: Venue, message: Message) -> str | None:
-    """Why ``rtl:`` does not decode a message; None where it does."""
-    plan = next(plan for plan in venue.plans if plan.message.id == message.id)
-    return undecodable_schema(venue) or undecodable(plan)
+from hdl.sbe_walker import undecodable
 
 
 def frames_text(venue: Venue, message: Message) -> str:
@@ -49,7 +43,7 @@ def schema_json(schema: Schema, venue: Venue | None) -> dict[str, Any]:
 def _message_json(message: Message, venue: Venue | None) -> dict[str, Any]:
     if venue is None:
         return _block_json(message)
-    reason = rtl_reason(venue, message)
+    reason = undecodable(venue)
     return _block_json(message) | {"frames": frames_text(venue, message), "rtl": reason is None, "rtl_reason": reason}
 
 
@@ -156,21 +150,9 @@ def messages_table(schema: Schema, venue: Venue | None) -> Table:
             str(message.block_length),
             str(sum(1 for _ in _groups(message))),
             str(len(message.data) + sum(len(group.data) for group in _groups(message))),
-            "" if venue is None else "yes" if rtl_reason(venue, message) is None else "no",
+            "" if venue is None else "yes" if undecodable(venue) is None else "no",
         )
     return table
-
-
-def refusals(venue: Venue | None) -> Iterator[str]:
-    """Why rtl: does not decode messages: a line for the schema, or for each message."""
-    if venue is None:
-        return
-    if (reason := undecodable_schema(venue)) is not None:
-        yield f"Not for rtl: {reason}"
-        return
-    for plan in venue.plans:
-        if (reason := undecodable(plan)) is not None:
-            yield f"{plan.message.id} {plan.message.name} is not for rtl: {reason}"
 
 
 def _groups(block: Block) -> Iterator[Group]:
