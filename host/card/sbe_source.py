@@ -8,20 +8,33 @@ import struct
 from collections.abc import Iterator
 
 from hdl.frame import MALFORMED_FLAGS, Flag
-from hdl.limits import ENTRY_LIMIT
+from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.sbe_encoding import Family, Simple
 from hdl.sbe_framing import End, Framing
 from hdl.sbe_plan import MARKET_DATA_FIELDS, ORDER_FIELDS, BlockPlan, Form, FramePlan, Source, Value
 from hdl.sbe_schema import Block, Data, Group, Schema, Slot
 from hdl.sbe_venue import Venue
-from host.card import soft_sbe
+from host.card.soft_sbe import (
+    BY_LENGTH,
+    BY_STRUCTURE,
+    HUGE,
+    LENGTH,
+    MALFORMED,
+    OTHER,
+    PACKET,
+    RANGE,
+    TEMPLATE,
+    TOO_LONG,
+    TRUNCATED,
+)
+from host.card.soft_sbe import Framing as CompiledFraming
 
 INT64_HIGHEST, INT64_LOWEST = 2**63 - 1, -(2**63)
 
 RANGES = {Form.PRICE: (2**63 - 1, 2**63), Form.QUANTITY: (2**64 - 1, 0)}
 """What the frame's fields hold: the largest number and the largest magnitude of a negative one."""
 
-ENDS = {End.PACKET: soft_sbe.PACKET, End.LENGTH: soft_sbe.BY_LENGTH, End.STRUCTURE: soft_sbe.BY_STRUCTURE}
+ENDS = {End.PACKET: PACKET, End.LENGTH: BY_LENGTH, End.STRUCTURE: BY_STRUCTURE}
 
 HEAD = '''"""A decoder of the soft card, written by host.card.sbe_source. Do not edit: it is overwritten."""
 
@@ -135,7 +148,7 @@ class _Writer:
 
     def module(self) -> Iterator[str]:
         templates = [self._template(plan) for plan in self._plans]
-        yield HEAD.format(huge=soft_sbe.HUGE, framing=framing_of(self._framing, self._schema))
+        yield HEAD.format(huge=HUGE, framing=framing_of(self._framing, self._schema))
         for body, name in self._frames.items():
             yield body.replace("NAME", name, 1)
         yield from templates
@@ -155,10 +168,14 @@ class _Writer:
                 f"cause == 0, version)"
                 for plan in self._plans
             ),
-            **vars(soft_sbe),
+            MALFORMED=MALFORMED,
+            OTHER=OTHER,
+            TEMPLATE=TEMPLATE,
         )
-        measure = MEASURE.format(**vars(soft_sbe)) if by_structure else ""
-        yield TAKE.format(measure=measure, TRUNCATED=soft_sbe.TRUNCATED)
+        measure = (
+            MEASURE.format(MESSAGE_LIMIT=MESSAGE_LIMIT, TOO_LONG=TOO_LONG, TRUNCATED=TRUNCATED) if by_structure else ""
+        )
+        yield TAKE.format(measure=measure, TRUNCATED=TRUNCATED)
         yield FEED
 
     def _load(self, slot: Slot) -> str:
@@ -195,7 +212,7 @@ class _Writer:
 
     @staticmethod
     def _failed() -> str:
-        return f"not whole or write_plain(ring, state, {soft_sbe.MALFORMED}, {soft_sbe.LENGTH})"
+        return f"not whole or write_plain(ring, state, {MALFORMED}, {LENGTH})"
 
     def _walk(self, block: Block, plans: Iterator[BlockPlan], level: int, indent: str) -> Iterator[str]:
         """Lines that go through what stands behind a block: groups, then var data."""
@@ -212,7 +229,7 @@ class _Writer:
         yield f"        if {_too_long(group, level)}:"
         yield f"            return {self._failed()}"
         yield f"        if state.frames == {ENTRY_LIMIT - 1}:"
-        yield f"            return write_plain(ring, state, {soft_sbe.MALFORMED}, {soft_sbe.TOO_LONG})"
+        yield f"            return write_plain(ring, state, {MALFORMED}, {TOO_LONG})"
         yield f"        b{level} = at"
         blocks = ", ".join(f"b{n}, n{n}" for n in range(level + 1))
         yield f"        if not {self._frame(plan)}(ring, state, data, message, {blocks}):"
@@ -241,7 +258,7 @@ class _Writer:
     def _measures(self) -> Iterator[str]:
         """A function for each template that tells how long a message is, and one that chooses among them."""
         header = self._schema.header
-        truncated = _stopped(soft_sbe.TRUNCATED)
+        truncated = _stopped(TRUNCATED)
         for plan in self._plans:
             lines = [
                 "",
@@ -274,7 +291,7 @@ class _Writer:
                     f"            return measured_{plan.message.id}(data, message, end, version)"
                     for plan in self._plans
                 ),
-                f"    return {_stopped(soft_sbe.TEMPLATE)}",
+                f"    return {_stopped(TEMPLATE)}",
                 "",
             ]
         )
@@ -287,12 +304,12 @@ class _Writer:
             yield f"{indent}    for _ in range(c{level + 1}):"
             if not (group.groups or group.data):
                 yield f"{inside}if n{level + 1} == 0:"
-                yield f"{inside}    return {_stopped(soft_sbe.LENGTH)}"
+                yield f"{inside}    return {_stopped(LENGTH)}"
             yield f"{inside}if n{level + 1} > end - at:"
             yield f"{inside}    return {truncated}"
             yield f"{inside}entries += 1"
             yield f"{inside}if entries == {ENTRY_LIMIT}:"
-            yield f"{inside}    return {_stopped(soft_sbe.TOO_LONG)}"
+            yield f"{inside}    return {_stopped(TOO_LONG)}"
             yield f"{inside}at += n{level + 1}"
             yield from self._measure(group, level + 1, inside, truncated)
         for data in block.data:
@@ -326,7 +343,7 @@ class _Writer:
         else:
             yield f"    kind = np.uint8({int(plan.kind)})"
         yield f"    if flags & {MALFORMED_FLAGS}:"
-        yield f"        kind = np.uint8({soft_sbe.MALFORMED})"
+        yield f"        kind = np.uint8({MALFORMED})"
         yield "    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]"
         yield "    fill_common(frame, state, kind, flags)"
         if "sequence" in plan.sources:
@@ -444,7 +461,7 @@ class _Writer:
             yield "if fits:"
             yield f"    {name} = np.uint64({number}) * np.uint64({source.scale})"
         yield "if not fits:"
-        yield f"    flags |= {soft_sbe.RANGE}"
+        yield f"    flags |= {RANGE}"
 
 
 def _stopped(cause: int) -> str:
@@ -478,11 +495,11 @@ def _bits_of(number: float, encoding: Simple) -> int:
     return int.from_bytes(struct.pack(">d" if size == 8 else ">f", number), "big")
 
 
-def framing_of(framing: Framing, schema: Schema) -> soft_sbe.Framing:
+def framing_of(framing: Framing, schema: Schema) -> CompiledFraming:
     """A framing as compiled code takes it."""
     none = Slot(0, 0)
     sequence, length, magic = framing.message_sequence, framing.length, framing.magic
-    return soft_sbe.Framing(
+    return CompiledFraming(
         big=framing.byte_order == "big",
         packet_size=framing.packet_size,
         packet_sequence_offset=(framing.packet_sequence or none).offset,

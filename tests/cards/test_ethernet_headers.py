@@ -30,7 +30,7 @@ ENDS = st.sampled_from(
 
 payloads = st.one_of(
     st.just(message(b"35=D\x0134=1\x0138=5\x0144=1.25\x01", b"8=FIX.4.4\x01")),
-    sbe_payloads(compiled(DEMO_SCHEMA)),
+    sbe_payloads(compiled(DEMO_SCHEMA).schema),
     st.binary(max_size=40),
     st.just(b"35=D\x0158=abc\x01"),
     st.integers(PACKET_LIMIT - 60, PACKET_LIMIT + 30).map(lambda size: (b"jumbo=1\x01" * (size // 8 + 1))[:size]),

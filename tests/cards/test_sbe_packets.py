@@ -53,7 +53,7 @@ def test_packets_of_an_odd_schema_give_the_same_frames_on_both_cards(packets, ge
     60,
     st.lists(
         st.one_of(
-            st.builds(sbe_packet, st.sampled_from(SBE_ROWS), sbe_payloads(compiled(DEMO_SCHEMA))),
+            st.builds(sbe_packet, st.sampled_from(SBE_ROWS), sbe_payloads(compiled(DEMO_SCHEMA).schema)),
             st.builds(fix_packet, st.sampled_from([1, 3, 15]), pieces),
         ),
         max_size=12,
