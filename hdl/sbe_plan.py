@@ -4,11 +4,14 @@ It is made from a schema and a profile. The rules are those of docs/sbe.md, "Fie
 """
 
 import enum
+import math
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Kind
-from hdl.sbe_encoding import Family, Leaf, Simple, decimal_parts
+from hdl.sbe_encoding import PRIMITIVES, Family, Leaf, Presence, Simple, decimal_parts
 from hdl.sbe_profile import TRANSLATED, Candidate, Profile
 from hdl.sbe_schema import Block, Field, Message, Schema, SchemaError
 
@@ -255,10 +258,11 @@ def _source_of(
         leaf = leaves[field.name]
     where = f"field '{field.name}' (id {field.id}) gives the {name}, but is"
     if form is Form.OFFSET:
-        first = leaf or next(iter(leaves.values()))
-        if not first.encoding.size:
+        if leaf is None:
+            leaf = Leaf((field.name,), field.offset, Simple(field.name, PRIMITIVES["uint8"], field.size))
+        if not leaf.encoding.size:
             raise SchemaError(f"{where} a constant, which stands nowhere in the message")
-        return Source(Value(first, level), form)
+        return Source(Value(leaf, level), form)
     if form in DECIMALS:
         return _decimal_source(form, field, leaf, leaves, blocks, level, where, candidate.exponent)
     if leaf is None or leaf.encoding.length != 1 or leaf.encoding.is_floating:
@@ -289,9 +293,25 @@ def _decimal_source(
         raise SchemaError(f"{where} {field.encoding.described()}, no number")
     if field.exponent_field and leaf.encoding.is_integer:
         return Source(Value(leaf, level), form, decimals, _exponent_field(field, blocks, level, where))
+    if leaf.encoding.is_floating and isinstance(constant := leaf.encoding.constant, float):
+        return Source(Value(_whole(form, leaf, constant, where), level), form)
     if given is not None and leaf.encoding.is_floating:
         raise SchemaError(f"{where} {leaf.encoding.described()}, which has no exponent")
     return Source(Value(leaf, level), form, _power(decimals, given or 0, where))
+
+
+def _whole(form: Form, leaf: Leaf, constant: float, where: str) -> Leaf:
+    """A floating point constant in the frame field's unit, rounded as on the wire; what does not fit as a number that does not."""
+    if leaf.encoding.primitive.size == 4:
+        constant = struct.unpack("<f", struct.pack("<f", constant))[0]
+    if math.isnan(constant):
+        raise SchemaError(f"{where} a constant that is no number")
+    least, most = (-(1 << 63), (1 << 63) - 1) if form is Form.PRICE else (0, (1 << 64) - 1)
+    number = most + 1 if math.isinf(constant) else round(Fraction(constant) * 10 ** DECIMALS[form])
+    if not least <= number <= most:
+        number = (1 << 64) - 1 if form is Form.PRICE else -1
+    primitive = PRIMITIVES["int64" if number < 0 else "uint64"]
+    return replace(leaf, encoding=Simple(leaf.name, primitive, presence=Presence.CONSTANT, constant=number))
 
 
 def _power(decimals: int, exponent: int, where: str) -> int:

@@ -184,7 +184,8 @@ class Types:
                 encoding = self.named(child.required("type"), child, within)
             else:
                 encoding = self._type(child, within)
-            offset = child.number("offset", running) if encoding.size else running
+            is_constant = isinstance(encoding, Simple) and encoding.presence is Presence.CONSTANT
+            offset = running if is_constant else child.number("offset", running)
             if offset < running:
                 child.refuse(f"'{member_name}' overlaps the member before it: offset {offset}, but {running} is free")
             running = offset + encoding.size

@@ -88,6 +88,7 @@ def take_sbe(ring, states, data, begin, end, flow, timestamp, fragment):
         message, there, following, readable, cause = find_message(state, FRAMING, data, begin, end)
         if not whole:
             message, there, following, readable, cause = begin, end - begin, end - begin, False, {TRUNCATED}
+            state.sequence = np.uint32(0)
 {measure}        if not write_message(ring, state, data, message, there, readable, cause):
             state.written = state.frames
             return False
@@ -359,29 +360,30 @@ class _Writer:
         """Lines that set the variable ``name`` from its source, and its flags."""
         value = source.value
         absent = _absent_flag(name) if name in ("price", "quantity") else None
-        if value.constant is not None and source.form is not Form.OFFSET:
-            yield from self._read(name, source, str(value.constant))
-            return
-        conditions = [f"n{value.level} >= {value.end}"]
-        raw = self._raw(value)
+        conditions: list[str] = []
         lines: list[str]
         if source.form is Form.OFFSET:
+            conditions.append(f"n{value.level} >= {value.end}")
             lines = [f"{name} = np.uint64(b{value.level} + {value.offset} - message)"]
-            if (null := self._null_condition(value, raw)) is not None:
+            if (null := self._null_condition(value, self._raw(value))) is not None:
                 conditions.append(null)
+        elif value.constant is not None:
+            lines = list(self._read(name, source, str(value.constant)))
         else:
+            conditions.append(f"n{value.level} >= {value.end}")
+            lines = list(self._read(name, source, "raw"))
             if (null := self._null_condition(value, "raw")) is not None:
-                lines = [f"if {null}:", *("    " + line for line in self._read(name, source, "raw"))]
+                lines = [f"if {null}:", *("    " + line for line in lines)]
                 if absent is not None:
                     lines += ["else:", f"    flags |= {absent}"]
-            else:
-                lines = list(self._read(name, source, "raw"))
-            lines.insert(0, f"raw = {raw}")
-            if source.exponent is not None and source.exponent.constant is None:
-                exponent = source.exponent
-                conditions.append(f"n{exponent.level} >= {exponent.end}")
-                if (null := self._null_condition(exponent, self._raw(exponent))) is not None:
-                    conditions.append(null)
+            lines.insert(0, f"raw = {self._raw(value)}")
+        if (exponent := source.exponent) is not None and exponent.constant is None:
+            conditions.append(f"n{exponent.level} >= {exponent.end}")
+            if (null := self._null_condition(exponent, self._raw(exponent))) is not None:
+                conditions.append(null)
+        if not conditions:
+            yield from lines
+            return
         yield f"if {' and '.join(conditions)}:"
         yield from ("    " + line for line in lines)
         if absent is not None:
