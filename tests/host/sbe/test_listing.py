@@ -76,10 +76,9 @@ def test_all_messages_and_fields_are_listed(path):
     assert "header of 8 bytes: blockLength uint16, templateId uint16, schemaId uint16, version uint16\n" in text
     assert ORDER in text
     assert f"profile Listed ({path.with_suffix('.profile.toml')})\n" in text
-    assert "11 Legs is not for rtl: " in text
     listed = [line.split() for line in text.splitlines()]
     assert ["10", "Order", "other", "20", "0", "0", "yes"] in listed
-    assert ["11", "Legs", "detail", "3", "deprecated", "4", "2", "1", "1", "no"] in listed
+    assert ["11", "Legs", "detail", "3", "deprecated", "4", "2", "1", "1", "yes"] in listed
     legs = text.split("11 Legs: 2 bytes\n")[1]
     for words in (
         "555 legs: group, 8 bytes an entry",
@@ -112,7 +111,7 @@ def test_json_has_what_the_tables_have(path):
     ]
     assert order["fields"][2]["values"][0]["null"] == "NaN"
     assert (order["rtl"], order["rtl_reason"], order["frames"]) == (True, None, "other")
-    assert (legs["block_length"], legs["deprecated"], legs["rtl"], legs["frames"]) == (2, 4, False, "detail")
+    assert (legs["block_length"], legs["deprecated"], legs["rtl"], legs["frames"]) == (2, 4, True, "detail")
     assert legs["groups"][0]["dimension"] == {
         "size": 3,
         "block_length": {"offset": 0, "size": 2},
@@ -150,3 +149,11 @@ def test_a_suggested_profile_is_one(path):
         "side": "side",
     }
     assert legs.entries[0].sources["price"].value.leaf.name == "legPrice.mantissa"
+
+
+def test_a_framing_that_rtl_cannot_read_is_told(path):
+    beside = path.with_suffix(".profile.toml")
+    beside.write_text(PROFILE.replace('length = "u16@0"', 'length = "u16@7"'))
+    assert "Not for rtl: the framing of a message is read from 9 bytes; the card looks at 8" in printed(path)
+    message = json.loads(printed(path, "--json"))["messages"][0]
+    assert (message["rtl"], message["rtl_reason"][:11]) == (False, "the framing")
