@@ -1,4 +1,4 @@
-"""The soft card and a model written from docs/sbe.md alone agree on random schemas, profiles and messages."""
+"""The cards and a model written from docs/sbe.md alone agree on random schemas, profiles and messages."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from hdl.frame import FRAME_DTYPE, Flag
 from hdl.sbe_venue import Venue, load_venue
 from host.capture.packets import Packets
 from host.capture.write import udp_packet
+from host.card import Card
 from host.card.ring import Ring
 from host.card.soft import SoftCard
+from sim.verilated import VerilatedCard
 from tests.cards.fuzzing import plan
 from tests.cards.sbe_messages import payload_lists
 from tests.cards.sbe_model import Expected, Model
@@ -22,6 +24,9 @@ from tests.cards.sbe_schemas import DrawnVenue, draw_venue, toml_of, xml_of
 
 SEEDS = (1, 2, 3, 4, 9, 11)
 """The schemas of the fixed slice; each costs the compilation of its decoder."""
+
+RTL_SEEDS = (1, 4)
+"""Those that are compiled as RTL too, a minute each."""
 
 EXAMPLES = 60
 """Lists of payloads that each schema decodes."""
@@ -79,11 +84,11 @@ def written(drawn: DrawnVenue, folder: Path) -> Venue:
     return load_venue(path)
 
 
-def decoded(venue: Venue, payloads: list[bytes]) -> Expected:
-    """The soft card's frames of packets, each with its raw message."""
+def decoded(venue: Venue, payloads: list[bytes], card_of: Callable[..., Card] = SoftCard) -> Expected:
+    """A card's frames of packets, each with its raw message."""
     packets = Packets.of([udp_packet(payload, CLIENT, FEED) for payload in payloads])
     ring, found, first = Ring.create(None, 1 << 10, 1 << 18), [], 0
-    with SoftCard(FLOWS, venue, ring) as card:
+    with card_of(FLOWS, venue, ring) as card:
         while True:
             following = card.feed(packets, first)
             frames = ring.poll()
@@ -146,6 +151,20 @@ def test_the_soft_card_decodes_a_drawn_schema_as_the_page_says(seed, tmp_path):
 
     for_each_example(drawn, check)
     assert compared > EXAMPLES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", RTL_SEEDS)
+def test_the_rtl_card_gives_the_same_frames(seed, tmp_path):
+    drawn = draw_venue(seed)
+    venue = written(drawn, tmp_path)
+
+    def check(payloads: list[bytes]) -> None:
+        if wrong := difference(decoded(venue, payloads), decoded(venue, payloads, VerilatedCard)):
+            hexes = "\n".join(payload.hex() or "(empty)" for payload in payloads)
+            pytest.fail(f"seed {seed}: {wrong}\npayloads:\n{hexes}\n{toml_of(drawn.profile)}\n{xml_of(drawn.schema)}")
+
+    for_each_example(drawn, check)
 
 
 @pytest.mark.slow
