@@ -218,7 +218,7 @@ install_python() {
         rm -rf "$VENV"
         "$PYTHON" -m venv "$VENV"
         extras=$EXTRAS
-        say "installing the versions of requirements.lock ($extras), about 220 MB to fetch, one to three minutes"
+        say "installing the versions of requirements.lock ($extras), about 275 MB to fetch, one to three minutes"
     else
         say "bringing $VENV up to date with requirements.lock and pyproject.toml"
     fi

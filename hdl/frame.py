@@ -5,7 +5,10 @@ the Amaranth layout, the NumPy dtype and the page ``docs/frame.md`` are derived 
 
 Market data needs other fields than an order does, so bytes 45 to 59 have two views. Which view
 holds follows from ``kind`` (:data:`MARKET_DATA`, else the order view); for SESSION, OTHER and
-MALFORMED from the flow's parser: SBE frames have the market data view, FIX frames the order view.
+MALFORMED from the flow's parser: SBE frames have the market data view, FIX frames the order view. A frame of SBE that
+is MALFORMED for RANGE alone has that of the kind which it would have had.
+
+Which kind the messages of an SBE venue have is said by its profile; the meanings below name FIX's.
 """
 
 import enum
@@ -57,12 +60,12 @@ KIND_MEANING = {
     Kind.REPLACE: "FIX G",
     Kind.EXECUTION: "FIX 8",
     Kind.CANCEL_REJECT: "FIX 9",
-    Kind.SESSION: "FIX 0 to 5 and A; SBE messages with these semantic types",
+    Kind.SESSION: "FIX 0 to 5 and A: logon, heartbeat, sequence, logout and the like",
     Kind.BOOK_UPDATE: "an entry that changes a book (MDEntryType 0, 1, E, F, J)",
     Kind.TRADE: "a trade (MDEntryType 2)",
     Kind.STATISTIC: "any other market data entry: volume, settlement, open, high, low",
-    Kind.DEFINITION: "an instrument's definition (semantic type d)",
-    Kind.STATUS: "an instrument's or a group's trading status (semantic type f)",
+    Kind.DEFINITION: "an instrument's definition",
+    Kind.STATUS: "an instrument's or a group's trading status",
     Kind.DETAIL: "an entry of a group that is not market data, such as an order's share in a trade",
     Kind.OTHER: "an application message with no kind of its own",
     Kind.GAP: "bytes or packets are missing before this point",

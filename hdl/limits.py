@@ -21,6 +21,3 @@ ENTRY_LIMIT = 512
 
 PREFIX_LIMIT = 64
 """Longest packet header, and longest framing in front of an SBE message, in bytes."""
-
-HEADER_LIMIT = 8
-"""Longest SBE message header and group dimension in bytes: the card reads each in one beat."""
