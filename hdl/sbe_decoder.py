@@ -1,14 +1,12 @@
 """SBE messages to frames: a decoder generated from a schema and a profile (docs/sbe.md)."""
 
-import struct
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import Parsed, PayloadBeat
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
-from hdl.sbe_encoding import Family
+from hdl.sbe_encoding import Family, bits_of
 from hdl.sbe_plan import DECIMALS, ENTRY_KINDS, MOST_POWER, BlockPlan, Form, Source, Value
 from hdl.sbe_venue import Venue
 from hdl.sbe_walker import SbeWalker, step_layout
@@ -212,7 +210,7 @@ class SbeDecoder(wiring.Component):
             nan = bits[mantissa_bits:-1].all() & bits[:mantissa_bits].any()
             present &= ~nan
             if isinstance(encoding.null, float) and encoding.null == encoding.null:
-                present &= bits != bits_of(encoding.null, size)
+                present &= bits != bits_of(encoding.null, encoding.primitive)
         elif encoding.length != 1:
             if value.family is Family.CHAR:
                 present &= bits != 0
@@ -288,8 +286,3 @@ class SbeDecoder(wiring.Component):
             result.eq(Mux(fits & scaled.present, Mux(scaled.negative, -number, number), 0)),
         ]
         return fits, result
-
-
-def bits_of(number: float, size: int) -> int:
-    """A floating point number's bits in IEEE 754's format of ``size`` bytes."""
-    return int.from_bytes(struct.pack(">d" if size == 8 else ">f", number), "big")

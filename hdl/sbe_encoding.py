@@ -5,6 +5,7 @@ Numbers in brackets are sections of "Simple Binary Encoding" 1.0 (FIX Trading Co
 
 import enum
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -73,6 +74,11 @@ PRIMITIVES = {
         Primitive("double", 8, Family.FLOATING),
     )
 }
+
+
+def bits_of(number: float, primitive: Primitive) -> int:
+    """A floating point number's bits in IEEE 754's format."""
+    return int.from_bytes(struct.pack(">d" if primitive.size == 8 else ">f", number), "big")
 
 
 @dataclass(frozen=True)

@@ -155,10 +155,10 @@ def schema(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Check an SBE schema and print its messages, fields, offsets and sizes, and what cards make of them."""
-    from hdl.sbe_profile import ProfileError
+    from hdl.sbe_profile import ProfileError, find_profile
     from hdl.sbe_schema import SchemaError, load_schema
     from hdl.sbe_suggest import suggest_profile
-    from hdl.sbe_venue import load_venue
+    from hdl.sbe_venue import Venue
     from hdl.sbe_walker import undecodable
     from host.sbe import listing
 
@@ -169,7 +169,7 @@ def schema(
             return
         venue, hint = None, None
         try:
-            venue = load_venue(path, profile)
+            venue = Venue.of(known, find_profile(known, profile))
         except ProfileError as error:
             if profile is not None:
                 raise

@@ -4,12 +4,11 @@ Straight code with the schema's numbers in it: what stands where, how long a blo
 each kind of frame, and one for each template that walks its groups.
 """
 
-import struct
 from collections.abc import Iterator
 
 from hdl.frame import MALFORMED_FLAGS, Flag
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
-from hdl.sbe_encoding import Family, Simple
+from hdl.sbe_encoding import Family, bits_of
 from hdl.sbe_framing import End, Framing
 from hdl.sbe_plan import MARKET_DATA_FIELDS, ORDER_FIELDS, BlockPlan, Form, FramePlan, Source, Value
 from hdl.sbe_schema import Block, Data, Group, Schema, Slot
@@ -83,12 +82,9 @@ TAKE = '''
 def take_sbe(ring, states, data, begin, end, flow, timestamp, fragment):
     """Decode a packet's payload; False where a frame waits for credit: then call again with the same."""
     state = states[0]
-    whole = begin_packet(state, FRAMING, data, begin, end, flow, timestamp, fragment)
+    begin_packet(state, FRAMING, data, begin, end, flow, timestamp, fragment)
     while state.message < end - begin:
         message, there, following, readable, cause = find_message(state, FRAMING, data, begin, end)
-        if not whole:
-            message, there, following, readable, cause = begin, end - begin, end - begin, False, {TRUNCATED}
-            state.sequence = np.uint32(0)
 {measure}        if not write_message(ring, state, data, message, there, readable, cause):
             state.written = state.frames
             return False
@@ -176,7 +172,7 @@ class _Writer:
         measure = (
             MEASURE.format(MESSAGE_LIMIT=MESSAGE_LIMIT, TOO_LONG=TOO_LONG, TRUNCATED=TRUNCATED) if by_structure else ""
         )
-        yield TAKE.format(measure=measure, TRUNCATED=TRUNCATED)
+        yield TAKE.format(measure=measure)
         yield FEED
 
     def _load(self, slot: Slot) -> str:
@@ -399,10 +395,10 @@ class _Writer:
         encoding = value.leaf.encoding
         if encoding.is_floating:
             bits = encoding.primitive.bits
-            infinity = _bits_of(float("inf"), encoding)
+            infinity = bits_of(float("inf"), encoding.primitive)
             condition = f"({raw} & np.uint64({(1 << bits - 1) - 1})) <= np.uint64({infinity})"
             if isinstance(encoding.null, float) and encoding.null == encoding.null:
-                condition += f" and {raw} != np.uint64({_bits_of(encoding.null, encoding)})"
+                condition += f" and {raw} != np.uint64({bits_of(encoding.null, encoding.primitive)})"
             return condition
         if encoding.length != 1:
             return f"{raw} != np.uint64(0)" if value.family is Family.CHAR else None
@@ -489,12 +485,6 @@ def _absent_flag(name: str) -> int:
 def _typed(value: Value, number: int) -> str:
     """A constant of the type that the value is read as."""
     return f"np.int64({number})" if value.signed else f"np.uint64({number})"
-
-
-def _bits_of(number: float, encoding: Simple) -> int:
-    """A floating point number's bits in its encoding."""
-    size = encoding.primitive.size
-    return int.from_bytes(struct.pack(">d" if size == 8 else ">f", number), "big")
 
 
 def framing_of(framing: Framing, schema: Schema) -> CompiledFraming:

@@ -227,8 +227,7 @@ def store_message(ring, state, data, start, length):
 
 @njit(**KERNEL)
 def begin_packet(state, framing, data, begin, end, flow, timestamp, fragment):
-    """Set the state for a packet's payload ``data[begin:end]``, unless it goes on with it. False where the packet has no whole header:
-    then all of it is one truncated message."""
+    """Set the state for a packet's payload ``data[begin:end]``, unless it goes on with it."""
     state.timestamp = timestamp
     state.flow = flow
     state.fragment_flag = FRAGMENT if fragment else 0
@@ -239,19 +238,19 @@ def begin_packet(state, framing, data, begin, end, flow, timestamp, fragment):
         state.packet_sequence = np.uint32(load(data, at, framing.packet_sequence_size, framing.big))
     if state.message < 0:
         state.message = framing.packet_size if whole else 0
-    return whole
 
 
 @njit(**KERNEL)
 def find_message(state, framing, data, begin, end):
     """What the framing at ``state.message`` says: where the message (its SBE header) begins, how many of its bytes are
-    there, where in the packet the next one's framing begins, whether the message may be read, and its cause (0: none)."""
+    there, where in the packet the next one's framing begins, whether the message may be read, and its cause (0: none).
+    A packet without a whole header is one truncated message."""
     at = begin + state.message
     there = end - at
     length = end - begin
     state.sequence = state.packet_sequence
     state.message_type = np.uint16(0)
-    if there < framing.needed:
+    if length < framing.packet_size or there < framing.needed:
         return at, there, length, False, TRUNCATED
     if framing.sequence_size:
         place = at + framing.sequence_offset

@@ -177,11 +177,9 @@ def decode_packets(work, walk, header, framing, fill, states, flows, data, offse
         )
         if counter != PARSED or flows[flow].parser != SBE:
             continue
-        whole = begin_packet(state, framing, data, begin, end, flow, timestamp[packet], fragment)
+        begin_packet(state, framing, data, begin, end, flow, timestamp[packet], fragment)
         while state.message < end - begin:
             message, there, following, readable, cause = find_message(state, framing, data, begin, end)
-            if not whole:
-                message, there, following, readable, cause = begin, end - begin, end - begin, False, TRUNCATED
             work.messages[0] += 1
             if readable and there >= header.size:
                 template = load(data, message + header.template_offset, header.template_size, walk.big)
@@ -193,8 +191,6 @@ def decode_packets(work, walk, header, framing, fill, states, flows, data, offse
                     known = walk.templates[np.int64(template)]
                 if known == END:
                     cause = TEMPLATE if cause == 0 else cause
-                    if framing.end == BY_STRUCTURE:
-                        following = end - begin
                 else:
                     root = message + header.size
                     place = message + header.block_length_offset
