@@ -80,7 +80,7 @@ def _add(nodes: list[Node], block: Block, depth: int, behind: Place, blocks: int
         if isinstance(part, Group):
             dimension: Dimension = part.dimension
             node = Node(depth, part.since_version, dimension.size, (dimension.block_length, dimension.count), blocks)
-            node.inside = bool(part.groups or part.data)
+            node.inside = part.is_followed
             nodes.append(node)
             node.first, blocks = _add(nodes, part, depth + 1, Place(number, entry_ends=True), blocks + 1)
         else:

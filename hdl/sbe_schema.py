@@ -104,6 +104,11 @@ class Block:
     since_version: int = 0
     deprecated: int | None = None
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether something may stand behind its bytes."""
+        return bool(self.groups or self.data)
+
     def leaves(self) -> Iterator[Leaf]:
         """The leaves of all fields, in the schema's order."""
         for field in self.fields:

@@ -299,7 +299,7 @@ class _Writer:
             yield from (indent + line for line in self._dimension(group, level + 1, truncated))
             inside = indent + "        "
             yield f"{indent}    for _ in range(c{level + 1}):"
-            if not (group.groups or group.data):
+            if not group.is_followed:
                 yield f"{inside}if n{level + 1} == 0:"
                 yield f"{inside}    return {_stopped(LENGTH)}"
             yield f"{inside}if n{level + 1} > end - at:"
@@ -475,7 +475,7 @@ def _guard(part: Group | Data) -> str:
 def _too_long(group: Group, level: int) -> str:
     """The condition that an entry is not there whole. Only an entry with something behind its block may be empty."""
     condition = f"n{level} > end - at"
-    return condition if group.groups or group.data else f"n{level} == 0 or {condition}"
+    return condition if group.is_followed else f"n{level} == 0 or {condition}"
 
 
 def _absent_flag(name: str) -> int:

@@ -260,9 +260,7 @@ class Table:
         if encoding.is_floating:
             return absent | (np.isnan(values) if encoding.null != encoding.null else values == encoding.null)
         if encoding.is_char:
-            return absent | (
-                values.view(np.uint8) == encoding.null if values.flags.c_contiguous else _codes(values) == encoding.null
-            )
+            return absent | (_codes(values) == encoding.null)
         return absent | (values == encoding.null)
 
 

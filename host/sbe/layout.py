@@ -244,7 +244,7 @@ def _add_nodes(
                 *dimension.block_length,
                 *dimension.count,
                 0,
-                bool(part.groups or part.data),
+                part.is_followed,
                 first,
                 following,
             )

@@ -23,7 +23,7 @@ def frames_text(venue: Venue, message: Message) -> str:
 
 
 def schema_json(schema: Schema, venue: Venue | None) -> dict[str, Any]:
-    """A schema under fixed names. Offsets and sizes are in bytes; With a profile, ``frames`` are the
+    """A schema under fixed names. Offsets and sizes are in bytes. With a profile, ``frames`` are the
     kinds of a message's frames, ``rtl`` is whether that card decodes it, and ``rtl_reason`` why it does not."""
     return {
         "path": schema.path,
