@@ -21,7 +21,7 @@ HEADER = struct.Struct("<HHHHH")
 PACKET_HEADER_BYTES = VENUE.profile.framing.packet_size
 SIZE_BYTES = VENUE.profile.framing.message_size
 
-LATENCY = (4, 5)
+LATENCY = (4,)
 """One cycle more where the last 8 bytes of an entry begin in the beat before its last one."""
 PIPELINE = 4
 """Cycles around the walker: the byte window before it, its output and two stages of frames behind it."""
