@@ -69,16 +69,17 @@ class PacketHistory(wiring.Component):
         m = Module()
         beat = self.i.payload
         row_bits = self.place_bits - LANE_BITS
-        taken, shut = Signal(), Signal()
+        taken, open_ = Signal(), Signal(init=1)
         kept = Signal(signed(PLACE_BITS - LANE_BITS + 1))
         m.d.comb += [
-            self.i.ready.eq(~self.ended & ~shut),
+            self.i.ready.eq(open_),
             taken.eq(self.i.valid & self.i.ready),
             self.coming.eq(Mux(taken, beat.count, 0)),
             kept.eq((self.available >> LANE_BITS) - (self.needed >> LANE_BITS)),
         ]
         is_full = kept >= self._rows - SLACK
-        m.d.sync += [self.full.eq(is_full), shut.eq(is_full & ~self.unneeded)]
+        goes_on = ~(self.ended | (taken & beat.last)) | self.next_packet
+        m.d.sync += [self.full.eq(is_full), open_.eq((~is_full | self.unneeded) & goes_on)]
         fresh = Signal(init=1)
         with m.If(taken):
             m.d.sync += [self.available.eq(self.available + beat.count), self.ended.eq(beat.last), fresh.eq(0)]

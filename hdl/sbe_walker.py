@@ -50,9 +50,11 @@ class State(enum.IntEnum):
     """Of the message, nothing more is to be decoded."""
     SKIP_MESSAGE = 17
     SKIP_PACKET = 18
-    CHECK_LENGTH = 19
-    MESSAGE_END = 20
-    PACKET_END = 21
+    JUMP = 19
+    """To the message's end that was found."""
+    CHECK_LENGTH = 20
+    MESSAGE_END = 21
+    PACKET_END = 22
 
 
 SEEKING = (State.PACKET_HEADER, State.PREFIX, State.ROOT, State.ENTRY, State.DATA)
@@ -186,6 +188,7 @@ class SbeWalker(wiring.Component):
         block = Signal(range(max(len(plans), 2)))  # of the root, then of entries
         group, coming = (Signal(range(max(len(nodes), 2)), name=name) for name in ("group", "coming"))
         node_there, entry_ends = Signal(), Signal()  # what comes: a node, or an entry's end; else the message's
+        coming_is_group = Signal()
         entries = [Signal(COUNT_BITS, name=f"entries{level}") for level in range(levels)]  # with the one at hand
         last_entry = [Signal(name=f"last_entry{level}") for level in range(levels)]
         block_length = [Signal(16, name=f"block_length{level}") for level in range(levels)]
@@ -193,6 +196,13 @@ class SbeWalker(wiring.Component):
         frames, no_frames, at_limit = Signal(range(ENTRY_LIMIT + 1)), Signal(init=1), Signal()
         failed, unknown, flags = Signal(), Signal(), Signal(16)
         packet_sequence, sequence, message_type = Signal(32), Signal(32), Signal(16)
+
+        lengths_ahead = {
+            State.PACKET_HEADER: waited,
+            State.PREFIX: framing.message_size + header.size - waited,
+            State.HEADER: header.size + (0 if framing.length is None else framing.length_excess),
+            State.MESSAGE_END: waited,
+        }
 
         step = Signal(self.o.payload.shape())
         advance = Signal()
@@ -203,14 +213,17 @@ class SbeWalker(wiring.Component):
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
+        planned = Signal(8, init=waited)  # how long the next element will be where its state knows
+
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
+            if to in lengths_ahead:
+                m.d.sync += planned.eq(lengths_ahead[to])
 
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
-        # is known as the sign of ``lacking``, so that nothing has to be compared; ``grow`` is an OR of what each state has.
+        # is known as the sign of ``lacking``, so that nothing has to be compared.
         moves, to_end, reached, cut = Signal(), Signal(), Signal(), Signal()
         grow = Signal(signed(PLACE_BITS + 1))
-        growths: list[Signal] = []
         settled = Signal()  # there was no move in the last cycle
         total, carries, without = (Signal(PLACE_BITS + 1, name=name) for name in ("total", "carries", "without"))
         came = Signal(PLACE_BITS + 1)
@@ -235,18 +248,14 @@ class SbeWalker(wiring.Component):
 
         # What takes a while to compare is compared in the cycle before, and holds where the element is ``settled``.
         nothing_behind, at_end, at_begin, was_ended = Signal(), Signal(), Signal(), Signal()
+        rest = Signal.like(after)  # of the message, in REST_FOUND; else what came beyond the element, or, negative, did not come
         m.d.sync += [
             nothing_behind.eq(after == 0),
             at_end.eq(lacking == -1),
             at_begin.eq(lacking == waited - 1),
             was_ended.eq(history.ended),
+            rest.eq(Mux(state[State.REST], after, ~lacking)),
         ]
-
-        def grows(where, length):
-            """``where`` says that the next element is so long."""
-            growth = Signal.like(grow, name=f"growth{len(growths)}")
-            m.d.comb += growth.eq(Mux(where, length, 0))
-            growths.append(growth)
 
         def move(to: State):
             m.d.comb += moves.eq(1)
@@ -295,8 +304,6 @@ class SbeWalker(wiring.Component):
         def of_group(what: Callable[[Any], int], width: int, name: str, index=group):
             return of_node(lambda node: what(node) if node.is_group else None, width, name, index)
 
-        coming_is_group = of_node(lambda node: node.is_group, 1, "coming_is_group")
-        coming_size = of_node(lambda node: node.size, 8, "coming_size")
         too_old = Signal()
         for since in sorted({node.since_version for node in nodes} - {0}):
             older = Signal(name=f"older_than_{since}")
@@ -333,6 +340,8 @@ class SbeWalker(wiring.Component):
                 coming.eq(part(lambda each: each.node or 0, len(coming), "place_node")),
                 node_there.eq(part(lambda each: each.node is not None, 1, "place_there")),
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
+                coming_is_group.eq(part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")),
+                planned.eq(part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")),
             ]
 
         following = [node.following for node in nodes]
@@ -394,6 +403,7 @@ class SbeWalker(wiring.Component):
                 go(State.NEXT)
 
         # Operands are sought when their block begins, and read as long as it comes in; or until no more bytes can be kept.
+        in_body = Signal()  # of a message, its header being read
         early = Signal()
         in_block = is_in(State.ROOT, State.ENTRY)
         seeks_operands = advance & (is_in(State.ROOT_FOUND, State.GROUP, State.OUTER_ENTRY) | (state[State.ENTRY] & reached))
@@ -437,11 +447,17 @@ class SbeWalker(wiring.Component):
 
         finishing, skips_message = Signal(), Signal()
 
+        landing = Signal.like(state)
+
+        def jump(to: State):
+            """Move the element's end by ``rest``, and go on."""
+            m.d.sync += landing.eq(1 << to)
+            go(State.JUMP)
+
         def skip_to_packet_end(its_state: State):
-            with m.If(history.ended):
-                m.d.comb += to_end.eq(1)
+            with m.If(was_ended & settled):
                 m.d.sync += skips_message.eq(its_state is State.SKIP_MESSAGE)
-                move(State.MESSAGE_END if by_length else State.CHECK_LENGTH)
+                jump(State.MESSAGE_END if by_length else State.CHECK_LENGTH)
             with m.Else():
                 go(its_state)
 
@@ -463,44 +479,44 @@ class SbeWalker(wiring.Component):
         excess = 0 if framing.length is None else framing.length_excess
         m.d.comb += [counted.eq(state[State.HEADER]), length_there.eq(declared)]
 
-        def check_prefix():
-            """Whether the message's length can't be one, having failed then."""
-            bad = Signal()
-            if by_length:
-                with m.If(declared < header.size + excess):
-                    m.d.comb += bad.eq(1)
-                    m.d.sync += flags.eq(Flag.LENGTH)
-                with m.Elif(declared > MESSAGE_LIMIT + excess):
-                    m.d.comb += bad.eq(1)
-                    m.d.sync += flags.eq(Flag.TOO_LONG)
-            if framing.magic is not None:
-                with m.If(number(framing.magic, framing.byte_order) != framing.magic_value):
-                    m.d.comb += bad.eq(1)
-                    m.d.sync += flags.eq(Flag.GARBAGE)
-            return bad
+        # Why the message's length can't be one; holds in the cycle behind one in which ``word`` is the prefix.
+        prefix_flags, prefix_bad = Signal(16), Signal()
+        wrong = []
+        if by_length:
+            wrong += [(declared < header.size + excess, Flag.LENGTH), (declared > MESSAGE_LIMIT + excess, Flag.TOO_LONG)]
+        if framing.magic is not None:
+            wrong.append((number(framing.magic, framing.byte_order) != framing.magic_value, Flag.GARBAGE))
+        if wrong:
+            m.d.sync += prefix_bad.eq(reduce(or_, (condition for condition, _ in wrong)))
+        for condition, cause in wrong:
+            with m.If(condition):
+                m.d.sync += prefix_flags.eq(cause)
+
+        def fail_prefix():
+            m.d.sync += [flags.eq(prefix_flags), failed.eq(1)]
+            go(State.SKIP_PACKET)
+
+        known, ours = Signal(), Signal()
 
         def read_header():
             template_id = in_header(header.template_id)
-            known, its_template = Signal(), Signal.like(template)
+            its_known, its_template = Signal(), Signal.like(template)
             with m.Switch(template_id):
                 for index, plan in enumerate(templates):
                     if plan.message.id < 1 << len(template_id):
                         with m.Case(plan.message.id):
-                            m.d.comb += [known.eq(1), its_template.eq(index)]
-            m.d.comb += moves.eq(1)
+                            m.d.comb += [its_known.eq(1), its_template.eq(index)]
+            its_ours = in_header(header.schema_id) == schema.id
             m.d.sync += [
                 message_type.eq(template_id),
                 version.eq(in_header(header.version)),
                 block_length[0].eq(in_header(header.block_length)),
                 template.eq(its_template),
+                known.eq(its_known & its_ours),
+                ours.eq(its_ours),
+                in_body.eq(1),
             ]
-            ours = in_header(header.schema_id) == schema.id
-            with m.If(~ours | ~known):
-                fail(Flag.TEMPLATE)
-                if not by_structure:
-                    m.d.sync += unknown.eq(ours)
-            with m.Else():
-                go(State.ROOT_FOUND)
+            move(State.ROOT_FOUND)
 
         def find_root():
             m.d.sync += block.eq(look_up(m, template, self._nodes.root_block, len(block), "root_block"))
@@ -607,26 +623,32 @@ class SbeWalker(wiring.Component):
                     read_prefix()
                 with m.Elif(settled & was_ended):
                     with m.If(at_begin):
-                        m.d.comb += to_end.eq(1)
-                        move(State.PACKET_END)
+                        jump(State.PACKET_END)
                     with m.Else():
                         fail(Flag.TRUNCATED, State.SKIP_PACKET)
                 with m.Else():
                     go(State.PREFIX)
             with m.If(state[State.HEADER]):
-                with m.If(check_prefix()):
-                    m.d.sync += failed.eq(1)
-                    go(State.SKIP_PACKET)
+                with m.If(settled & prefix_bad):
+                    fail_prefix()
                 with m.Elif(reached):
                     go(State.TEMPLATE)
-                with m.Elif(cut):
+                with m.Elif(settled & cut):
                     fail_cut(always_truncated=True)
                 with m.Else():
                     go(State.HEADER)
             with m.If(state[State.TEMPLATE]):
-                read_header()
+                with m.If(prefix_bad):
+                    fail_prefix()
+                with m.Else():
+                    read_header()
             with m.If(state[State.ROOT_FOUND]):
-                find_root()
+                with m.If(known):
+                    find_root()
+                with m.Else():
+                    fail(Flag.TEMPLATE)
+                    if not by_structure:
+                        m.d.sync += unknown.eq(ours)
             with m.If(state[State.ROOT]):
                 await_element(State.ROOT, take_root)
             with m.If(state[State.NEXT]):
@@ -655,17 +677,21 @@ class SbeWalker(wiring.Component):
                 with m.If(state[State.DATA]):
                     await_element(State.DATA, go_on_soon)
             with m.If(state[State.REST]):
-                m.d.comb += [moves.eq(by_length), to_end.eq(1)]
-                go(State.SKIP_MESSAGE)
+                if by_length:
+                    jump(State.SKIP_MESSAGE)
+                else:
+                    go(State.SKIP_MESSAGE)
+            with m.If(state[State.JUMP]):
+                m.d.comb += [moves.eq(1), to_end.eq(1), next_state.eq(landing)]
+                m.d.sync += planned.eq(waited)
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
                     with m.If(reached):
                         go(State.MESSAGE_END)
-                    with m.Elif(cut):
+                    with m.Elif(was_ended & settled):
                         # Whatever was wrong before, the message's only cause is now that it was cut.
                         m.d.sync += [failed.eq(1), flags.eq(Flag.TRUNCATED), unknown.eq(0)]
-                        m.d.comb += to_end.eq(1)
-                        move(State.MESSAGE_END)
+                        jump(State.MESSAGE_END)
                     with m.Else():
                         go(State.SKIP_MESSAGE)
                 else:
@@ -683,7 +709,7 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.MESSAGE_END]):
                 m.d.comb += [finishing.eq(1), step.has_frame.eq(failed | no_frames)]
             with m.If(finishing):
-                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0)]
+                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), in_body.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 move(State.PREFIX)
             with m.If(state[State.PACKET_END]):
@@ -692,22 +718,21 @@ class SbeWalker(wiring.Component):
                 m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
                 go(State.PACKET_HEADER)
 
-        finishes = by_length & nothing_behind
-        to_next = state[State.ENTRY] & (last | inside)
-        grows(state[State.PACKET_HEADER] | state[State.MESSAGE_END], waited)
-        grows(state[State.PREFIX], Mux(reached, framing.message_size + header.size - waited, -waited))
-        grows(state[State.HEADER], excess + header.size)
-        grows(state[State.TEMPLATE], in_header(header.block_length))
-        grows(state[State.ROOT] & finishes, waited)
-        grows((state[State.ROOT] & ~finishes) | is_in(State.NEXT, State.DATA), coming_size)
-        grows(to_next & flat & finishes, waited)
-        grows(to_next & ~(flat & finishes), coming_size)
-        grows((state[State.ENTRY] & ~(last | inside)) | state[State.OUTER_ENTRY], length)
-        grows(state[State.GROUP], entry_length)
-        grows(state[State.DATA_FOUND], data_length)
-        grows(state[State.REST], after)
-        grows(is_in(State.SKIP_MESSAGE, State.SKIP_PACKET), ~lacking)
-        m.d.comb += grow.eq(reduce(or_, growths))
+        # Lengths read from the message; of the next entry; of the rest; of the next message's prefix; or as planned.
+        repeats = (state[State.ENTRY] & ~(last | inside)) | state[State.OUTER_ENTRY]
+        from_word = {
+            State.TEMPLATE: in_header(header.block_length),
+            State.GROUP: entry_length,
+            State.DATA_FOUND: data_length,
+        }
+        ends_message = in_body & nothing_behind & by_length
+        as_planned = ~(is_in(*from_word, State.JUMP) | repeats)
+        m.d.comb += grow.eq(
+            reduce(or_, (Mux(state[its_state], found, 0) for its_state, found in from_word.items()))
+            | Mux(repeats, length, 0)
+            | Mux(state[State.JUMP], rest, 0)
+            | Mux(as_planned, Mux(ends_message, waited, planned), 0)
+        )
 
         # What ``reaches``: a block of what length has each field.
         for bit, need in enumerate(self.needs):
