@@ -14,13 +14,17 @@ PLACE_BITS = POSITION_BITS + 1
 """Of a place in a packet: how many bytes stand before it. A block that is far too long ends beyond the packet."""
 
 LANE_BITS = 3
-SLACK = 4
-"""Rows that are not counted on: one being written, two that come before ``full`` is heeded, one begun by an unaligned read."""
+LEAST_ROWS = 16
+"""A LUT RAM has as many anyway. A quarter of the rows, 4 at least, is not counted on: one is being written, two come before
+``full`` is heeded, one is begun by an unaligned read."""
 
 
 def rows_for(span: int) -> int:
-    """Rows of a history that keeps at least ``span`` bytes; what a LUT RAM has anyway, or a power of two above."""
-    return max(16, 1 << (-(-span // LANES) + SLACK - 1).bit_length())
+    """Rows of a history that keeps at least ``span`` bytes."""
+    rows = LEAST_ROWS
+    while rows * 3 // 4 * LANES < span:
+        rows *= 2
+    return rows
 
 
 class PacketHistory(wiring.Component):
@@ -77,7 +81,8 @@ class PacketHistory(wiring.Component):
             self.coming.eq(Mux(taken, beat.count, 0)),
             kept.eq((self.available >> LANE_BITS) - (self.needed >> LANE_BITS)),
         ]
-        is_full = kept >= self._rows - SLACK
+        # Three quarters: as bits, not as a comparison, which would take another carry chain.
+        is_full = ~kept[-1] & (kept[row_bits:-1].any() | kept[row_bits - 2 : row_bits].all())
         goes_on = ~(self.ended | (taken & beat.last)) | self.next_packet
         m.d.sync += [self.full.eq(is_full), open_.eq((~is_full | self.unneeded) & goes_on)]
         fresh = Signal(init=1)

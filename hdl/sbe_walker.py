@@ -188,7 +188,7 @@ class SbeWalker(wiring.Component):
         block = Signal(range(max(len(plans), 2)))  # of the root, then of entries
         group, coming = (Signal(range(max(len(nodes), 2)), name=name) for name in ("group", "coming"))
         node_there, entry_ends = Signal(), Signal()  # what comes: a node, or an entry's end; else the message's
-        coming_is_group = Signal()
+        coming_is_group, coming_is_flat = Signal(), Signal()
         entries = [Signal(COUNT_BITS, name=f"entries{level}") for level in range(levels)]  # with the one at hand
         last_entry = [Signal(name=f"last_entry{level}") for level in range(levels)]
         block_length = [Signal(16, name=f"block_length{level}") for level in range(levels)]
@@ -330,6 +330,10 @@ class SbeWalker(wiring.Component):
             for level in each_level(level_of_group):
                 m.d.comb += [last.eq(last_entry[level]), length.eq(block_length[level])]
 
+        def is_flat(where: Place) -> bool:
+            """Whether no group's entry goes on there."""
+            return not where.entry_ends and (where.node is None or nodes[where.node].depth == 0)
+
         def expect(places: Sequence[Place], index):
             """Go on where ``places[index]`` says."""
 
@@ -341,10 +345,12 @@ class SbeWalker(wiring.Component):
                 node_there.eq(part(lambda each: each.node is not None, 1, "place_there")),
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
                 coming_is_group.eq(part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")),
+                coming_is_flat.eq(part(is_flat, 1, "place_is_flat")),
                 planned.eq(part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")),
             ]
 
         following = [node.following for node in nodes]
+        nested = any(node.is_group and node.inside for node in nodes)
         skip = State.SKIP_PACKET if by_structure else State.REST
 
         def fail(cause, to=skip):
@@ -375,7 +381,7 @@ class SbeWalker(wiring.Component):
                 return
             with m.If(~node_there):
                 go(State.MESSAGE_END if by_structure else State.REST)
-            with m.Elif(entry_ends):
+            with m.Elif(entry_ends if nested else Const(0)):
                 m.d.sync += group.eq(coming)
                 go(State.OUTER_GROUP)
             with m.Else():
@@ -652,7 +658,10 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.ROOT]):
                 await_element(State.ROOT, take_root)
             with m.If(state[State.NEXT]):
-                go_on()
+                with m.If(nothing_behind & coming_is_flat if by_length else Const(0)):
+                    m.d.comb += [finishing.eq(1), step.has_frame.eq(no_frames)]
+                with m.Else():
+                    go_on()
             if dimensions:
                 with m.If(state[State.DIMENSION]):
                     await_element(State.DIMENSION, lambda: go(State.GROUP))
@@ -660,6 +669,7 @@ class SbeWalker(wiring.Component):
                     read_dimension()
                 with m.If(state[State.ENTRY]):
                     await_element(State.ENTRY, take_entry)
+            if nested:
                 with m.If(state[State.OUTER_GROUP]):
                     # Where the operands stand is looked up by the node that comes.
                     m.d.sync += coming.eq(group)
@@ -713,22 +723,30 @@ class SbeWalker(wiring.Component):
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 move(State.PREFIX)
             with m.If(state[State.PACKET_END]):
-                m.d.comb += history.next_packet.eq(1)
-                m.d.sync += [begin.eq(0), end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), start.eq(0)]
-                m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
                 go(State.PACKET_HEADER)
+        # Like a reset, so that it costs nothing in front of the registers.
+        with m.If(advance & state[State.PACKET_END]):
+            m.d.comb += history.next_packet.eq(1)
+            m.d.sync += [begin.eq(0), end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), start.eq(0)]
+            m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
 
         # Lengths read from the message; of the next entry; of the rest; of the next message's prefix; or as planned.
-        repeats = (state[State.ENTRY] & ~(last | inside)) | state[State.OUTER_ENTRY]
-        from_word = {
-            State.TEMPLATE: in_header(header.block_length),
-            State.GROUP: entry_length,
-            State.DATA_FOUND: data_length,
-        }
+        repeats = state[State.ENTRY] & ~(last | inside)
+        if nested:
+            repeats |= state[State.OUTER_ENTRY]
+        from_word: dict[tuple[Slot, ...], tuple[list[State], Any]] = {}
+        from_header = header.block_length._replace(offset=header.block_length.offset - self._header_begin)
+        for its_state, slots, found in (
+            (State.TEMPLATE, [from_header], in_header(header.block_length)),
+            (State.GROUP, [each[0] for each in dimensions], entry_length),
+            (State.DATA_FOUND, list(lengths), data_length),
+        ):
+            if slots:
+                from_word.setdefault(tuple(dict.fromkeys(slots)), ([], found))[0].append(its_state)
         ends_message = in_body & nothing_behind & by_length
-        as_planned = ~(is_in(*from_word, State.JUMP) | repeats)
+        as_planned = ~(is_in(*(each for states, _ in from_word.values() for each in states), State.JUMP) | repeats)
         m.d.comb += grow.eq(
-            reduce(or_, (Mux(state[its_state], found, 0) for its_state, found in from_word.items()))
+            reduce(or_, (Mux(is_in(*states), found, 0) for states, found in from_word.values()))
             | Mux(repeats, length, 0)
             | Mux(state[State.JUMP], rest, 0)
             | Mux(as_planned, Mux(ends_message, waited, planned), 0)
