@@ -15,14 +15,14 @@ PLACE_BITS = POSITION_BITS + 1
 
 LANE_BITS = 3
 LEAST_ROWS = 16
-"""A LUT RAM has as many anyway. A quarter of the rows, 4 at least, is not counted on: one is being written, two come before
-``full`` is heeded, one is begun by an unaligned read."""
+"""A LUT RAM has as many anyway. A quarter of the rows, 4 at least, is not filled: one is begun by an unaligned read, three
+may come before the input stops."""
 
 
 def rows_for(span: int) -> int:
-    """Rows of a history that keeps at least ``span`` bytes."""
+    """Rows of a history that has at least ``span`` bytes when it is half full."""
     rows = LEAST_ROWS
-    while rows * 3 // 4 * LANES < span:
+    while rows // 2 * LANES < span:
         rows *= 2
     return rows
 
@@ -31,9 +31,9 @@ class PacketHistory(wiring.Component):
     """Keeps ``rows`` beats of a packet in LUT RAM and reads them at several places at once.
 
     ``available`` bytes of the packet came, ``coming`` come in this cycle; ``ended`` says that these are all, then ``next_packet``
-    lets the next one in. Bytes from ``needed`` on are kept: the history is ``full`` (seen a cycle later) when more would
-    overwrite them, and takes nothing until ``needed`` moves on, or ``unneeded`` said in the cycle before that none of
-    them is. ``base`` is the stream position of the packet's first byte. A byte can be read in the cycle after its beat was taken.
+    lets the next one in. Bytes from ``needed`` on are kept, unless ``unneeded`` says that none of them is: where more would
+    overwrite them, nothing is taken until ``needed`` moves on. ``half``: half of the rows are kept (seen a cycle later).
+    ``base`` is the stream position of the packet's first byte. A byte can be read in the cycle after its beat was taken.
 
     Port n has ``sizes[n]`` bytes, 1 to 8: with ``seek{n}`` it goes to ``place{n}`` (and ``beyond{n}``, 8 bytes further),
     and ``bytes{n}`` has what stands there from the next cycle on, until the next ``seek{n}``.
@@ -60,7 +60,7 @@ class PacketHistory(wiring.Component):
                 "available": Out(PLACE_BITS),
                 "coming": Out(range(LANES + 1)),
                 "ended": Out(1),
-                "full": Out(1),
+                "half": Out(1),
                 "base": Out(POSITION_BITS),
                 "timestamp": Out(64),
                 "flow": Out(range(FLOWS)),
@@ -81,10 +81,14 @@ class PacketHistory(wiring.Component):
             self.coming.eq(Mux(taken, beat.count, 0)),
             kept.eq((self.available >> LANE_BITS) - (self.needed >> LANE_BITS)),
         ]
-        # Three quarters: as bits, not as a comparison, which would take another carry chain.
-        is_full = ~kept[-1] & (kept[row_bits:-1].any() | kept[row_bits - 2 : row_bits].all())
-        goes_on = ~(self.ended | (taken & beat.last)) | self.next_packet
-        m.d.sync += [self.full.eq(is_full), open_.eq((~is_full | self.unneeded) & goes_on)]
+        # As bits, not as comparisons, which would take another carry chain.
+        many = kept[row_bits:-1].any()
+        full = Signal()
+        m.d.sync += [
+            self.half.eq(~kept[-1] & (many | kept[row_bits - 1])),
+            full.eq(~kept[-1] & (many | kept[row_bits - 2 : row_bits].all())),
+            open_.eq((~full | self.unneeded) & (~(self.ended | (taken & beat.last)) | self.next_packet)),
+        ]
         fresh = Signal(init=1)
         with m.If(taken):
             m.d.sync += [self.available.eq(self.available + beat.count), self.ended.eq(beat.last), fresh.eq(0)]

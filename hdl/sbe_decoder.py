@@ -8,12 +8,13 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import Parsed, PayloadBeat
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
+from hdl.limits import MESSAGE_LIMIT
 from hdl.sbe_encoding import Family, bits_of
 from hdl.sbe_operands import Part
 from hdl.sbe_plan import DECIMALS, ENTRY_KINDS, FORMS, Form, Source, Value
 from hdl.sbe_scale import POWER_BITS, Number, Scaler
 from hdl.sbe_venue import Venue
-from hdl.sbe_walker import SbeWalker, look_up, range_bits, step_layout
+from hdl.sbe_walker import SbeWalker, look_up, range_bits
 
 INTEGERS = {"instrument": 64, "price_level": 8, "number_of_orders": 32, "instrument_sequence": 32}
 """Frame fields that are integers, with their width in bits; those of the market data view."""
@@ -81,13 +82,14 @@ class SbeDecoder(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), walker.i)
 
         advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), walker.o.ready.eq(advance)]
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), walker.advance.eq(advance)]
 
         # First stage, values: each block plan says what its operands mean. Products of prices and quantities begin.
-        step = walker.o.payload
+        step = walker.step
         values = Signal(values_layout(step.shape()))
         valid, held = Signal(), Signal.like(values)
-        m.d.comb += values.step.eq(step)
+        length = step.message.length
+        m.d.comb += [values.step.eq(step), values.step.message.length.eq(Mux(length > MESSAGE_LIMIT, MESSAGE_LIMIT, length))]
         self._settle_kind(m, values, walker.plans)
         scaled = {}
         for name in FORMS:
@@ -98,7 +100,7 @@ class SbeDecoder(wiring.Component):
             if FORMS[name] in DECIMALS:
                 scaled[name] = self._scale(m, walker, name, readings, chosen, advance)
         with m.If(advance):
-            m.d.sync += [valid.eq(walker.o.valid), held.eq(values)]
+            m.d.sync += [valid.eq(walker.valid), held.eq(values)]
 
         # Second stage, frames: prices and quantities are summed up, kind and flags settled.
         out = Signal(Parsed)
@@ -174,7 +176,7 @@ class SbeDecoder(wiring.Component):
             reading = self._reading(walker, index, name, source)
             readings.setdefault(reading, (index, source))
             choices.append(list(readings).index(reading))
-        step = walker.o.payload
+        step = walker.step
         chosen = look_up(m, step.block, choices, range_bits(len(readings)), f"reading_of_{name}")
         has = look_up(m, step.block, [choice is not None for choice in choices], 1, f"has_{name}")
         return list(readings.values()), chosen, has & ~step.failed
@@ -218,7 +220,7 @@ class SbeDecoder(wiring.Component):
     def _set(self, m, walker: SbeWalker, place, index: int, name: str, source: Source):
         value = source.value
         if source.form is Form.OFFSET:
-            m.d.comb += place[:16].eq(walker.o.payload.offsets[value.level] + value.offset)
+            m.d.comb += place[:16].eq(walker.step.offsets[value.level] + value.offset)
             return
         raw = self._raw(walker, index, name, "value", value)
         match source.form:
@@ -273,7 +275,7 @@ class SbeDecoder(wiring.Component):
         """Whether a number is there and not null."""
         if value.constant is not None:
             return Const(1)
-        reaches = walker.o.payload.reaches[walker.needs.index((name, part))]
+        reaches = walker.step.reaches[walker.needs.index((name, part))]
         if _operand(walker, index, name, part) is None:
             return reaches
         bits = self._bits(walker, index, name, part, value)

@@ -161,7 +161,9 @@ class SbeWalker(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(PayloadBeat)),
-                "o": Out(stream.Signature(step_layout(self._nodes.depth, len(self.needs)))),
+                "advance": In(1),
+                "valid": Out(1),
+                "step": Out(step_layout(self._nodes.depth, len(self.needs))),
                 **{f"bytes{n}": Out(data.ArrayLayout(8, each.size)) for n, each in enumerate(self.operands)},
             }
         )
@@ -188,7 +190,7 @@ class SbeWalker(wiring.Component):
         block = Signal(range(max(len(plans), 2)))  # of the root, then of entries
         group, coming = (Signal(range(max(len(nodes), 2)), name=name) for name in ("group", "coming"))
         node_there, entry_ends = Signal(), Signal()  # what comes: a node, or an entry's end; else the message's
-        coming_is_group, coming_is_flat = Signal(), Signal()
+        coming_is_group, coming_is_flat, coming_size = Signal(), Signal(), Signal(8)
         entries = [Signal(COUNT_BITS, name=f"entries{level}") for level in range(levels)]  # with the one at hand
         last_entry = [Signal(name=f"last_entry{level}") for level in range(levels)]
         block_length = [Signal(16, name=f"block_length{level}") for level in range(levels)]
@@ -202,26 +204,30 @@ class SbeWalker(wiring.Component):
             State.PREFIX: framing.message_size + header.size - waited,
             State.HEADER: header.size + (0 if framing.length is None else framing.length_excess),
             State.MESSAGE_END: waited,
+            **dict.fromkeys((State.TEMPLATE, State.GROUP, State.DATA_FOUND), 0),
         }
 
-        step = Signal(self.o.payload.shape())
-        advance = Signal()
-        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
+        step = Signal(self.step.shape())
+        advance = self.advance
         with m.If(advance):
             m.d.sync += state.eq(next_state)
 
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
-        planned = Signal(8, init=waited)  # how long the next element will be where its state knows
-
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
             if to in lengths_ahead:
-                m.d.sync += planned.eq(lengths_ahead[to])
+                plan(lengths_ahead[to])
 
-        # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
-        # is known as the sign of ``lacking``, so that nothing has to be compared.
+        # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long: as ``planned`` in the cycle
+        # before, unless the element at hand says it. How far the packet has come is known as the sign of ``lacking``, so that
+        # nothing has to be compared.
+        planned = Signal(signed(PLACE_BITS + 1), init=waited)
+
+        def plan(length):
+            m.d.sync += planned.eq(length)
+
         moves, to_end, reached, cut = Signal(), Signal(), Signal(), Signal()
         grow = Signal(signed(PLACE_BITS + 1))
         settled = Signal()  # there was no move in the last cycle
@@ -230,7 +236,6 @@ class SbeWalker(wiring.Component):
         m.d.comb += [
             reached.eq(lacking < 0),
             cut.eq(history.ended & ~reached),
-            history.needed.eq(begin),
             came.eq(~Cat(history.coming, Const(0, PLACE_BITS + 1 - len(history.coming)))),
             carries.eq(Cat(1, (lacking & grow) | (lacking & came) | (grow & came))),
             total.eq((lacking ^ grow ^ came) + carries),
@@ -248,13 +253,12 @@ class SbeWalker(wiring.Component):
 
         # What takes a while to compare is compared in the cycle before, and holds where the element is ``settled``.
         nothing_behind, at_end, at_begin, was_ended = Signal(), Signal(), Signal(), Signal()
-        rest = Signal.like(after)  # of the message, in REST_FOUND; else what came beyond the element, or, negative, did not come
+        ends_here = (after == 0) & by_length
         m.d.sync += [
             nothing_behind.eq(after == 0),
             at_end.eq(lacking == -1),
             at_begin.eq(lacking == waited - 1),
             was_ended.eq(history.ended),
-            rest.eq(Mux(state[State.REST], after, ~lacking)),
         ]
 
         def move(to: State):
@@ -335,19 +339,26 @@ class SbeWalker(wiring.Component):
             return not where.entry_ends and (where.node is None or nodes[where.node].depth == 0)
 
         def expect(places: Sequence[Place], index):
-            """Go on where ``places[index]`` says."""
+            """Go on where ``places[index]`` says; returns how long what is there will be."""
 
             def part(what: Callable[[Place], int], width: int, name: str):
                 return look_up(m, index, [what(each) for each in places], width, name)
 
+            size = part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")
             m.d.sync += [
                 coming.eq(part(lambda each: each.node or 0, len(coming), "place_node")),
                 node_there.eq(part(lambda each: each.node is not None, 1, "place_there")),
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
                 coming_is_group.eq(part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")),
                 coming_is_flat.eq(part(is_flat, 1, "place_is_flat")),
-                planned.eq(part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")),
+                coming_size.eq(size),
             ]
+            return size
+
+        def go_next(size):
+            """See what stands behind: the node that comes, ``size`` bytes, or the next message."""
+            plan(Mux(ends_here, waited, size))
+            go(State.NEXT)
 
         following = [node.following for node in nodes]
         nested = any(node.is_group and node.inside for node in nodes)
@@ -386,8 +397,7 @@ class SbeWalker(wiring.Component):
                 go(State.OUTER_GROUP)
             with m.Else():
                 with m.If(too_old | nothing_behind | (Const(0) if by_length else at_end & was_ended)):
-                    expect(following, coming)
-                    go(State.NEXT)
+                    go_next(expect(following, coming))
                 # Where only the packet's end ends a message, one has to wait and see whether something follows.
                 with m.Elif(Const(1) if by_length else ~at_end):
                     m.d.comb += moves.eq(1)
@@ -404,19 +414,18 @@ class SbeWalker(wiring.Component):
                 with m.If(settled):
                     go_on()
                 with m.Else():
-                    go(State.NEXT)
+                    go_next(coming_size)
             else:
-                go(State.NEXT)
+                go_next(coming_size)
 
         # Operands are sought when their block begins, and read as long as it comes in; or until no more bytes can be kept.
-        in_body = Signal()  # of a message, its header being read
         early = Signal()
         in_block = is_in(State.ROOT, State.ENTRY)
         seeks_operands = advance & (is_in(State.ROOT_FOUND, State.GROUP, State.OUTER_ENTRY) | (state[State.ENTRY] & reached))
         with m.If(advance):
             with m.If(moves):
                 m.d.sync += early.eq(0)
-            with m.Elif(in_block & history.full & settled & ~reached):
+            with m.Elif(in_block & history.half & settled & ~reached):
                 m.d.sync += early.eq(1)
         for n, operand in enumerate(self.operands, self._control_ports):
             offsets = [
@@ -445,25 +454,26 @@ class SbeWalker(wiring.Component):
             self._capture(m, history, n, operand, advance & in_block & ~early, block)
 
         # What is jumped over need not be kept; what comes behind it must be.
-        m.d.comb += history.unneeded.eq(
-            (((in_block & early) | is_in(State.DATA, State.SKIP_MESSAGE)) & ~reached)
-            | (is_in(State.SKIP_MESSAGE, State.REST) if not by_length else 0)
-            | state[State.SKIP_PACKET]
-        )
+        jumping = early | state[State.DATA] | (state[State.SKIP_MESSAGE] & by_length)
+        m.d.comb += [
+            history.needed.eq(Mux(jumping, end, begin)),
+            history.unneeded.eq(state[State.SKIP_PACKET] | (is_in(State.SKIP_MESSAGE, State.REST) & (not by_length))),
+        ]
 
         finishing, skips_message = Signal(), Signal()
 
         landing = Signal.like(state)
 
-        def jump(to: State):
-            """Move the element's end by ``rest``, and go on."""
+        def jump(distance, to: State):
+            """Move the element's end, and go on."""
             m.d.sync += landing.eq(1 << to)
+            plan(distance)
             go(State.JUMP)
 
         def skip_to_packet_end(its_state: State):
-            with m.If(was_ended & settled):
+            with m.If(history.ended):
                 m.d.sync += skips_message.eq(its_state is State.SKIP_MESSAGE)
-                jump(State.MESSAGE_END if by_length else State.CHECK_LENGTH)
+                jump(~lacking, State.MESSAGE_END if by_length else State.CHECK_LENGTH)
             with m.Else():
                 go(its_state)
 
@@ -520,13 +530,12 @@ class SbeWalker(wiring.Component):
                 template.eq(its_template),
                 known.eq(its_known & its_ours),
                 ours.eq(its_ours),
-                in_body.eq(1),
             ]
             move(State.ROOT_FOUND)
 
         def find_root():
             m.d.sync += block.eq(look_up(m, template, self._nodes.root_block, len(block), "root_block"))
-            expect(self._nodes.first, template)
+            plan(Mux(ends_here, waited, expect(self._nodes.first, template)))
             go(State.ROOT)
 
         def take_root():
@@ -549,7 +558,8 @@ class SbeWalker(wiring.Component):
         def read_dimension():
             inside = of_group(lambda node: node.inside, 1, "coming_has_inside", coming)
             there = entry_count != 0
-            expect([node.first if node.inside else node.following for node in nodes], coming)
+            size = expect([node.first if node.inside else node.following for node in nodes], coming)
+            plan(Mux((entry_count == 1) | inside, size, entry_length))
             m.d.sync += [group.eq(coming), block.eq(block_of_coming)]
             for level in each_level(level_of_coming):
                 m.d.sync += [
@@ -559,8 +569,7 @@ class SbeWalker(wiring.Component):
                 ]
             m.d.comb += moves.eq(there)
             with m.If(~there):
-                expect(following, coming)
-                go(State.NEXT)
+                go_next(expect(following, coming))
             with m.Elif((entry_length == 0) & ~inside):
                 fail(Flag.LENGTH)
             with m.Else():
@@ -573,6 +582,7 @@ class SbeWalker(wiring.Component):
             """Begin the group's next entry."""
             for level in each_level(level_of_group):
                 m.d.sync += [entries[level].eq(entries[level] - 1), last_entry[level].eq(entries[level] == 2)]
+                plan(Mux(entries[level] == 2, coming_size, length))
             move(State.ENTRY)
 
         def take_entry():
@@ -592,11 +602,10 @@ class SbeWalker(wiring.Component):
 
         def outer_entry():
             with m.If(last):
-                expect(following, group)
-                go(State.NEXT)
+                go_next(expect(following, group))
             with m.Else():
                 next_entry()
-                expect([node.first for node in nodes], group)
+                plan(expect([node.first for node in nodes], group))
 
         lengths: dict[Slot, list[int]] = {}
         for index, node in enumerate(nodes):
@@ -610,16 +619,20 @@ class SbeWalker(wiring.Component):
                     m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
 
         def read_data_length():
-            expect(following, coming)
+            size = expect(following, coming)
             with m.If(data_length == 0):
-                go(State.NEXT)
+                go_next(size)
             with m.Else():
+                plan(size)
                 move(State.DATA)
 
         held = Signal(PLACE_BITS)
         too_long = Signal()
         m.d.comb += [held.eq(end - start), too_long.eq(held > MESSAGE_LIMIT)]
 
+        # While a last entry comes in: is the next message behind it?
+        with m.If(state[State.ENTRY] & last & flat & ends_here):
+            plan(waited)
         # What each state decides.
         with m.If(advance):
             with m.If(state[State.PACKET_HEADER]):
@@ -629,7 +642,7 @@ class SbeWalker(wiring.Component):
                     read_prefix()
                 with m.Elif(settled & was_ended):
                     with m.If(at_begin):
-                        jump(State.PACKET_END)
+                        jump(~lacking, State.PACKET_END)
                     with m.Else():
                         fail(Flag.TRUNCATED, State.SKIP_PACKET)
                 with m.Else():
@@ -675,6 +688,7 @@ class SbeWalker(wiring.Component):
                     m.d.sync += coming.eq(group)
                     go(State.OUTER_FOUND)
                 with m.If(state[State.OUTER_FOUND]):
+                    plan(length)
                     m.d.sync += block.eq(block_of_coming)
                     go(State.OUTER_ENTRY)
                 with m.If(state[State.OUTER_ENTRY]):
@@ -688,20 +702,20 @@ class SbeWalker(wiring.Component):
                     await_element(State.DATA, go_on_soon)
             with m.If(state[State.REST]):
                 if by_length:
-                    jump(State.SKIP_MESSAGE)
+                    jump(after, State.SKIP_MESSAGE)
                 else:
                     go(State.SKIP_MESSAGE)
             with m.If(state[State.JUMP]):
                 m.d.comb += [moves.eq(1), to_end.eq(1), next_state.eq(landing)]
-                m.d.sync += planned.eq(waited)
+                plan(waited)
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
                     with m.If(reached):
                         go(State.MESSAGE_END)
-                    with m.Elif(was_ended & settled):
+                    with m.Elif(cut):
                         # Whatever was wrong before, the message's only cause is now that it was cut.
                         m.d.sync += [failed.eq(1), flags.eq(Flag.TRUNCATED), unknown.eq(0)]
-                        jump(State.MESSAGE_END)
+                        jump(~lacking, State.MESSAGE_END)
                     with m.Else():
                         go(State.SKIP_MESSAGE)
                 else:
@@ -719,7 +733,7 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.MESSAGE_END]):
                 m.d.comb += [finishing.eq(1), step.has_frame.eq(failed | no_frames)]
             with m.If(finishing):
-                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), in_body.eq(0)]
+                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 move(State.PREFIX)
             with m.If(state[State.PACKET_END]):
@@ -730,27 +744,16 @@ class SbeWalker(wiring.Component):
             m.d.sync += [begin.eq(0), end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), start.eq(0)]
             m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
 
-        # Lengths read from the message; of the next entry; of the rest; of the next message's prefix; or as planned.
-        repeats = state[State.ENTRY] & ~(last | inside)
-        if nested:
-            repeats |= state[State.OUTER_ENTRY]
         from_word: dict[tuple[Slot, ...], tuple[list[State], Any]] = {}
         from_header = header.block_length._replace(offset=header.block_length.offset - self._header_begin)
-        for its_state, slots, found in (
+        for its_state, slots, read in (
             (State.TEMPLATE, [from_header], in_header(header.block_length)),
             (State.GROUP, [each[0] for each in dimensions], entry_length),
             (State.DATA_FOUND, list(lengths), data_length),
         ):
             if slots:
-                from_word.setdefault(tuple(dict.fromkeys(slots)), ([], found))[0].append(its_state)
-        ends_message = in_body & nothing_behind & by_length
-        as_planned = ~(is_in(*(each for states, _ in from_word.values() for each in states), State.JUMP) | repeats)
-        m.d.comb += grow.eq(
-            reduce(or_, (Mux(is_in(*states), found, 0) for states, found in from_word.values()))
-            | Mux(repeats, length, 0)
-            | Mux(state[State.JUMP], rest, 0)
-            | Mux(as_planned, Mux(ends_message, waited, planned), 0)
-        )
+                from_word.setdefault(tuple(dict.fromkeys(slots)), ([], read))[0].append(its_state)
+        m.d.comb += grow.eq(planned | reduce(or_, (Mux(is_in(*states), read, 0) for states, read in from_word.values())))
 
         # What ``reaches``: a block of what length has each field.
         for bit, need in enumerate(self.needs):
@@ -783,7 +786,7 @@ class SbeWalker(wiring.Component):
             step.entry_offset.eq(Mux(state[State.ENTRY], begin - start, 0)),
             step.message.flow.eq(history.flow),
             step.message.start.eq(history.base + start),
-            step.message.length.eq(Mux(too_long, MESSAGE_LIMIT, held)),
+            step.message.length.eq(held),
             step.message.frames.eq(Mux(step.has_frame, frames + 1, frames)),
             step.message.packet_end.eq(state[State.PACKET_END]),
             step.message.release.eq(history.base + end),
@@ -797,7 +800,7 @@ class SbeWalker(wiring.Component):
             ),
         ]
         with m.If(advance):
-            m.d.sync += [self.o.valid.eq(step.has_frame | step.has_message), self.o.payload.eq(step)]
+            m.d.sync += [self.valid.eq(step.has_frame | step.has_message), self.step.eq(step)]
         return m
 
     def _capture(self, m, history: PacketHistory, port: int, operand: Operand, reads, block):

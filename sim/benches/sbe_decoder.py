@@ -155,10 +155,11 @@ async def cycles_of_a_message(dut):
         bench.send(of(*[book(entries)] * MESSAGES))
         await bench.clocked.until(lambda: bench.source.idle)
         await bench.clocked.cycles(20 * MESSAGES)
-        ends = [each.cycle for each in bench.sink.received[first:] if each.value["message"]["frames"]]
-        ends = [end for end, value in zip(ends, range(len(ends)), strict=True) if (value + 1) % max(entries, 1) == 0]
+        values = [(each.cycle, each.value) for each in bench.sink.received[first:]]
+        ends = [cycle for cycle, value in values if value["has_message"] and value["message"]["frames"]]
+        assert len(ends) == MESSAGES
+        messages = MESSAGES // 2
+        cycles = ends[-1] - ends[-1 - messages]
         bytes_of_one = len(book(entries))
-        cycles = ends[-1] - ends[len(ends) // 2]
-        messages = len(ends) - 1 - len(ends) // 2
         assert cycles == messages * max(bytes_of_one // LANES, WALK + entries), f"{entries} entries"
     await bench.check()
