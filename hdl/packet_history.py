@@ -15,8 +15,7 @@ PLACE_BITS = POSITION_BITS + 1
 
 LANE_BITS = 3
 LEAST_ROWS = 16
-"""A LUT RAM has as many anyway. A quarter of the rows, 4 at least, is not filled: one is begun by an unaligned read, three
-may come before the input stops."""
+"""A LUT RAM has as many anyway. A quarter of the rows, 4 at least, is not filled: that many may come before the input stops."""
 
 
 def rows_for(span: int) -> int:
@@ -32,7 +31,7 @@ class PacketHistory(wiring.Component):
 
     ``available`` bytes of the packet came, ``coming`` come in this cycle; ``ended`` says that these are all, then ``next_packet``
     lets the next one in. Bytes from ``needed`` on are kept, unless ``unneeded`` says that none of them is: where more would
-    overwrite them, nothing is taken until ``needed`` moves on. ``half``: half of the rows are kept (seen a cycle later).
+    overwrite them, nothing is taken until ``needed`` moves on. ``half``: half of the rows are kept (seen two cycles later).
     ``base`` is the stream position of the packet's first byte. A byte can be read in the cycle after its beat was taken.
 
     Port n has ``sizes[n]`` bytes, 1 to 8: with ``seek{n}`` it goes to ``place{n}`` (and ``beyond{n}``, 8 bytes further),
@@ -74,12 +73,14 @@ class PacketHistory(wiring.Component):
         beat = self.i.payload
         row_bits = self.place_bits - LANE_BITS
         taken, open_ = Signal(), Signal(init=1)
+        needed = Signal(PLACE_BITS - LANE_BITS)
+        m.d.sync += needed.eq(self.needed >> LANE_BITS)
         kept = Signal(signed(PLACE_BITS - LANE_BITS + 1))
         m.d.comb += [
             self.i.ready.eq(open_),
             taken.eq(self.i.valid & self.i.ready),
             self.coming.eq(Mux(taken, beat.count, 0)),
-            kept.eq((self.available >> LANE_BITS) - (self.needed >> LANE_BITS)),
+            kept.eq((self.available >> LANE_BITS) - needed),
         ]
         # As bits, not as comparisons, which would take another carry chain.
         many = kept[row_bits:-1].any()

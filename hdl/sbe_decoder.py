@@ -90,10 +90,10 @@ class SbeDecoder(wiring.Component):
         valid, held = Signal(), Signal.like(values)
         length = step.message.length
         m.d.comb += [values.step.eq(step), values.step.message.length.eq(Mux(length > MESSAGE_LIMIT, MESSAGE_LIMIT, length))]
-        self._settle_kind(m, values, walker.plans)
+        self._settle_kind(m, values, walker, advance)
         scaled = {}
         for name in FORMS:
-            readings, chosen, has = self._readings(m, walker, name)
+            readings, chosen, has = self._readings(m, walker, name, advance)
             if readings:
                 with m.If(has):
                     self._read(m, walker, values, name, readings, chosen)
@@ -148,22 +148,31 @@ class SbeDecoder(wiring.Component):
             m.d.sync += [self.o.valid.eq(valid), self.o.payload.eq(out)]
         return m
 
-    def _settle_kind(self, m, values, plans):
+    @staticmethod
+    def _known_ahead(m, walker: SbeWalker, advance, values, width: int, name: str):
+        """What follows from the step's block alone: looked up in the cycle before."""
+        found = Signal(width, name=name)
+        with m.If(advance):
+            m.d.sync += found.eq(look_up(m, walker.block, values, width, f"{name}_ahead"))
+        return found
+
+    def _settle_kind(self, m, values, walker: SbeWalker, advance):
         """Kinds and constants are the block's."""
-        block = values.step.block
+        plans = walker.plans
         kinds = [None if plan.kind is None else int(plan.kind) for plan in plans]
+        by_entry_type = [plan.kind is None for plan in plans]
         m.d.comb += [
-            values.kind.eq(look_up(m, block, kinds, 8, "block_kind")),
-            values.by_entry_type.eq(look_up(m, block, [plan.kind is None for plan in plans], 1, "by_entry_type")),
+            values.kind.eq(self._known_ahead(m, walker, advance, kinds, 8, "block_kind")),
+            values.by_entry_type.eq(self._known_ahead(m, walker, advance, by_entry_type, 1, "by_entry_type")),
         ]
-        with m.If(~values.step.failed), m.Switch(block):
+        with m.If(~values.step.failed), m.Switch(values.step.block):
             for index, plan in enumerate(plans):
                 if plan.constants:
                     with m.Case(index):
                         for name, char in plan.constants.items():
                             m.d.comb += self._place(values, name).eq(char)
 
-    def _readings(self, m, walker: SbeWalker, name: str):
+    def _readings(self, m, walker: SbeWalker, name: str, advance):
         """How the blocks' sources of a frame field are read, each with one of its blocks; which is the step's; and whether it has
         any."""
         readings: dict[Reading, tuple[int, Source]] = {}
@@ -176,10 +185,10 @@ class SbeDecoder(wiring.Component):
             reading = self._reading(walker, index, name, source)
             readings.setdefault(reading, (index, source))
             choices.append(list(readings).index(reading))
-        step = walker.step
-        chosen = look_up(m, step.block, choices, range_bits(len(readings)), f"reading_of_{name}")
-        has = look_up(m, step.block, [choice is not None for choice in choices], 1, f"has_{name}")
-        return list(readings.values()), chosen, has & ~step.failed
+        width = range_bits(len(readings))
+        chosen = self._known_ahead(m, walker, advance, choices, width, f"reading_of_{name}")
+        has = self._known_ahead(m, walker, advance, [choice is not None for choice in choices], 1, f"has_{name}")
+        return list(readings.values()), chosen, has & ~walker.step.failed
 
     @staticmethod
     def _reading(walker: SbeWalker, index: int, name: str, source: Source) -> Reading:

@@ -162,6 +162,7 @@ class SbeWalker(wiring.Component):
             {
                 "i": In(stream.Signature(PayloadBeat)),
                 "advance": In(1),
+                "block": Out(range(max(len(self.plans), 2))),
                 "valid": Out(1),
                 "step": Out(step_layout(self._nodes.depth, len(self.needs))),
                 **{f"bytes{n}": Out(data.ArrayLayout(8, each.size)) for n, each in enumerate(self.operands)},
@@ -187,7 +188,7 @@ class SbeWalker(wiring.Component):
         word = Signal(data.ArrayLayout(8, CONTROL_BYTES * self._control_ports))
         template = Signal(range(max(len(templates), 2)))
         version = Signal(8 * header.version.size)
-        block = Signal(range(max(len(plans), 2)))  # of the root, then of entries
+        block = self.block
         group, coming = (Signal(range(max(len(nodes), 2)), name=name) for name in ("group", "coming"))
         node_there, entry_ends = Signal(), Signal()  # what comes: a node, or an entry's end; else the message's
         coming_is_group, coming_is_flat, coming_size = Signal(), Signal(), Signal(8)
@@ -204,7 +205,6 @@ class SbeWalker(wiring.Component):
             State.PREFIX: framing.message_size + header.size - waited,
             State.HEADER: header.size + (0 if framing.length is None else framing.length_excess),
             State.MESSAGE_END: waited,
-            **dict.fromkeys((State.TEMPLATE, State.GROUP, State.DATA_FOUND), 0),
         }
 
         step = Signal(self.step.shape())
@@ -215,22 +215,21 @@ class SbeWalker(wiring.Component):
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
+        fixed = Signal(range(max(lengths_ahead.values()) + 1), init=waited)  # how long the next element is, outside of bodies
+        in_body = Signal()
+
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
             if to in lengths_ahead:
-                plan(lengths_ahead[to])
+                m.d.sync += fixed.eq(lengths_ahead[to])
+            if to is State.MESSAGE_END:
+                m.d.sync += in_body.eq(0)
 
-        # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long: as ``planned`` in the cycle
-        # before, unless the element at hand says it. How far the packet has come is known as the sign of ``lacking``, so that
-        # nothing has to be compared.
-        planned = Signal(signed(PLACE_BITS + 1), init=waited)
-
-        def plan(length):
-            m.d.sync += planned.eq(length)
-
+        # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
+        # is known as the sign of ``lacking``, so that nothing has to be compared.
         moves, to_end, reached, cut = Signal(), Signal(), Signal(), Signal()
         grow = Signal(signed(PLACE_BITS + 1))
-        settled = Signal()  # there was no move in the last cycle
+        settled, settled_twice = Signal(), Signal()  # there was no move in the last cycle, in the last two
         total, carries, without = (Signal(PLACE_BITS + 1, name=name) for name in ("total", "carries", "without"))
         came = Signal(PLACE_BITS + 1)
         m.d.comb += [
@@ -241,9 +240,9 @@ class SbeWalker(wiring.Component):
             total.eq((lacking ^ grow ^ came) + carries),
             without.eq(lacking - history.coming),
         ]
-        m.d.sync += [lacking.eq(without), settled.eq(1)]
+        m.d.sync += [lacking.eq(without), settled.eq(1), settled_twice.eq(settled)]
         with m.If(advance & moves):
-            m.d.sync += [lacking.eq(total), end.eq(end + grow), settled.eq(0)]
+            m.d.sync += [lacking.eq(total), end.eq(end + grow), settled.eq(0), settled_twice.eq(0)]
             with m.If(~to_end):
                 m.d.sync += begin.eq(end)
         counted = Signal()  # in this cycle, ``after`` is counted from a message's length
@@ -253,12 +252,13 @@ class SbeWalker(wiring.Component):
 
         # What takes a while to compare is compared in the cycle before, and holds where the element is ``settled``.
         nothing_behind, at_end, at_begin, was_ended = Signal(), Signal(), Signal(), Signal()
-        ends_here = (after == 0) & by_length
+        rest = Signal.like(after)  # of the message, behind REST; else what came beyond the element, or, negative, did not come
         m.d.sync += [
             nothing_behind.eq(after == 0),
             at_end.eq(lacking == -1),
             at_begin.eq(lacking == waited - 1),
             was_ended.eq(history.ended),
+            rest.eq(Mux(state[State.REST], after, ~lacking)),
         ]
 
         def move(to: State):
@@ -319,6 +319,7 @@ class SbeWalker(wiring.Component):
         level_of_coming = of_group(lambda node: node.depth + 1, range_bits(levels), "level_of_coming", coming)
         block_of_coming = of_group(lambda node: node.block, len(block), "block_of_coming", coming)
         last, length = Signal(), Signal(16)  # of the group at hand
+        repeats = Signal()  # another entry of that length comes next
 
         def each_level(index):
             """A case for each level of entries; yields it."""
@@ -339,26 +340,19 @@ class SbeWalker(wiring.Component):
             return not where.entry_ends and (where.node is None or nodes[where.node].depth == 0)
 
         def expect(places: Sequence[Place], index):
-            """Go on where ``places[index]`` says; returns how long what is there will be."""
+            """Go on where ``places[index]`` says."""
 
             def part(what: Callable[[Place], int], width: int, name: str):
                 return look_up(m, index, [what(each) for each in places], width, name)
 
-            size = part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")
             m.d.sync += [
                 coming.eq(part(lambda each: each.node or 0, len(coming), "place_node")),
                 node_there.eq(part(lambda each: each.node is not None, 1, "place_there")),
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
                 coming_is_group.eq(part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")),
                 coming_is_flat.eq(part(is_flat, 1, "place_is_flat")),
-                coming_size.eq(size),
+                coming_size.eq(part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")),
             ]
-            return size
-
-        def go_next(size):
-            """See what stands behind: the node that comes, ``size`` bytes, or the next message."""
-            plan(Mux(ends_here, waited, size))
-            go(State.NEXT)
 
         following = [node.following for node in nodes]
         nested = any(node.is_group and node.inside for node in nodes)
@@ -397,7 +391,8 @@ class SbeWalker(wiring.Component):
                 go(State.OUTER_GROUP)
             with m.Else():
                 with m.If(too_old | nothing_behind | (Const(0) if by_length else at_end & was_ended)):
-                    go_next(expect(following, coming))
+                    expect(following, coming)
+                    go(State.NEXT)
                 # Where only the packet's end ends a message, one has to wait and see whether something follows.
                 with m.Elif(Const(1) if by_length else ~at_end):
                     m.d.comb += moves.eq(1)
@@ -414,9 +409,9 @@ class SbeWalker(wiring.Component):
                 with m.If(settled):
                     go_on()
                 with m.Else():
-                    go_next(coming_size)
+                    go(State.NEXT)
             else:
-                go_next(coming_size)
+                go(State.NEXT)
 
         # Operands are sought when their block begins, and read as long as it comes in; or until no more bytes can be kept.
         early = Signal()
@@ -425,7 +420,7 @@ class SbeWalker(wiring.Component):
         with m.If(advance):
             with m.If(moves):
                 m.d.sync += early.eq(0)
-            with m.Elif(in_block & history.half & settled & ~reached):
+            with m.Elif(in_block & history.half & settled_twice & ~reached & (after >= 0)):
                 m.d.sync += early.eq(1)
         for n, operand in enumerate(self.operands, self._control_ports):
             offsets = [
@@ -464,16 +459,15 @@ class SbeWalker(wiring.Component):
 
         landing = Signal.like(state)
 
-        def jump(distance, to: State):
-            """Move the element's end, and go on."""
+        def jump(to: State):
+            """Move the element's end by ``rest``, and go on."""
             m.d.sync += landing.eq(1 << to)
-            plan(distance)
             go(State.JUMP)
 
         def skip_to_packet_end(its_state: State):
-            with m.If(history.ended):
+            with m.If(was_ended & settled):
                 m.d.sync += skips_message.eq(its_state is State.SKIP_MESSAGE)
-                jump(~lacking, State.MESSAGE_END if by_length else State.CHECK_LENGTH)
+                jump(State.MESSAGE_END if by_length else State.CHECK_LENGTH)
             with m.Else():
                 go(its_state)
 
@@ -502,11 +496,11 @@ class SbeWalker(wiring.Component):
             wrong += [(declared < header.size + excess, Flag.LENGTH), (declared > MESSAGE_LIMIT + excess, Flag.TOO_LONG)]
         if framing.magic is not None:
             wrong.append((number(framing.magic, framing.byte_order) != framing.magic_value, Flag.GARBAGE))
-        if wrong:
-            m.d.sync += prefix_bad.eq(reduce(or_, (condition for condition, _ in wrong)))
-        for condition, cause in wrong:
-            with m.If(condition):
-                m.d.sync += prefix_flags.eq(cause)
+        with m.If(state[State.HEADER]):
+            m.d.sync += prefix_bad.eq(reduce(or_, (condition for condition, _ in wrong), Const(0)))
+            for condition, cause in wrong:
+                with m.If(condition):
+                    m.d.sync += prefix_flags.eq(cause)
 
         def fail_prefix():
             m.d.sync += [flags.eq(prefix_flags), failed.eq(1)]
@@ -530,12 +524,13 @@ class SbeWalker(wiring.Component):
                 template.eq(its_template),
                 known.eq(its_known & its_ours),
                 ours.eq(its_ours),
+                in_body.eq(1),
             ]
             move(State.ROOT_FOUND)
 
         def find_root():
             m.d.sync += block.eq(look_up(m, template, self._nodes.root_block, len(block), "root_block"))
-            plan(Mux(ends_here, waited, expect(self._nodes.first, template)))
+            expect(self._nodes.first, template)
             go(State.ROOT)
 
         def take_root():
@@ -558,9 +553,8 @@ class SbeWalker(wiring.Component):
         def read_dimension():
             inside = of_group(lambda node: node.inside, 1, "coming_has_inside", coming)
             there = entry_count != 0
-            size = expect([node.first if node.inside else node.following for node in nodes], coming)
-            plan(Mux((entry_count == 1) | inside, size, entry_length))
-            m.d.sync += [group.eq(coming), block.eq(block_of_coming)]
+            expect([node.first if node.inside else node.following for node in nodes], coming)
+            m.d.sync += [group.eq(coming), repeats.eq((entry_count != 1) & ~inside)]
             for level in each_level(level_of_coming):
                 m.d.sync += [
                     block_length[level].eq(entry_length),
@@ -569,10 +563,13 @@ class SbeWalker(wiring.Component):
                 ]
             m.d.comb += moves.eq(there)
             with m.If(~there):
-                go_next(expect(following, coming))
+                expect(following, coming)
+                m.d.sync += repeats.eq(0)
+                go(State.NEXT)
             with m.Elif((entry_length == 0) & ~inside):
                 fail(Flag.LENGTH)
             with m.Else():
+                m.d.sync += block.eq(block_of_coming)
                 go(State.ENTRY)
 
         flat = of_group(lambda node: node.depth == 0, 1, "group_is_flat")
@@ -582,7 +579,7 @@ class SbeWalker(wiring.Component):
             """Begin the group's next entry."""
             for level in each_level(level_of_group):
                 m.d.sync += [entries[level].eq(entries[level] - 1), last_entry[level].eq(entries[level] == 2)]
-                plan(Mux(entries[level] == 2, coming_size, length))
+                m.d.sync += repeats.eq(entries[level] != 2)
             move(State.ENTRY)
 
         def take_entry():
@@ -601,11 +598,14 @@ class SbeWalker(wiring.Component):
                     next_entry()
 
         def outer_entry():
+            m.d.sync += repeats.eq(0)
             with m.If(last):
-                go_next(expect(following, group))
+                expect(following, group)
+                go(State.NEXT)
             with m.Else():
+                expect([node.first for node in nodes], group)
                 next_entry()
-                plan(expect([node.first for node in nodes], group))
+                m.d.sync += repeats.eq(0)
 
         lengths: dict[Slot, list[int]] = {}
         for index, node in enumerate(nodes):
@@ -619,20 +619,18 @@ class SbeWalker(wiring.Component):
                     m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
 
         def read_data_length():
-            size = expect(following, coming)
+            expect(following, coming)
             with m.If(data_length == 0):
-                go_next(size)
+                go(State.NEXT)
             with m.Else():
-                plan(size)
                 move(State.DATA)
 
         held = Signal(PLACE_BITS)
         too_long = Signal()
         m.d.comb += [held.eq(end - start), too_long.eq(held > MESSAGE_LIMIT)]
 
-        # While a last entry comes in: is the next message behind it?
-        with m.If(state[State.ENTRY] & last & flat & ends_here):
-            plan(waited)
+        with m.If(is_in(State.REST, State.SKIP_PACKET)):
+            m.d.sync += repeats.eq(0)
         # What each state decides.
         with m.If(advance):
             with m.If(state[State.PACKET_HEADER]):
@@ -642,7 +640,7 @@ class SbeWalker(wiring.Component):
                     read_prefix()
                 with m.Elif(settled & was_ended):
                     with m.If(at_begin):
-                        jump(~lacking, State.PACKET_END)
+                        jump(State.PACKET_END)
                     with m.Else():
                         fail(Flag.TRUNCATED, State.SKIP_PACKET)
                 with m.Else():
@@ -688,8 +686,7 @@ class SbeWalker(wiring.Component):
                     m.d.sync += coming.eq(group)
                     go(State.OUTER_FOUND)
                 with m.If(state[State.OUTER_FOUND]):
-                    plan(length)
-                    m.d.sync += block.eq(block_of_coming)
+                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last)]
                     go(State.OUTER_ENTRY)
                 with m.If(state[State.OUTER_ENTRY]):
                     outer_entry()
@@ -702,20 +699,20 @@ class SbeWalker(wiring.Component):
                     await_element(State.DATA, go_on_soon)
             with m.If(state[State.REST]):
                 if by_length:
-                    jump(after, State.SKIP_MESSAGE)
+                    jump(State.SKIP_MESSAGE)
                 else:
                     go(State.SKIP_MESSAGE)
             with m.If(state[State.JUMP]):
                 m.d.comb += [moves.eq(1), to_end.eq(1), next_state.eq(landing)]
-                plan(waited)
+                m.d.sync += [fixed.eq(waited), in_body.eq(0)]
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
                     with m.If(reached):
                         go(State.MESSAGE_END)
-                    with m.Elif(cut):
+                    with m.Elif(was_ended & settled):
                         # Whatever was wrong before, the message's only cause is now that it was cut.
                         m.d.sync += [failed.eq(1), flags.eq(Flag.TRUNCATED), unknown.eq(0)]
-                        jump(~lacking, State.MESSAGE_END)
+                        jump(State.MESSAGE_END)
                     with m.Else():
                         go(State.SKIP_MESSAGE)
                 else:
@@ -733,7 +730,7 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.MESSAGE_END]):
                 m.d.comb += [finishing.eq(1), step.has_frame.eq(failed | no_frames)]
             with m.If(finishing):
-                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0)]
+                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), in_body.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 move(State.PREFIX)
             with m.If(state[State.PACKET_END]):
@@ -753,7 +750,14 @@ class SbeWalker(wiring.Component):
         ):
             if slots:
                 from_word.setdefault(tuple(dict.fromkeys(slots)), ([], read))[0].append(its_state)
-        m.d.comb += grow.eq(planned | reduce(or_, (Mux(is_in(*states), read, 0) for states, read in from_word.values())))
+        stated = is_in(*(each for states, _ in from_word.values() for each in states), State.JUMP) | repeats
+        coming_length = Mux(nothing_behind & by_length, waited, coming_size)  # of the next message's prefix, or of what comes
+        m.d.comb += grow.eq(
+            reduce(or_, (Mux(is_in(*states), read, 0) for states, read in from_word.values()))
+            | Mux(repeats, length, 0)
+            | Mux(state[State.JUMP], rest, 0)
+            | Mux(stated, 0, Mux(in_body, coming_length, fixed))
+        )
 
         # What ``reaches``: a block of what length has each field.
         for bit, need in enumerate(self.needs):
