@@ -79,17 +79,20 @@ class PacketHistory(wiring.Component):
         m.d.comb += [
             self.i.ready.eq(open_),
             taken.eq(self.i.valid & self.i.ready),
-            self.coming.eq(Mux(taken, beat.count, 0)),
             kept.eq((self.available >> LANE_BITS) - needed),
         ]
-        # As bits, not as comparisons, which would take another carry chain.
-        many = kept[row_bits:-1].any()
         full = Signal()
+        shut = Signal()  # for ``coming`` alone: ``open_`` leads to many places
+        # As bits, not as comparisons, which would take another carry chain.
+        opens = (~full | self.unneeded) & (~(self.ended | (taken & beat.last)) | self.next_packet)
+        many = kept[row_bits:-1].any()
         m.d.sync += [
             self.half.eq(~kept[-1] & (many | kept[row_bits - 1])),
             full.eq(~kept[-1] & (many | kept[row_bits - 2 : row_bits].all())),
-            open_.eq((~full | self.unneeded) & (~(self.ended | (taken & beat.last)) | self.next_packet)),
+            open_.eq(opens),
+            shut.eq(~opens),
         ]
+        m.d.comb += self.coming.eq(Mux(self.i.valid & ~shut, beat.count, 0))
         fresh = Signal(init=1)
         with m.If(taken):
             m.d.sync += [self.available.eq(self.available + beat.count), self.ended.eq(beat.last), fresh.eq(0)]

@@ -187,10 +187,10 @@ class SbeWalker(wiring.Component):
         start = Signal(PLACE_BITS)
         word = Signal(data.ArrayLayout(8, CONTROL_BYTES * self._control_ports))
         template = Signal(range(max(len(templates), 2)))
-        version = Signal(8 * header.version.size)
         block = self.block
         group, coming = (Signal(range(max(len(nodes), 2)), name=name) for name in ("group", "coming"))
         node_there, entry_ends = Signal(), Signal()  # what comes: a node, or an entry's end; else the message's
+        begins_node = Signal()  # a node comes, which is not too new for the message
         coming_is_group, coming_is_flat, coming_size = Signal(), Signal(), Signal(8)
         entries = [Signal(COUNT_BITS, name=f"entries{level}") for level in range(levels)]  # with the one at hand
         last_entry = [Signal(name=f"last_entry{level}") for level in range(levels)]
@@ -227,7 +227,7 @@ class SbeWalker(wiring.Component):
 
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
         # is known as the sign of ``lacking``, so that nothing has to be compared.
-        moves, to_end, reached, cut = Signal(), Signal(), Signal(), Signal()
+        moves, reached, cut = Signal(), Signal(), Signal()
         grow = Signal(signed(PLACE_BITS + 1))
         settled, settled_twice = Signal(), Signal()  # there was no move in the last cycle, in the last two
         total, carries, without = (Signal(PLACE_BITS + 1, name=name) for name in ("total", "carries", "without"))
@@ -243,7 +243,7 @@ class SbeWalker(wiring.Component):
         m.d.sync += [lacking.eq(without), settled.eq(1), settled_twice.eq(settled)]
         with m.If(advance & moves):
             m.d.sync += [lacking.eq(total), end.eq(end + grow), settled.eq(0), settled_twice.eq(0)]
-            with m.If(~to_end):
+            with m.If(~state[State.JUMP] & (after >= 0)):
                 m.d.sync += begin.eq(end)
         counted = Signal()  # in this cycle, ``after`` is counted from a message's length
         length_there = Signal.like(after)
@@ -260,10 +260,6 @@ class SbeWalker(wiring.Component):
             was_ended.eq(history.ended),
             rest.eq(Mux(state[State.REST], after, ~lacking)),
         ]
-
-        def move(to: State):
-            m.d.comb += moves.eq(1)
-            go(to)
 
         # Control words: what the walk itself depends on.
         seeks = Signal()
@@ -308,13 +304,7 @@ class SbeWalker(wiring.Component):
         def of_group(what: Callable[[Any], int], width: int, name: str, index=group):
             return of_node(lambda node: what(node) if node.is_group else None, width, name, index)
 
-        too_old = Signal()
-        for since in sorted({node.since_version for node in nodes} - {0}):
-            older = Signal(name=f"older_than_{since}")
-            m.d.sync += older.eq(version < since)
-            with m.If(older), m.Switch(coming):
-                with m.Case(*(index for index, node in enumerate(nodes) if node.since_version == since)):
-                    m.d.comb += too_old.eq(1)
+        older = {since: Signal(name=f"older_than_{since}") for since in sorted({node.since_version for node in nodes} - {0})}
         level_of_group = of_group(lambda node: node.depth + 1, range_bits(levels), "level_of_group")
         level_of_coming = of_group(lambda node: node.depth + 1, range_bits(levels), "level_of_coming", coming)
         block_of_coming = of_group(lambda node: node.block, len(block), "block_of_coming", coming)
@@ -345,7 +335,14 @@ class SbeWalker(wiring.Component):
             def part(what: Callable[[Place], int], width: int, name: str):
                 return look_up(m, index, [what(each) for each in places], width, name)
 
+            since = {each.node: nodes[each.node].since_version for each in places if each.node is not None}
+            too_old = Const(0)
+            for version, is_older in older.items():
+                known = part(lambda each, version=version: since.get(each.node) == version, 1, f"place_since_{version}")
+                too_old |= known & is_older
+            is_node = part(lambda each: each.node is not None and not each.entry_ends, 1, "place_is_node")
             m.d.sync += [
+                begins_node.eq(is_node & ~too_old),
                 coming.eq(part(lambda each: each.node or 0, len(coming), "place_node")),
                 node_there.eq(part(lambda each: each.node is not None, 1, "place_there")),
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
@@ -390,12 +387,11 @@ class SbeWalker(wiring.Component):
                 m.d.sync += group.eq(coming)
                 go(State.OUTER_GROUP)
             with m.Else():
-                with m.If(too_old | nothing_behind | (Const(0) if by_length else at_end & was_ended)):
+                with m.If(~begins_node | nothing_behind | (Const(0) if by_length else at_end & was_ended)):
                     expect(following, coming)
                     go(State.NEXT)
                 # Where only the packet's end ends a message, one has to wait and see whether something follows.
                 with m.Elif(Const(1) if by_length else ~at_end):
-                    m.d.comb += moves.eq(1)
                     with m.If(coming_is_group):
                         go(State.DIMENSION)
                     with m.Else():
@@ -476,13 +472,13 @@ class SbeWalker(wiring.Component):
                 value = number(framing.packet_sequence, framing.byte_order, found_bytes, framing.packet_sequence.offset)
                 m.d.sync += [packet_sequence.eq(value), sequence.eq(value)]
             m.d.sync += start.eq(end)
-            move(State.PREFIX)
+            go(State.PREFIX)
 
         def read_prefix():
             if framing.message_sequence is not None:
                 m.d.sync += sequence.eq(number(framing.message_sequence, framing.byte_order, found_bytes))
             message_begin = end + (framing.message_size - waited)
-            move(State.HEADER)
+            go(State.HEADER)
             m.d.sync += [start.eq(message_begin), begin.eq(message_begin)]
 
         declared = Const(MESSAGE_LIMIT) if framing.length is None else number(framing.length, framing.byte_order)
@@ -519,14 +515,14 @@ class SbeWalker(wiring.Component):
             its_ours = in_header(header.schema_id) == schema.id
             m.d.sync += [
                 message_type.eq(template_id),
-                version.eq(in_header(header.version)),
+                *(is_older.eq(in_header(header.version) < since) for since, is_older in older.items()),
                 block_length[0].eq(in_header(header.block_length)),
                 template.eq(its_template),
                 known.eq(its_known & its_ours),
                 ours.eq(its_ours),
                 in_body.eq(1),
             ]
-            move(State.ROOT_FOUND)
+            go(State.ROOT_FOUND)
 
         def find_root():
             m.d.sync += block.eq(look_up(m, template, self._nodes.root_block, len(block), "root_block"))
@@ -561,7 +557,6 @@ class SbeWalker(wiring.Component):
                     entries[level].eq(Mux(entry_count[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, entry_count)),
                     last_entry[level].eq(entry_count == 1),
                 ]
-            m.d.comb += moves.eq(there)
             with m.If(~there):
                 expect(following, coming)
                 m.d.sync += repeats.eq(0)
@@ -580,7 +575,7 @@ class SbeWalker(wiring.Component):
             for level in each_level(level_of_group):
                 m.d.sync += [entries[level].eq(entries[level] - 1), last_entry[level].eq(entries[level] == 2)]
                 m.d.sync += repeats.eq(entries[level] != 2)
-            move(State.ENTRY)
+            go(State.ENTRY)
 
         def take_entry():
             for level in each_level(level_of_group):
@@ -623,7 +618,7 @@ class SbeWalker(wiring.Component):
             with m.If(data_length == 0):
                 go(State.NEXT)
             with m.Else():
-                move(State.DATA)
+                go(State.DATA)
 
         held = Signal(PLACE_BITS)
         too_long = Signal()
@@ -703,7 +698,7 @@ class SbeWalker(wiring.Component):
                 else:
                     go(State.SKIP_MESSAGE)
             with m.If(state[State.JUMP]):
-                m.d.comb += [moves.eq(1), to_end.eq(1), next_state.eq(landing)]
+                m.d.comb += next_state.eq(landing)
                 m.d.sync += [fixed.eq(waited), in_body.eq(0)]
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
@@ -732,13 +727,13 @@ class SbeWalker(wiring.Component):
             with m.If(finishing):
                 m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), in_body.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
-                move(State.PREFIX)
+                go(State.PREFIX)
             with m.If(state[State.PACKET_END]):
                 go(State.PACKET_HEADER)
         # Like a reset, so that it costs nothing in front of the registers.
         with m.If(advance & state[State.PACKET_END]):
             m.d.comb += history.next_packet.eq(1)
-            m.d.sync += [begin.eq(0), end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), start.eq(0)]
+            m.d.sync += [begin.eq(0), end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), start.eq(0), after.eq(0)]
             m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
 
         from_word: dict[tuple[Slot, ...], tuple[list[State], Any]] = {}
@@ -750,6 +745,20 @@ class SbeWalker(wiring.Component):
         ):
             if slots:
                 from_word.setdefault(tuple(dict.fromkeys(slots)), ([], read))[0].append(its_state)
+        begins = begins_node & ~nothing_behind if by_length else begins_node & ~nothing_behind & ~at_end
+        is_last = nothing_behind & by_length
+        soon = settled & by_length
+        m.d.comb += moves.eq(
+            is_in(State.TEMPLATE, State.JUMP, State.MESSAGE_END)
+            | (state[State.GROUP] & (entry_count != 0))
+            | (state[State.OUTER_ENTRY] & ~last)
+            | (state[State.DATA_FOUND] & (data_length != 0))
+            | (state[State.NEXT] & (begins | (is_last & coming_is_flat)))
+            | (reached & is_in(State.PACKET_HEADER, State.PREFIX))
+            | (reached & state[State.ROOT] & soon & (begins | is_last))
+            | (reached & state[State.ENTRY] & (repeats | (soon & (begins | (is_last & last & flat)))))
+            | (reached & state[State.DATA] & soon & begins)
+        )
         stated = is_in(*(each for states, _ in from_word.values() for each in states), State.JUMP) | repeats
         coming_length = Mux(nothing_behind & by_length, waited, coming_size)  # of the next message's prefix, or of what comes
         m.d.comb += grow.eq(

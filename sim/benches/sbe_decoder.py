@@ -24,7 +24,7 @@ SIZE_BYTES = VENUE.profile.framing.message_size
 LATENCY = 4
 WALK = 8
 """Cycles of a message without its entries: its framing, header, template and root 5, a group's dimension 2, its end 1."""
-MESSAGES = 64
+MESSAGES = 32
 """Enough for the walk to fall behind, where it does."""
 
 
