@@ -64,10 +64,12 @@ class Reading(NamedTuple):
 class SbeDecoder(wiring.Component):
     """SBE packets to frames, one for each group entry.
 
-    A frame is valid 4 cycles after the last byte of its entry was taken, where the decoder has kept up; see
+    A frame is valid LATENCY cycles after the last byte of its entry was taken, where the decoder has kept up; see
     :class:`hdl.sbe_walker.SbeWalker` for what costs cycles. That of a message without entries comes as early where the root is
     all there is of it, others and malformed ones a few cycles later.
     """
+
+    LATENCY = 4
 
     i: In(stream.Signature(PayloadBeat))
     o: Out(stream.Signature(Parsed))

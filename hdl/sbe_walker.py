@@ -770,22 +770,13 @@ class SbeWalker(wiring.Component):
 
         # What ``reaches``: a block of what length has each field.
         for bit, need in enumerate(self.needs):
-            ends: list[int | None] = []
-            its_levels: list[int | None] = []
-            for plan in plans:
-                source = plan.sources.get(need[0])
-                value = None if source is None else _parts(source).get(need[1])
-                ends.append(None if value is None else value.end)
-                its_levels.append(None if value is None else value.level)
-            least = look_up(m, block, ends, 16, f"least{bit}")
-            its_length = Signal(16, name=f"length{bit}")
-            first, *others = sorted({level for level in its_levels if level is not None})
-            m.d.comb += its_length.eq(block_length[first])
-            with m.Switch(block):
-                for level in others:
-                    with m.Case(*(index for index, its_level in enumerate(its_levels) if its_level == level)):
-                        m.d.comb += its_length.eq(block_length[level])
-            m.d.comb += step.reaches[bit].eq(its_length >= least)
+            values = [_parts(plan.sources[need[0]]).get(need[1]) if need[0] in plan.sources else None for plan in plans]
+            for level in sorted({value.level for value in values if value is not None}):
+                ends = [value.end if value is not None and value.level == level else None for value in values]
+                least = look_up(m, block, ends, 16, f"least{bit}_{level}")
+                with m.Switch(block):
+                    with m.Case(*(index for index, end in enumerate(ends) if end is not None)):
+                        m.d.comb += step.reaches[bit].eq(block_length[level] >= least)
 
         # The block at hand, or the message's end.
         m.d.comb += [

@@ -21,7 +21,6 @@ HEADER = struct.Struct("<HHHHH")
 PACKET_HEADER_BYTES = VENUE.profile.framing.packet_size
 SIZE_BYTES = VENUE.profile.framing.message_size
 
-LATENCY = 4
 WALK = 8
 """Cycles of a message without its entries: its framing, header, template and root 5, a group's dimension 2, its end 1."""
 MESSAGES = 32
@@ -130,7 +129,7 @@ async def most_entries(dut):
 
 @cocotb.test()
 async def latency(dut):
-    """A frame is valid LATENCY cycles after the last byte of its entry was taken, where the decoder has kept up."""
+    """A frame is valid ``SbeDecoder.LATENCY`` cycles after the last byte of its entry was taken, where the decoder has kept up."""
     bench = SbeBench(dut, gaps=0.05)
     await bench.clocked.reset()
     found = set()
@@ -141,7 +140,7 @@ async def latency(dut):
         await bench.clocked.cycles(20)
         shown = next(transfer.cycle for transfer in bench.sink.received[first:] if transfer.value["has_frame"])
         found.add(shown - bench.source.taken[-1])
-    assert found == {LATENCY}
+    assert found == {SbeDecoder.LATENCY}
     await bench.check()
 
 
