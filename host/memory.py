@@ -106,6 +106,22 @@ def load_number(typing_context, address, size, signed, big):
     return (types.int64 if is_signed else types.uint64)(types.int64, size, signed, big), generate
 
 
+@intrinsic(prefer_literal=True)
+def store_number(typing_context, address, value, size):
+    """The low ``size`` bytes (1, 2, 4 or 8, a constant) of an integer at any address, little endian."""
+    if not isinstance(size, types.Literal):
+        return None
+    its_size = size.literal_value
+
+    def generate(context, builder, signature, arguments):
+        number_type = ir.IntType(8 * its_size)
+        number = arguments[1] if its_size == 8 else builder.trunc(arguments[1], number_type)
+        builder.store(number, builder.inttoptr(arguments[0], number_type.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, size), generate
+
+
 @intrinsic
 def store_line(typing_context, address, word0, word1, word2, word3, word4, word5, word6, word7):
     """A line of eight uint64 at an aligned address: the last one is stored behind all the others."""

@@ -343,7 +343,7 @@ class _Writer:
         yield "        return True"
         yield "    if not has_frame_credit(ring):"
         yield "        return False"
-        yield f"    flags = np.uint64(0)"
+        yield "    flags = np.uint64(0)"
         names = ("price", "quantity", "instrument", *(ORDER_FIELDS if plan.is_order else MARKET_DATA_FIELDS))
         for name in (*names, "sequence"):
             source = None if name in plan.constants else plan.sources.get(name)

@@ -58,7 +58,8 @@ TABLE_DTYPE = np.dtype(
     ]
 )
 
-MESSAGE_DTYPE = np.dtype([("table", np.int64), ("first", np.int64)])
+MESSAGE_DTYPE = np.dtype([("table", np.int64), ("tables", np.int64), ("first", np.int64)])
+"""A message: its table, how many there are with those of its groups, which follow it, and its first node."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,9 @@ def walk_of(schema: Schema, layouts: tuple[TableLayout, ...]) -> Walk:
         if message.id < len(templates):
             templates[message.id] = number
         first = _add_nodes(nodes, message, message.name, numbers, layouts, END, END)
-        messages[number] = (numbers[message.name], first)
+        table = numbers[message.name]
+        tables_of_message = sum(1 for layout in layouts if layout.name.partition(".")[0] == message.name)
+        messages[number] = (table, tables_of_message, first)
     return Walk(
         templates,
         messages,
