@@ -255,16 +255,16 @@ class Table:
 
     def is_null(self, name: str) -> np.ndarray:
         """By row: whether a field (or member, or var data) has no value. Raises KeyError where there is none of that name."""
-        for data in self.layout.data:
-            if data.name == name:
-                return self.rows[name]["offset"] == 0
-        column = next((column for column in self.layout.columns if column.name == name), None)
-        if column is None:
+        if any(data.name == name for data in self.layout.block.data):
+            empty: np.ndarray = self.rows[name]["offset"] == 0
+            return empty
+        leaf = next((leaf for leaf in self.layout.leaves if leaf.name == name), None)
+        if leaf is None:
             raise KeyError(name)
-        encoding = column.leaf.encoding
+        encoding = leaf.encoding
         if not encoding.size:
             return np.zeros(len(self.rows), bool)
-        absent: np.ndarray = self.rows[PRESENT] < column.leaf.end
+        absent: np.ndarray = self.rows[PRESENT] < leaf.end
         if encoding.length != 1 or encoding.null is None:
             return absent
         values = self.rows[name]
