@@ -133,6 +133,6 @@ def finish_frame(ring):
 @njit(**INLINED)
 def write_frame(ring, word0, word1, word2, word3, word4, word5, word6, word7):
     """Write the next frame as eight words, its generation (the last byte) left 0."""
-    generation = _next_generation(ring) << np.uint64(8 * (GENERATION_BYTE - 56))
+    generation = _next_generation(ring) << np.uint64(8 * (GENERATION_BYTE % 8))
     store_line(_next_slot(ring), word0, word1, word2, word3, word4, word5, word6, word7 | generation)
     ring.frames_written += 1

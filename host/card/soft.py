@@ -28,6 +28,8 @@ class SoftCard:
     def __init__(self, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> None:
         self.ring = ring
         self._writer = writer_of(ring)
+        # It has the addresses of these: they stay mapped as long as it may write.
+        self._mapped = ring.words, ring.frame_bytes, ring.payload
         self._parsing = Parsing.of(flow_table(flows))
         self._feed_packets = feed_packets if venue is None else decoder(venue)
         self._waiting_packet: tuple[int, int] | None = None
@@ -64,6 +66,7 @@ class SoftCard:
 
     def close(self) -> None:
         """See :meth:`host.card.Card.close`."""
+        del self._writer, self._mapped
         self.ring.close()
 
     def __enter__(self) -> Self:
