@@ -68,7 +68,7 @@ def write_plain(ring, state, kind, flags):
     if state.frames >= state.written:
         if not has_frame_credit(ring):
             return False
-        write_frame(ring, {words})
+        write_frame(ring,{words})
     state.frames += 1
     return True
 '''
@@ -160,8 +160,7 @@ class _Writer:
     def module(self) -> Iterator[str]:
         templates = [self._template(plan) for plan in self._plans]
         yield HEAD.format(huge=HUGE, framing=framing_of(self._framing, self._schema))
-        plain = {"ENTRY_LIMIT": ENTRY_LIMIT, "MALFORMED": MALFORMED, "TOO_LONG": TOO_LONG, "words": _words({})}
-        yield PLAIN.format(**plain)
+        yield PLAIN.format(ENTRY_LIMIT=ENTRY_LIMIT, MALFORMED=MALFORMED, TOO_LONG=TOO_LONG, words=_words({}))
         for body, name in self._frames.items():
             yield body.replace("NAME", name, 1)
         yield from templates
@@ -364,7 +363,7 @@ class _Writer:
             values["sequence"] = "sequence"
         if plan.level:
             values["entry_offset"] = f"b{plan.level} - message"
-        yield f"    write_frame(ring, {_words(values)})"
+        yield f"    write_frame(ring,{_words(values)})"
         yield "    state.frames += 1"
         yield "    return True"
         yield ""
@@ -496,7 +495,7 @@ def _words(values: dict[str, str]) -> str:
             if field.bits < 64:
                 value = f"({value} & np.uint64({(1 << field.bits) - 1})) << np.uint64({place})"
             words[number].append(value)
-    return ", ".join(" | ".join(parts[1:] or parts) for parts in words)
+    return "".join(f"\n        {' | '.join(parts[1:] or parts)}," for parts in words)
 
 
 def _stopped(cause: int) -> str:

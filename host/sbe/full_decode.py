@@ -92,7 +92,8 @@ def _add_row(work, walk, data, table, at, length):
 
 @njit(**INLINED)
 def _walk_message(work, walk, data, node, root_row, at, end, version):
-    """Add the rows of a message's groups, which begin at ``node``. Returns its cause (0: none) and where it ends."""
+    """Add the rows of a message's groups, which begin at ``node``. Returns its cause (0: none), where it
+    ends, and how many entries it has."""
     entries = 0
     while node != END:
         if node <= -2:
@@ -110,12 +111,12 @@ def _walk_message(work, walk, data, node, root_row, at, end, version):
                 node = its.next
                 continue
             if its.size > end - at:
-                return SHORT, at
+                return SHORT, at, entries
             size = load_count(data, at + its.length_offset, its.length_size, walk.big)
             if its.kind == DATA:
                 at += its.size
                 if size > end - at:
-                    return SHORT, at
+                    return SHORT, at, entries
                 parent = root_row if its.parent == END else work.groups[its.parent].row
                 place = work.rows[its.table] + parent * walk.tables[its.table].row_bytes + its.column
                 store_number(place, at, 8)
@@ -136,18 +137,18 @@ def _walk_message(work, walk, data, node, root_row, at, end, version):
         its = walk.nodes[number]
         size = group.block
         if size == 0 and not its.inside:
-            return LENGTH, at
+            return LENGTH, at, entries
         if size > end - at:
-            return SHORT, at
+            return SHORT, at, entries
         entries += 1
         if entries == ENTRY_LIMIT:
-            return TOO_LONG, at
+            return TOO_LONG, at, entries
         group.row, place = _add_row(work, walk, data, its.table, at, size)
         store_number(place, root_row if its.parent == END else work.groups[its.parent].row, 8)
         store_number(place + 8, group.index, 4)
         at += size
         node = its.first
-    return 0, at
+    return 0, at, entries
 
 
 @njit(**INLINED)
@@ -178,6 +179,7 @@ def decode_packets(work, walk, header, framing, states, flows, data, offset, len
             if progress.problems == work.problems.size:
                 return False
             message, there, following, readable, cause = find_message(state, framing, data, begin, end)
+            entries = 0
             by_structure = framing.end == BY_STRUCTURE
             goes_on = by_structure and there > MESSAGE_LIMIT
             if goes_on:
@@ -208,7 +210,7 @@ def decode_packets(work, walk, header, framing, states, flows, data, offset, len
                         store_number(place + 8, np.int64(state.sequence), 4)
                         store_number(place + 12, flow, 2)
                         store_number(place + 14, version, 2)
-                        wrong, at = _walk_message(
+                        wrong, at, entries = _walk_message(
                             work, walk, data, its.first, row, at + root_bytes, message + there, version
                         )
                 if wrong == SHORT:
@@ -220,6 +222,9 @@ def decode_packets(work, walk, header, framing, states, flows, data, offset, len
                         following = at - begin
             progress.messages += 1
             if cause != 0:
+                # The frame that would say so is the message's last one, whatever it would have said.
+                if entries >= ENTRY_LIMIT - 1:
+                    cause = TOO_LONG
                 problem = work.problems[progress.problems]
                 progress.problems += 1
                 problem.timestamp = state.timestamp
