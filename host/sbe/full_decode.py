@@ -60,8 +60,10 @@ class Header(NamedTuple):
 GROUP_DTYPE = np.dtype([("remaining", np.int64), ("block", np.int64), ("row", np.int64), ("index", np.int64)])
 """A group that the walk is in: entries to come, their block length, the current entry's row and place in the group."""
 
-PROGRESS_DTYPE = np.dtype([("packet", np.int64), ("messages", np.int64), ("problems", np.int64)])
-"""How far the walk is, and how many messages and problems it has found."""
+PROGRESS_DTYPE = np.dtype(
+    [("packet", np.int64), ("template", np.int64), ("messages", np.int64), ("problems", np.int64)]
+)
+"""How far the walk is: the packet, the last template (as a row of the walk's messages); how many messages and problems it has found."""
 
 
 class Work(NamedTuple):
@@ -195,6 +197,7 @@ def decode_packets(work, walk, header, framing, states, flows, data, offset, len
                     wrong, at = TEMPLATE, message
                 else:
                     its = walk.messages[known]
+                    progress.template = known
                     if not _has_room(work, its):
                         return False
                     at = message + header.size
@@ -310,6 +313,7 @@ class FullDecoder:
         self._walk = walk_of(schema, self._layouts)
         self._framing = framing_of(venue.profile.framing, schema)
         self._flows = flow_table(flows)
+        self._empty = {layout.name: Table(layout, np.empty(0, layout.dtype)) for layout in self._layouts}
         self._room = np.zeros(len(self._layouts), np.int64)
         """Rows by table that there is room for at first: somewhat more than the last packets had."""
         self._header = Header(
@@ -329,36 +333,43 @@ class FullDecoder:
             read_only(packets.length, np.uint32),
             read_only(packets.timestamp, np.uint64),
         )
-        row_bytes = self._walk.tables["row_bytes"].tolist()
-        buffers = [np.empty(rows * size, np.uint8) for rows, size in zip(self._room.tolist(), row_bytes, strict=True)]
         work = Work(
-            rows=np.array([buffer.ctypes.data for buffer in buffers], np.int64),
-            counts=np.zeros(len(buffers), np.int64),
-            room=self._room.copy(),
+            rows=np.zeros(len(self._layouts), np.int64),
+            counts=np.zeros(len(self._layouts), np.int64),
+            room=np.zeros(len(self._layouts), np.int64),
             groups=np.zeros(len(self._walk.nodes), GROUP_DTYPE),
             problems=np.empty(FIRST_ROWS, PROBLEM_DTYPE),
             progress=np.zeros(1, PROGRESS_DTYPE),
         )
+        buffers: dict[int, np.ndarray] = {}
+
+        def make_room(table: int, room: int) -> None:
+            buffer = np.empty(room * self._layouts[table].dtype.itemsize, np.uint8)
+            if (before := buffers.get(table)) is not None:
+                buffer[: len(before)] = before
+            buffers[table] = buffer
+            work.rows[table] = buffer.ctypes.data
+            work.room[table] = room
+
+        for table in np.flatnonzero(self._room).tolist():
+            make_room(table, self._room[table])
         state = np.zeros(1, SBE_STATE_DTYPE)
         state["message"] = -1
         while not decode_packets(work, self._walk, self._header, self._framing, state, self._flows, *arrays):
-            if work.progress["problems"][0] == len(work.problems):
-                work = work._replace(problems=_grown(work.problems, GROWTH * len(work.problems)))
-            for number in np.flatnonzero(work.counts + ENTRY_LIMIT > work.room).tolist():
-                work.room[number] = room = max(GROWTH * work.room[number], FIRST_ROWS)
-                buffers[number] = _grown(buffers[number], room * row_bytes[number])
-                work.rows[number] = buffers[number].ctypes.data
+            progress = work.progress[0]
+            if progress["problems"] == len(work.problems):
+                longer = np.concatenate([work.problems, np.empty((GROWTH - 1) * len(work.problems), PROBLEM_DTYPE)])
+                work = work._replace(problems=longer)
+                continue
+            message = self._walk.messages[progress["template"]]
+            for table in range(message["table"], message["table"] + message["tables"]):
+                if work.counts[table] + ENTRY_LIMIT > work.room[table]:
+                    make_room(table, max(GROWTH * work.room[table], FIRST_ROWS))
         self._room = np.where(work.counts > 0, work.counts + work.counts // 8 + ENTRY_LIMIT, 0)
-        tables = {
-            layout.name: Table(layout, buffer[: count * layout.dtype.itemsize].view(layout.dtype))
-            for layout, buffer, count in zip(self._layouts, buffers, work.counts.tolist(), strict=True)
-        }
+        tables = dict(self._empty)
+        for number, buffer in buffers.items():
+            layout = self._layouts[number]
+            rows = buffer[: work.counts[number] * layout.dtype.itemsize].view(layout.dtype)
+            tables[layout.name] = Table(layout, rows)
         progress = work.progress[0]
         return Decoded(tables, work.problems[: progress["problems"]], int(progress["messages"]), packets.data)
-
-
-def _grown(array: np.ndarray, length: int) -> np.ndarray:
-    """A longer array that begins with this one."""
-    grown = np.empty(length, array.dtype)
-    grown[: len(array)] = array
-    return grown
