@@ -119,7 +119,8 @@ def replay(
                     f"tickgate: {capture.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
                 )
         venue = load_venue(schema, profile) if schema else None
-        flows, left_out = flows_of(opened, venue)
+        with console.status("Looking at the captures ..."):
+            flows, left_out = flows_of(opened, venue)
         if left_out:
             errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
         known = load_limits(limits) if limits else Limits()
@@ -218,7 +219,8 @@ def decode(
             raise ValueError(f"format '{file_format}' is none of {', '.join(WRITERS)}")
         venue = load_venue(schema, profile)
         opened = [open_capture(path) for path in captures]
-        flows, left_out = flows_of(opened, venue)
+        with console.status("Looking at the captures ..."):
+            flows, left_out = flows_of(opened, venue)
         sbe = [flow for flow in flows if flow.parser is Parser.SBE]
         if left_out:
             errors.print(f"tickgate: the flow table is full; {left_out} flows are passed over", style="yellow")

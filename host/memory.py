@@ -14,7 +14,10 @@ from numba.extending import intrinsic
 
 KERNEL = {"cache": True, "_nrt": False, "error_model": "numpy"}
 """Options for the soft card's functions. These allocate nothing, so counting references to arrays is left out: passing
-the rings' five arrays through a call otherwise costs more than what the call does (measured: a factor of 3)."""
+arrays through a call otherwise costs more than what the call does (measured: a factor of 3)."""
+
+INLINED = {**KERNEL, "forceinline": True}
+"""The same for what is done for each packet, message or frame: an array alone is seven words to pass."""
 
 _EVERY_BYTE = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -60,26 +63,113 @@ def load_word(typing_context, array, index):
     return types.uint64(array, types.int64), generate
 
 
+@intrinsic
+def address_of(typing_context, array, index):
+    """Where ``array[index]`` lies in memory."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _element(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.ptrtoint(pointer, ir.IntType(64))
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
+def load_acquire_at(typing_context, address):
+    """The uint64 at an aligned address; no later access moves before it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.uint64(types.int64), generate
+
+
 @intrinsic(prefer_literal=True)
-def load_number(typing_context, array, index, size, signed, big):
-    """A number of ``size`` bytes (1, 2, 4 or 8) from any place of a uint8 array, as int64 where it is ``signed``, else uint64; ``big``
-    endian or little. These three are constants, and all the bytes must lie within the array."""
+def load_number(typing_context, address, size, signed, big):
+    """A number of ``size`` bytes (1, 2, 4 or 8) at any address, as int64 where it is ``signed``, else uint64; ``big`` endian or little.
+    These three are constants."""
     literals = [each.literal_value for each in (size, signed, big) if isinstance(each, types.Literal)]
     if len(literals) != 3:
         return None
     its_size, is_signed, is_big = literals
 
     def generate(context, builder, signature, arguments):
-        pointer = _element(context, builder, signature.args[0], arguments[0], arguments[1])
         number_type = ir.IntType(8 * its_size)
-        number = builder.load(builder.bitcast(pointer, number_type.as_pointer()), align=1)
+        number = builder.load(builder.inttoptr(arguments[0], number_type.as_pointer()), align=1)
         if is_big and its_size > 1:
             number = builder.bswap(number)
         if its_size == 8:
             return number
         return (builder.sext if is_signed else builder.zext)(number, ir.IntType(64))
 
-    return (types.int64 if is_signed else types.uint64)(array, types.int64, size, signed, big), generate
+    return (types.int64 if is_signed else types.uint64)(types.int64, size, signed, big), generate
+
+
+@intrinsic(prefer_literal=True)
+def store_number(typing_context, address, value, size):
+    """The low ``size`` bytes (1, 2, 4 or 8, a constant) of an integer at any address, little endian."""
+    if not isinstance(size, types.Literal):
+        return None
+    its_size = size.literal_value
+
+    def generate(context, builder, signature, arguments):
+        number_type = ir.IntType(8 * its_size)
+        number = arguments[1] if its_size == 8 else builder.trunc(arguments[1], number_type)
+        builder.store(number, builder.inttoptr(arguments[0], number_type.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, size), generate
+
+
+@intrinsic
+def store_line(typing_context, address, word0, word1, word2, word3, word4, word5, word6, word7):
+    """A line of eight uint64 at an aligned address: the last one is stored behind all the others."""
+
+    def generate(context, builder, signature, arguments):
+        line = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        for number, word in enumerate(arguments[1:8]):
+            builder.store(word, builder.gep(line, [ir.Constant(ir.IntType(64), number)]))
+        builder.store_atomic(arguments[8], builder.gep(line, [ir.Constant(ir.IntType(64), 7)]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *[types.uint64] * 8), generate
+
+
+@intrinsic
+def store_byte_release(typing_context, address, value):
+    """A byte at an address; no earlier access moves behind it."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        builder.store_atomic(arguments[1], pointer, "release", 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint8), generate
+
+
+@intrinsic
+def clear_line(typing_context, address):
+    """64 zero bytes at an address."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        cgutils.memset(builder, pointer, ir.Constant(ir.IntType(64), 64), 0)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
+def copy_to(typing_context, address, source, count):
+    """Copy a run of bytes from one address to another; the runs do not overlap."""
+
+    def generate(context, builder, signature, arguments):
+        to, origin = (builder.inttoptr(each, ir.IntType(8).as_pointer()) for each in arguments[:2])
+        cgutils.raw_memcpy(builder, to, origin, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic

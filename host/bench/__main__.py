@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import cards, gateway
+from host.bench import cards, gateway, market_data
 from host.bench.measure import Row
 
 BENCH_FILE = Path("build/bench.json")
@@ -17,13 +17,16 @@ def main() -> None:
     """Measure row by row."""
     console = Console(width=None if Console().is_terminal else 130)
     console.print("Each figure and its peer take turns in the same run; the best turn of each counts.")
+    data = market_data.MarketData.at_hand()
+    console.print(f"Market data: {data.name}.", highlight=False, soft_wrap=True)
     traffic = gateway.Traffic()
     rows: list[Row] = []
     for measure in (
         cards.rtl_row,
         cards.fix_row,
         cards.fix_split_row,
-        cards.sbe_row,
+        lambda: market_data.entries_row(data),
+        lambda: market_data.full_decode_row(data),
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
     ):

@@ -1,10 +1,9 @@
-"""The cards beside Amaranth's own simulator, simplefix and the sbe package."""
+"""The cards beside Amaranth's own simulator and simplefix."""
 
 import time
 from typing import Any
 
 import numpy as np
-import sbe
 import simplefix
 
 from hdl.flow import Endpoint, Flow, Parser, Protocol
@@ -162,56 +161,3 @@ def fix_split_row() -> Row:
         "bytes.split in plain Python",
         timed(with_split),
     )
-
-
-def sbe_row() -> Row:
-    """SBE group entries a second: packets to frames in the ring; the peer decodes the same messages to dictionaries."""
-    made = generate(20_000, sessions=1, malformed=0.0)
-    market_data = [index for index in range(len(made.packets)) if made.packets.packet(index)[12:14] == b"\x81\x00"]
-    packets = Packets(
-        made.packets.data,
-        made.packets.offset[market_data],
-        made.packets.length[market_data],
-        made.packets.timestamp[market_data],
-    )
-    card = open_card("soft:", made.flows, load_venue(SCHEMA))
-    with SCHEMA.open() as file:
-        schema = sbe.Schema.parse(file)
-    raw = _messages(made.flows, packets, PEER_MESSAGES)
-
-    def with_sbe() -> int:
-        return sum(
-            len(entries)
-            for message in raw
-            for entries in schema.decode(message).value.values()
-            if isinstance(entries, list)
-        )
-
-    return compare(
-        "soft.sbe.entries_per_s",
-        "entries/s",
-        timed(lambda: drain_entries(card, packets)),
-        "sbe (PyPI)",
-        timed(with_sbe),
-    )
-
-
-def drain_entries(card: Card, packets: Packets) -> int:
-    """Play all packets; returns how many group entries came."""
-    done = entries = 0
-    while True:
-        done = card.feed(packets, done)
-        while len(view := card.ring.poll()):
-            entries += int(np.count_nonzero(view["entry_offset"]))
-            card.ring.release(len(view))
-        if done == len(packets):
-            return entries
-
-
-def _messages(flows: tuple[Flow, ...], packets: Packets, most: int) -> list[bytes]:
-    """The first raw messages of some packets."""
-    with open_card("soft:", flows, load_venue(SCHEMA)) as card:
-        card.feed(packets)
-        frames = card.ring.read()
-        _, first = np.unique(frames["payload_offset"], return_index=True)
-        return [bytes(card.ring.message(frames[index])) for index in first[:most].tolist()]

@@ -1,90 +1,138 @@
-"""The card's end of the rings, for cards that are software: compiled functions over one memory.
+"""The card's end of the rings, for cards that are software: compiled functions over one record.
 
 The protocol is docs/ring.md. A writer never waits: it says that there is no credit, and its caller
 comes back later to the same message or frame.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numba import njit
+from numba import from_dtype, njit, types
+from numba.extending import intrinsic
 
-from hdl.frame import FRAME_BYTES
+from hdl.frame import FRAME_BYTES, FRAME_DTYPE
 from hdl.ring_layout import LINE_BYTES
-from host.card.ring import FRAMES_READ, GENERATION_BYTE, PAYLOAD_READ, Ring, generation_of
-from host.memory import KERNEL, copy_bytes, load_acquire, store_release
+from host.card.ring import FRAMES_READ, GENERATION_BYTE, PAYLOAD_READ, Ring
+from host.memory import (
+    INLINED,
+    KERNEL,
+    address_of,
+    clear_line,
+    copy_to,
+    load_acquire_at,
+    store_byte_release,
+    store_line,
+)
 
 NO_CREDIT = -1
 
 WRITER_DTYPE = np.dtype(
     [
+        # Where the ring lies: addresses of its parts; slots are a power of two.
+        ("words", np.int64),
+        ("frames", np.int64),
+        ("payload", np.int64),
+        ("slot_bits", np.int64),
+        ("payload_bits", np.int64),
+        # Positions without wrap, and the one up to which there was credit when it was last looked at.
         ("frames_written", np.int64),
+        ("frames_limit", np.int64),
         ("payload_position", np.int64),
-        ("frames_read", np.int64),
-        ("payload_read", np.int64),
+        ("payload_limit", np.int64),
+        # Bytes of messages written.
         ("payload_bytes", np.int64),
     ]
 )
-"""What a writer remembers: positions without wrap, the credit that it last saw, bytes of messages written."""
+"""A ring as compiled code takes it, and what its writer remembers: one pointer to pass, however deep."""
 
 
-class RingMemory(NamedTuple):
-    """The ring as compiled code takes it; ``writer`` is one record of WRITER_DTYPE."""
-
-    words: np.ndarray
-    frames: np.ndarray
-    frame_bytes: np.ndarray
-    payload: np.ndarray
-    writer: np.ndarray
-
-    @classmethod
-    def of(cls, ring: Ring) -> "RingMemory":
-        """The memory of a ring that nothing was written to yet."""
-        return cls(ring.words, ring.frames, ring.frame_bytes, ring.payload, np.zeros(1, WRITER_DTYPE))
+def writer_of(ring: Ring) -> np.void:
+    """The writer of a ring that nothing was written to yet. It holds addresses: the ring must outlive it."""
+    writer = np.zeros(1, WRITER_DTYPE)
+    for name, part in (("words", ring.words), ("frames", ring.frame_bytes), ("payload", ring.payload)):
+        writer[name] = part.ctypes.data
+    slots, payload_bytes = len(ring.frames), len(ring.payload)
+    writer["slot_bits"], writer["payload_bits"] = slots.bit_length() - 1, payload_bytes.bit_length() - 1
+    writer["frames_limit"], writer["payload_limit"] = slots, payload_bytes
+    record: np.void = writer[0]
+    return record
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def write_message(ring, source, start, length):
     """Copy a raw message into the payload ring. Returns its ``payload_offset``, or NO_CREDIT."""
-    writer = ring.writer[0]
-    size = ring.payload.size
-    position = writer.payload_position
-    offset = position % size
+    position = ring.payload_position
+    size = 1 << ring.payload_bits
+    offset = position & (size - 1)
     if length == 0:
         return offset
     if offset + length > size:
         position += size - offset
         offset = 0
-    end = position + (length + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
-    if end - writer.payload_read > size:
-        writer.payload_read = np.int64(load_acquire(ring.words, PAYLOAD_READ))
-        if end - writer.payload_read > size:
-            return NO_CREDIT
-    copy_bytes(ring.payload, offset, source, start, length)
-    for index in range(offset + length, offset + end - position):
-        ring.payload[index] = 0
-    writer.payload_position = end
-    writer.payload_bytes += length
+    end = (position + length + LINE_BYTES - 1) & -LINE_BYTES
+    if end > ring.payload_limit and not _has_payload_credit(ring, end):
+        return NO_CREDIT
+    place = ring.payload + offset
+    clear_line(place + end - position - LINE_BYTES)
+    copy_to(place, address_of(source, start), length)
+    ring.payload_position = end
+    ring.payload_bytes += length
     return offset
 
 
 @njit(**KERNEL)
+def _has_payload_credit(ring, end):
+    """Whether the payload ring may be written up to a position, by the credit as it is now."""
+    ring.payload_limit = np.int64(load_acquire_at(ring.words + 8 * PAYLOAD_READ)) + (1 << ring.payload_bits)
+    return end <= ring.payload_limit
+
+
+@njit(**INLINED)
 def has_frame_credit(ring):
     """Whether the next frame may be written."""
-    writer = ring.writer[0]
-    if writer.frames_written - writer.frames_read < ring.frames.size:
-        return True
-    writer.frames_read = np.int64(load_acquire(ring.words, FRAMES_READ))
-    return writer.frames_written - writer.frames_read < ring.frames.size
+    return ring.frames_written < ring.frames_limit or _has_new_frame_credit(ring)
 
 
 @njit(**KERNEL)
+def _has_new_frame_credit(ring):
+    ring.frames_limit = np.int64(load_acquire_at(ring.words + 8 * FRAMES_READ)) + (1 << ring.slot_bits)
+    return ring.frames_written < ring.frames_limit
+
+
+@njit(**INLINED)
+def _next_slot(ring):
+    """The address of the next frame's slot."""
+    return ring.frames + (ring.frames_written & ((1 << ring.slot_bits) - 1)) * FRAME_BYTES
+
+
+@njit(**INLINED)
+def _next_generation(ring):
+    """As :func:`host.card.ring.generation_of`, whose higher bits are left to be cut off."""
+    return np.uint64((ring.frames_written >> ring.slot_bits) + 1)
+
+
+@njit(**INLINED)
+def next_frame(ring):
+    """The next frame's slot as a record, to be filled before :func:`finish_frame`."""
+    return _frame_at(_next_slot(ring))
+
+
+@intrinsic
+def _frame_at(typing_context, address):
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return from_dtype(FRAME_DTYPE)(types.int64), generate
+
+
+@njit(**INLINED)
 def finish_frame(ring):
     """The next frame, whose other fields stand in its slot, is there: write its generation."""
-    writer = ring.writer[0]
-    number = writer.frames_written
-    slot = number % ring.frames.size
-    store_release(
-        ring.frame_bytes, slot * FRAME_BYTES + GENERATION_BYTE, np.uint8(generation_of(number, ring.frames.size))
-    )
-    writer.frames_written = number + 1
+    store_byte_release(_next_slot(ring) + GENERATION_BYTE, np.uint8(_next_generation(ring)))
+    ring.frames_written += 1
+
+
+@njit(**INLINED)
+def write_frame(ring, word0, word1, word2, word3, word4, word5, word6, word7):
+    """Write the next frame as eight words, its generation (the last byte) left 0."""
+    generation = _next_generation(ring) << np.uint64(8 * (GENERATION_BYTE % 8))
+    store_line(_next_slot(ring), word0, word1, word2, word3, word4, word5, word6, word7 | generation)
+    ring.frames_written += 1

@@ -6,7 +6,7 @@ each kind of frame, and one for each template that walks its groups.
 
 from collections.abc import Iterator
 
-from hdl.frame import MALFORMED_FLAGS, Flag
+from hdl.frame import FIELDS, MALFORMED_FLAGS, Flag
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.sbe_encoding import Family, bits_of
 from hdl.sbe_framing import End, Framing
@@ -40,23 +40,37 @@ HEAD = '''"""A decoder of the soft card, written by host.card.sbe_source. Do not
 import numpy as np
 from numba import njit
 
-from host.card.ring_writer import finish_frame, has_frame_credit
+from host.card.ring_writer import has_frame_credit, write_frame
 from host.card.soft_feed import advance, done_with_packet
 from host.card.soft_sbe import (
     KIND_OF_ENTRY_TYPE,
     Framing,
     begin_packet,
-    fill_common,
     find_message,
     scaled,
     scaled_binary,
     store_message,
-    write_plain,
 )
-from host.memory import KERNEL, load_number
+from host.memory import INLINED, KERNEL, address_of, load_number
 
 FRAMING = {framing}
 HUGE = np.uint64({huge})
+'''
+
+PLAIN = '''
+@njit(**KERNEL)
+def write_plain(ring, state, kind, flags):
+    """Write a frame without decoded fields; False where it waits for credit."""
+    if state.frames >= {ENTRY_LIMIT}:
+        return True
+    if state.frames == {ENTRY_LIMIT} - 1:
+        kind, flags = {MALFORMED}, {TOO_LONG}
+    if state.frames >= state.written:
+        if not has_frame_credit(ring):
+            return False
+        write_frame(ring,{words})
+    state.frames += 1
+    return True
 '''
 
 FEED = '''
@@ -78,14 +92,16 @@ def feed_packets(ring, parsing, data, offset, length, timestamp, first):
 '''
 
 TAKE = '''
-@njit(**KERNEL)
+@njit(**INLINED)
 def take_sbe(ring, states, data, begin, end, flow, timestamp, fragment):
     """Decode a packet's payload; False where a frame waits for credit: then call again with the same."""
     state = states[0]
     begin_packet(state, FRAMING, data, begin, end, flow, timestamp, fragment)
     while state.message < end - begin:
         message, there, following, readable, cause = find_message(state, FRAMING, data, begin, end)
-{measure}        if not write_message(ring, state, data, message, there, readable, cause):
+{measure}        if not store_message(ring, state, data, message, there):
+            return False
+        if not write_frames(ring, state, address_of(data, message), there, readable, cause):
             state.written = state.frames
             return False
         state.stored = False
@@ -98,7 +114,7 @@ def take_sbe(ring, states, data, begin, end, flow, timestamp, fragment):
 MEASURE = """        if cause == 0:
             following = end - begin
             rest = min(there, {MESSAGE_LIMIT})
-            there, cause = measured(data, message, message + rest)
+            there, cause = measured(address_of(data, message), rest)
             if cause == 0:
                 following = message + there - begin
             elif cause == {TRUNCATED} and end - message > {MESSAGE_LIMIT}:
@@ -106,11 +122,9 @@ MEASURE = """        if cause == 0:
 """
 
 WRITE = '''
-@njit(**KERNEL)
-def write_message(ring, state, data, message, there, readable, cause):
-    """Write a raw message and all its frames; False where one waits for credit."""
-    if not store_message(ring, state, data, message, there):
-        return False
+@njit(**INLINED)
+def write_frames(ring, state, message, there, readable, cause):
+    """Write all frames of the message at an address; False where one waits for credit."""
     if readable and there >= {header}:
         template = {template}
         state.message_type = np.uint16(template)
@@ -146,6 +160,7 @@ class _Writer:
     def module(self) -> Iterator[str]:
         templates = [self._template(plan) for plan in self._plans]
         yield HEAD.format(huge=HUGE, framing=framing_of(self._framing, self._schema))
+        yield PLAIN.format(ENTRY_LIMIT=ENTRY_LIMIT, MALFORMED=MALFORMED, TOO_LONG=TOO_LONG, words=_words({}))
         for body, name in self._frames.items():
             yield body.replace("NAME", name, 1)
         yield from templates
@@ -161,7 +176,7 @@ class _Writer:
             version=self._count("message", header.version),
             templates="\n".join(
                 f"        elif template == np.uint64({plan.message.id}):\n"
-                f"            done = message_{plan.message.id}(ring, state, data, message, message + there, "
+                f"            done = message_{plan.message.id}(ring, state, message, message + there, "
                 f"cause == 0, version)"
                 for plan in self._plans
             ),
@@ -184,7 +199,7 @@ class _Writer:
 
     def _number(self, at: str, offset: int, size: int, signed: bool = False) -> str:
         """The expression that reads a number."""
-        return f"load_number(data, {at} + {offset}, {size}, {int(signed)}, {int(self._schema.byte_order == 'big')})"
+        return f"load_number({at} + {offset}, {size}, {int(signed)}, {int(self._schema.byte_order == 'big')})"
 
     def _template(self, plan: FramePlan) -> str:
         message, header = plan.message, self._schema.header
@@ -192,7 +207,7 @@ class _Writer:
             "",
             "",
             "@njit(**KERNEL)",
-            f"def message_{message.id}(ring, state, data, message, end, whole, version):",
+            f"def message_{message.id}(ring, state, message, end, whole, version):",
             f'    """The frames of {message.name}; False where one waits for credit."""',
             f"    b0 = message + {header.size}",
             f"    n0 = {self._count('message', header.block_length)}",
@@ -201,7 +216,7 @@ class _Writer:
             "    at = b0 + n0",
             *self._walk(message, iter(plan.entries), 0, "    "),
             "    if whole and state.frames == 0:",
-            f"        return {self._frame(plan.root)}(ring, state, data, message, b0, n0)",
+            f"        return {self._frame(plan.root)}(ring, state, message, b0, n0)",
             "    return True",
             "",
         ]
@@ -229,7 +244,7 @@ class _Writer:
         yield f"            return write_plain(ring, state, {MALFORMED}, {TOO_LONG})"
         yield f"        b{level} = at"
         blocks = ", ".join(f"b{n}, n{n}" for n in range(level + 1))
-        yield f"        if not {self._frame(plan)}(ring, state, data, message, {blocks}):"
+        yield f"        if not {self._frame(plan)}(ring, state, message, {blocks}):"
         yield "            return False"
         yield f"        at += n{level}"
         yield from self._walk(group, plans, level, "        ")
@@ -261,7 +276,7 @@ class _Writer:
                 "",
                 "",
                 "@njit(**KERNEL)",
-                f"def measured_{plan.message.id}(data, message, end, version):",
+                f"def measured_{plan.message.id}(message, end, version):",
                 f"    at = message + {header.size}",
                 f"    n0 = {self._count('message', header.block_length)}",
                 "    if n0 > end - at:",
@@ -278,14 +293,15 @@ class _Writer:
                 "",
                 "",
                 "@njit(**KERNEL)",
-                "def measured(data, message, end):",
-                '    """How long a message is by its structure, and why that is not to be known (0: it is)."""',
+                "def measured(message, there):",
+                '    """How long a message is by its structure, of the bytes that are there, and why that is not to be known (0: it is)."""',
+                "    end = message + there",
                 f"    template = {self._load(header.template_id)}",
                 f"    version = {self._count('message', header.version)}",
                 f"    if {self._load(header.schema_id)} == np.uint64({self._schema.id}):",
                 *(
                     f"        if template == np.uint64({plan.message.id}):\n"
-                    f"            return measured_{plan.message.id}(data, message, end, version)"
+                    f"            return measured_{plan.message.id}(message, end, version)"
                     for plan in self._plans
                 ),
                 f"    return {_stopped(TEMPLATE)}",
@@ -320,34 +336,34 @@ class _Writer:
     def _frame_lines(self, plan: BlockPlan) -> Iterator[str]:
         blocks = ", ".join(f"b{n}, n{n}" for n in range(plan.level + 1))
         yield from ("", "", "@njit(**KERNEL)")
-        yield f"def NAME(ring, state, data, message, {blocks}):"
+        yield f"def NAME(ring, state, message, {blocks}):"
         yield "    if state.frames < state.written:"
         yield "        state.frames += 1"
         yield "        return True"
         yield "    if not has_frame_credit(ring):"
         yield "        return False"
-        yield "    flags = 0"
+        yield "    flags = np.uint64(0)"
         names = ("price", "quantity", "instrument", *(ORDER_FIELDS if plan.is_order else MARKET_DATA_FIELDS))
         for name in (*names, "sequence"):
-            yield f"    {name} = np.uint64({plan.constants.get(name, 0)})"
             source = None if name in plan.constants else plan.sources.get(name)
+            if name != "sequence" or source is not None:
+                yield f"    {name} = np.uint64({plan.constants.get(name, 0)})"
             if source is not None:
                 yield from ("    " + line for line in self._value(name, source))
             elif name in ("price", "quantity"):
-                yield f"    flags |= {_absent_flag(name)}"
+                yield f"    flags |= np.uint64({_absent_flag(name)})"
         if plan.kind is None:
-            yield "    kind = KIND_OF_ENTRY_TYPE[np.int64(entry_type)]"
+            yield "    kind = KIND_OF_ENTRY_TYPE[entry_type]"
         else:
             yield f"    kind = np.uint8({int(plan.kind)})"
-        yield f"    if flags & {MALFORMED_FLAGS}:"
+        yield f"    if flags & np.uint64({MALFORMED_FLAGS}) != np.uint64(0):"
         yield f"        kind = np.uint8({MALFORMED})"
-        yield "    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]"
-        yield "    fill_common(frame, state, kind, flags)"
+        values = {name: name for name in names}
         if "sequence" in plan.sources:
-            yield "    frame.sequence = sequence"
-        yield from (f"    frame.{name} = {name}" for name in names)
-        yield f"    frame.entry_offset = {f'b{plan.level} - message' if plan.level else '0'}"
-        yield "    finish_frame(ring)"
+            values["sequence"] = "sequence"
+        if plan.level:
+            values["entry_offset"] = f"b{plan.level} - message"
+        yield f"    write_frame(ring,{_words(values)})"
         yield "    state.frames += 1"
         yield "    return True"
         yield ""
@@ -371,7 +387,7 @@ class _Writer:
             if (null := self._null_condition(value, "raw")) is not None:
                 lines = [f"if {null}:", *("    " + line for line in lines)]
                 if absent is not None:
-                    lines += ["else:", f"    flags |= {absent}"]
+                    lines += ["else:", f"    flags |= np.uint64({absent})"]
             lines.insert(0, f"raw = {self._raw(value)}")
         if (exponent := source.exponent) is not None and exponent.constant is None:
             conditions.append(f"n{exponent.level} >= {exponent.end}")
@@ -384,7 +400,7 @@ class _Writer:
         yield from ("    " + line for line in lines)
         if absent is not None:
             yield "else:"
-            yield f"    flags |= {absent}"
+            yield f"    flags |= np.uint64({absent})"
 
     def _raw(self, value: Value) -> str:
         return self._number(f"b{value.level}", value.offset, value.leaf.encoding.primitive.size, value.signed)
@@ -459,7 +475,27 @@ class _Writer:
             yield "if fits:"
             yield f"    {name} = np.uint64({number}) * np.uint64({source.scale})"
         yield "if not fits:"
-        yield f"    flags |= {RANGE}"
+        yield f"    flags |= np.uint64({RANGE})"
+
+
+OF_MESSAGE = ("timestamp", "payload_offset", "payload_length", "flow", "sequence", "message_type")
+"""Frame fields that all frames of a message have from the decoder's state."""
+
+
+def _words(values: dict[str, str]) -> str:
+    """A frame as eight words: its fields from expressions, ``kind`` and ``flags`` from variables, those of the message from the
+    state, all others 0."""
+    fields = {name: f"state.{name}" for name in OF_MESSAGE}
+    fields |= {"kind": "kind", "flags": "flags | state.fragment_flag"} | values
+    words = [["np.uint64(0)"] for _ in range(8)]
+    for field in FIELDS:
+        if field.name in fields:
+            number, place = divmod(8 * field.offset, 64)
+            value = f"np.uint64({fields[field.name]})"
+            if field.bits < 64:
+                value = f"({value} & np.uint64({(1 << field.bits) - 1})) << np.uint64({place})"
+            words[number].append(value)
+    return "".join(f"\n        {' | '.join(parts[1:] or parts)}," for parts in words)
 
 
 def _stopped(cause: int) -> str:

@@ -11,7 +11,7 @@ from hdl.register_map import COUNTERS
 from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.ring import Ring
-from host.card.ring_writer import RingMemory
+from host.card.ring_writer import writer_of
 from host.card.sbe_decoders import decoder
 from host.card.soft_ethernet import flow_table
 from host.card.soft_feed import Parsing, feed_packets, read_only
@@ -27,7 +27,9 @@ class SoftCard:
 
     def __init__(self, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> None:
         self.ring = ring
-        self._memory = RingMemory.of(ring)
+        self._writer = writer_of(ring)
+        # It has the addresses of these: they stay mapped as long as it may write.
+        self._mapped = ring.words, ring.frame_bytes, ring.payload
         self._parsing = Parsing.of(flow_table(flows))
         self._feed_packets = feed_packets if venue is None else decoder(venue)
         self._waiting_packet: tuple[int, int] | None = None
@@ -50,13 +52,13 @@ class SoftCard:
             first >= len(packets) or self._waiting_packet != self._identity(packets, first)
         ):
             raise ValueError(f"a packet is half taken: feed must go on with it, not with packet {first}")
-        following = int(self._feed_packets(self._memory, self._parsing, *arrays, first))
+        following = int(self._feed_packets(self._writer, self._parsing, *arrays, first))
         self._waiting_packet = self._identity(packets, following) if self._parsing.waiting[0] else None
         return following
 
     def counters(self) -> dict[str, int]:
         """See :meth:`host.card.Card.counters`."""
-        writer = self._memory.writer[0]
+        writer = self._writer
         counts = self._parsing.counters
         counts[FRAMES] = writer["frames_written"]
         counts[PAYLOAD_BYTES] = writer["payload_bytes"]
@@ -64,7 +66,7 @@ class SoftCard:
 
     def close(self) -> None:
         """See :meth:`host.card.Card.close`."""
-        del self._memory
+        del self._writer, self._mapped
         self.ring.close()
 
     def __enter__(self) -> Self:

@@ -19,7 +19,7 @@ from hdl.headers import (
 )
 from hdl.limits import PACKET_LIMIT
 from hdl.register_map import COUNTERS
-from host.memory import KERNEL
+from host.memory import INLINED, KERNEL, address_of, load_number
 
 FLOW_DTYPE = np.dtype(
     [
@@ -79,15 +79,15 @@ def is_followed(flow: Flow) -> bool:
 
 @njit(inline="always")
 def _big_endian_16(data, index):
-    return np.int64(data[index]) << 8 | np.int64(data[index + 1])
+    return np.int64(load_number(address_of(data, index), 2, 0, 1))
 
 
 @njit(inline="always")
 def _big_endian_32(data, index):
-    return _big_endian_16(data, index) << 16 | _big_endian_16(data, index + 2)
+    return np.int64(load_number(address_of(data, index), 4, 0, 1))
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def dissect(data, start, length, flows):
     """What becomes of the packet at ``data[start : start + length]``.
 

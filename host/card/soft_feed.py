@@ -11,7 +11,7 @@ from hdl.register_map import COUNTERS
 from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, dissect, follow, settle
 from host.card.soft_fix import FIX_STATE_DTYPE, fix_store, take_fix, take_hole
 from host.card.soft_sbe import SBE_STATE_DTYPE
-from host.memory import KERNEL
+from host.memory import INLINED, KERNEL
 
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
 PACKETS = _INDEX["packets"]
@@ -65,7 +65,7 @@ def read_only(array: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
     return view
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def advance(ring, parsing, data, offset, length, timestamp, first):
     """Take packets from ``first`` on, up to one of SBE. Returns its index and True, having set ``parsing.place``; or the index of the
     first packet that is not done, and False."""
@@ -117,7 +117,7 @@ def advance(ring, parsing, data, offset, length, timestamp, first):
     return offset.size, False
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def done_with_packet(parsing, done):
     """Remember whether the packet has to come again; returns ``done``."""
     parsing.waiting[0] = not done

@@ -24,7 +24,7 @@ from hdl.fix_tags import (
 from hdl.fix_tags import KIND_OF_MSG_TYPE as KINDS
 from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT, PACKET_LIMIT
-from host.card.ring_writer import finish_frame, has_frame_credit, write_message
+from host.card.ring_writer import finish_frame, has_frame_credit, next_frame, write_message
 from host.card.soft_fix_entries import ENTRY_DTYPE, find_entry_causes, write_entries
 from host.card.soft_fix_fields import (
     BAD_TAG,
@@ -244,7 +244,7 @@ def _write(ring, state, data, start, length, flags, kind, flow):
     payload_offset = write_message(ring, data, start, length)
     if payload_offset < 0:
         return False
-    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
+    frame = next_frame(ring)
     _fill_frame(frame, state, payload_offset, length, flags, kind, flow)
     finish_frame(ring)
     return True
@@ -280,7 +280,7 @@ def take_hole(ring, states, stored, flow, missing, timestamp, fragment):
     # Nothing of the message is needed any more: the frame is filled from the state.
     state.message_timestamp = timestamp
     state.sequence = np.uint32(missing)
-    frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
+    frame = next_frame(ring)
     _fill_frame(frame, state, payload_offset, state.held, flags, GAP, flow)
     finish_frame(ring)
     _forget(state)

@@ -15,7 +15,7 @@ from hdl.fix_tags import (
     SYMBOL_TAG,
 )
 from hdl.frame import Flag, Kind
-from host.card.ring_writer import finish_frame, has_frame_credit, write_message
+from host.card.ring_writer import finish_frame, has_frame_credit, next_frame, write_message
 from host.card.soft_fix_fields import NO_TAG, crc64, read_announcement, read_tag
 from host.card.soft_number import read_integer, read_price, read_quantity
 from host.card.soft_sbe import KIND_OF_ENTRY_TYPE
@@ -178,7 +178,7 @@ def write_entries(ring, state, data, start, stop, length, flags, flow):
         if number >= state.entries_written:
             if not has_frame_credit(ring):
                 return False
-            frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
+            frame = next_frame(ring)
             frame.timestamp = state.message_timestamp
             frame.price = entry.price
             frame.quantity = entry.quantity

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import Flag, Kind
-from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
+from hdl.limits import MESSAGE_LIMIT
 from hdl.sbe_plan import ENTRY_KINDS
-from host.card.ring_writer import finish_frame, has_frame_credit, write_message
-from host.memory import KERNEL, load_unsigned, swap_bytes
+from host.card.ring_writer import write_message
+from host.memory import INLINED, KERNEL, load_unsigned, swap_bytes
 
 GARBAGE = int(Flag.GARBAGE)
 LENGTH = int(Flag.LENGTH)
@@ -41,13 +41,13 @@ SBE_STATE_DTYPE = np.dtype(
         ("timestamp", np.uint64),
         ("packet_sequence", np.uint32),
         ("flow", np.uint16),
-        ("fragment_flag", np.int64),
+        ("fragment_flag", np.uint16),
         ("message", np.int64),
         # Of the message: whether its bytes are in the ring, how many frames it has so far, and how many of them
         # an earlier call has written.
         ("stored", np.bool_),
-        ("payload_offset", np.int64),
-        ("payload_length", np.int64),
+        ("payload_offset", np.uint32),
+        ("payload_length", np.uint16),
         ("message_type", np.uint16),
         ("sequence", np.uint32),
         ("frames", np.int64),
@@ -171,47 +171,7 @@ def _sum(high, low, other_high, other_low):
     return high + other_high + np.uint64(total < low), total
 
 
-@njit(**KERNEL)
-def fill_common(frame, state, kind, flags):
-    """What every frame of a message has."""
-    frame.timestamp = state.timestamp
-    frame.payload_offset = state.payload_offset
-    frame.payload_length = state.payload_length
-    frame.flow = state.flow
-    frame.sequence = state.sequence
-    frame.kind = kind
-    frame.flags = flags | state.fragment_flag
-    frame.message_type = state.message_type
-    frame.spare = 0
-
-
-@njit(**KERNEL)
-def write_plain(ring, state, kind, flags):
-    """Write a frame without decoded fields; False where it waits for credit."""
-    if state.frames >= ENTRY_LIMIT:
-        return True
-    if state.frames == ENTRY_LIMIT - 1:
-        kind, flags = MALFORMED, TOO_LONG
-    if state.frames >= state.written:
-        if not has_frame_credit(ring):
-            return False
-        frame = ring.frames[ring.writer[0].frames_written % ring.frames.size]
-        fill_common(frame, state, kind, flags)
-        frame.price = 0
-        frame.quantity = 0
-        frame.instrument = 0
-        frame.entry_type = 0
-        frame.update_action = 0
-        frame.price_level = 0
-        frame.number_of_orders = 0
-        frame.instrument_sequence = 0
-        frame.entry_offset = 0
-        finish_frame(ring)
-    state.frames += 1
-    return True
-
-
-@njit(**KERNEL)
+@njit(**INLINED)
 def store_message(ring, state, data, start, length):
     """Write a raw message, unless an earlier call has; False where it waits for credit."""
     state.frames = 0
@@ -225,7 +185,7 @@ def store_message(ring, state, data, start, length):
     return True
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def begin_packet(state, framing, data, begin, end, flow, timestamp, fragment):
     """Set the state for a packet's payload ``data[begin:end]``, unless it goes on with it."""
     state.timestamp = timestamp
@@ -240,7 +200,7 @@ def begin_packet(state, framing, data, begin, end, flow, timestamp, fragment):
         state.message = framing.packet_size if whole else 0
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def find_message(state, framing, data, begin, end):
     """What the framing at ``state.message`` says: where the message (its SBE header) begins, how many of its bytes are
     there, where in the packet the next one's framing begins, whether the message may be read, and its cause (0: none).

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hdl.flow import Flow, Parser
-from hdl.frame import Flag, Kind
+from hdl.frame import Flag
+from hdl.sbe_framing import End
 from hdl.sbe_venue import Venue
 from host.capture.flows import FoundFlows, find_flows
 from host.capture.packets import Packets
@@ -20,6 +19,7 @@ from host.gateway.pipeline import Gateway, Reconciliation
 from host.gateway.summary import Summary
 from host.journal import Journal
 from host.replay.tally import Tally, TypeCount
+from host.sbe.full_decode import FullDecoder
 
 SLICE_PACKETS = 4096
 """Packets given to the card at a time: often enough for progress and Ctrl-C, seldom enough to cost nothing."""
@@ -120,23 +120,23 @@ def _check_schema(capture: Capture, found: FoundFlows, venue: Venue) -> None:
     if not flows:
         return
     first = min(row.conversation.first for row in found.flows if row.flow in flows)
-    probe = capture.packets.slice(first, first + PROBE_PACKETS)
-    with open_card("soft:", flows, venue) as card:
-        card.feed(probe)
-        frames = card.ring.read()
-        foreign = (frames["kind"] == Kind.MALFORMED) & (frames["flags"] & Flag.TEMPLATE != 0)
-        if not len(frames) or not np.all(frames["kind"] == Kind.MALFORMED):
-            return
-        schema = venue.schema
-        if foreign.any():
-            slot = schema.header.schema_id
-            raw = bytes(card.ring.message(frames[int(np.argmax(foreign))]))
-            there = int.from_bytes(raw[slot.offset : slot.offset + slot.size], schema.byte_order)
-            reason = f"its messages have schema id {there}, the schema {schema.path} has {schema.id}"
-        else:
-            reason = (
-                f"not one of its first messages can be read by {schema.path} with the profile {venue.profile.title}"
-            )
+    decoded = FullDecoder(venue, flows).decode(capture.packets.slice(first, first + PROBE_PACKETS))
+    has_entries = any(len(table) for table in decoded.tables.values() if table.layout.parent is not None)
+    if has_entries or decoded.messages > len(decoded.problems) or not decoded.messages:
+        return
+    schema = venue.schema
+    slot = schema.header.schema_id
+    ids = [
+        int.from_bytes(decoded.data[begin : begin + slot.size].tobytes(), schema.byte_order)
+        for begin in (decoded.problems["offset"][decoded.problems["flags"] == Flag.TEMPLATE] + slot.offset).tolist()
+    ]
+    # A template of a newer version is passed over, unless the message's end follows from it.
+    if schema.id in ids and venue.profile.framing.end is not End.STRUCTURE:
+        return
+    if foreign := [each for each in ids if each != schema.id]:
+        reason = f"its messages have schema id {foreign[0]}, the schema {schema.path} has {schema.id}"
+    else:
+        reason = f"not one of its first messages can be read by {schema.path} with the profile {venue.profile.title}"
     raise CardError(f"{capture.path}: wrong schema: {reason}")
 
 

@@ -23,8 +23,8 @@ def arrow_table(decoded: Decoded, name: str, parents: int = 0) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for field in table.layout.block.fields:
         columns.update(_field_columns(table, field))
-    for data in table.layout.data:
-        columns[data.name] = _data_column(decoded, table, data.name, data.data.is_text)
+    for data in table.layout.block.data:
+        columns[data.name] = _data_column(decoded, table, data.name, data.is_text)
     for own in table.rows.dtype.names or ():
         if own.startswith("@") and own != PRESENT:
             values = np.ascontiguousarray(table.rows[own])

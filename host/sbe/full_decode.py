@@ -12,14 +12,14 @@ from numba import njit
 
 from hdl.flow import Flow, Parser
 from hdl.frame import Flag
-from hdl.limits import ENTRY_LIMIT
+from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.sbe_source import framing_of
 from host.card.soft_ethernet import PARSED, dissect, flow_table
 from host.card.soft_feed import read_only
 from host.card.soft_sbe import BY_STRUCTURE, SBE_STATE_DTYPE, begin_packet, find_message, load, load_count
-from host.memory import KERNEL, copy_bytes
+from host.memory import INLINED, KERNEL, address_of, copy_to, store_number
 from host.sbe.layout import DATA, END, PRESENT, TableLayout, table_layouts, walk_of
 
 SBE = int(Parser.SBE)
@@ -27,6 +27,14 @@ LENGTH = int(Flag.LENGTH)
 TEMPLATE = int(Flag.TEMPLATE)
 TRUNCATED = int(Flag.TRUNCATED)
 TOO_LONG = int(Flag.TOO_LONG)
+SHORT = -1
+"""A message needs more bytes than it has; what that means depends on what ends it."""
+
+FIRST_ROWS = 4096
+"""Rows that a table has room for at first."""
+
+GROWTH = 4
+"""A full table gets so many times the room: copies are few, and what is never written takes no memory."""
 
 PROBLEM_DTYPE = np.dtype(
     [("timestamp", "<u8"), ("offset", "<u8"), ("length", "<u4"), ("flow", "<u2"), ("template", "<u2"), ("flags", "<u2")]
@@ -49,77 +57,72 @@ class Header(NamedTuple):
     version_size: int
 
 
+GROUP_DTYPE = np.dtype([("remaining", np.int64), ("block", np.int64), ("row", np.int64), ("index", np.int64)])
+"""A group that the walk is in: entries to come, their block length, the current entry's row and place in the group."""
+
+PROGRESS_DTYPE = np.dtype(
+    [("packet", np.int64), ("template", np.int64), ("messages", np.int64), ("problems", np.int64)]
+)
+"""How far the walk is: the packet, the last template (as a row of the walk's messages); how many messages and problems it has found."""
+
+
 class Work(NamedTuple):
-    """What the walk writes: ``out`` has all tables, one behind the other from ``base`` on; ``counts`` their rows so far; ``remaining``,
-    ``block``, ``row`` and ``place`` are of the groups that it is in, by node."""
+    """What the walk writes: by table, where its ``rows`` lie (an address), how many there are and for how many there is room; by
+    node, the ``groups`` that it is in."""
 
-    out: np.ndarray
-    base: np.ndarray
+    rows: np.ndarray
     counts: np.ndarray
-    remaining: np.ndarray
-    block: np.ndarray
-    row: np.ndarray
-    place: np.ndarray
+    room: np.ndarray
+    groups: np.ndarray
     problems: np.ndarray
-    problem_count: np.ndarray
-    messages: np.ndarray
+    progress: np.ndarray
 
 
-@njit(inline="always")
-def _put(out, at, value, size):
-    for n in range(size):
-        out[at + n] = np.uint8(value >> np.uint64(8 * n))
-
-
-@njit(**KERNEL)
-def _add_row(work, walk, fill, data, table, at, length):
-    """Add a row for the block ``data[at:at+length]``; returns its number."""
+@njit(**INLINED)
+def _add_row(work, walk, data, table, at, length):
+    """Add a row for the block ``data[at:at+length]``; returns its number, and the address of its columns that are not of the block."""
     row = work.counts[table]
     work.counts[table] = row + 1
-    if fill:
-        its = walk.tables[table]
-        place = work.base[table] + row * its.row_bytes
-        copy_bytes(work.out, place, walk.blanks, its.blank, its.row_bytes)
-        whole = walk.cuts[its.cut + min(length, its.block_bytes)]
-        copy_bytes(work.out, place, data, at, whole)
-        _put(work.out, place + its.present, np.uint64(whole), 4)
-    return row
+    its = walk.tables[table]
+    place = work.rows[table] + row * its.row_bytes
+    whole = its.block_bytes if length >= its.block_bytes else walk.cuts[its.cut + length]
+    copy_to(place, address_of(data, at), whole)
+    copy_to(place + whole, address_of(walk.blanks, its.blank + whole), its.row_bytes - whole)
+    store_number(place + its.present, whole, 4)
+    return row, place + its.first_column
 
 
-@njit(**KERNEL)
-def _walk_message(work, walk, fill, data, row_of_message, root, root_bytes, end, version):
-    """Add the rows of a message whose root block is whole. Returns its cause (0: none) and where it ends."""
-    message = walk.messages[row_of_message]
-    root_row = _add_row(work, walk, fill, data, message.table, root, root_bytes)
-    at = root + root_bytes
+@njit(**INLINED)
+def _walk_message(work, walk, data, node, root_row, at, end, version):
+    """Add the rows of a message's groups, which begin at ``node``. Returns its cause (0: none), where it
+    ends, and how many entries it has."""
     entries = 0
-    node = message.first
     while node != END:
         if node <= -2:
             # An entry has ended.
-            group = -2 - node
-            work.remaining[group] -= 1
-            if work.remaining[group] == 0:
-                node = walk.nodes[group].next
+            number = -2 - node
+            group = work.groups[number]
+            group.remaining -= 1
+            if group.remaining == 0:
+                node = walk.nodes[number].next
                 continue
-            work.place[group] += 1
+            group.index += 1
         else:
             its = walk.nodes[node]
             if at == end or version < its.since_version:
                 node = its.next
                 continue
             if its.size > end - at:
-                return LENGTH, at
+                return SHORT, at, entries
             size = load_count(data, at + its.length_offset, its.length_size, walk.big)
             if its.kind == DATA:
                 at += its.size
                 if size > end - at:
-                    return LENGTH, at
-                if fill:
-                    parent = root_row if its.parent == END else work.row[its.parent]
-                    place = work.base[its.table] + parent * walk.tables[its.table].row_bytes + its.column
-                    _put(work.out, place, np.uint64(at), 8)
-                    _put(work.out, place + 8, np.uint64(size), 4)
+                    return SHORT, at, entries
+                parent = root_row if its.parent == END else work.groups[its.parent].row
+                place = work.rows[its.table] + parent * walk.tables[its.table].row_bytes + its.column
+                store_number(place, at, 8)
+                store_number(place + 8, size, 4)
                 at += size
                 node = its.next
                 continue
@@ -128,50 +131,46 @@ def _walk_message(work, walk, fill, data, row_of_message, root, root_bytes, end,
             if count == 0:
                 node = its.next
                 continue
-            work.remaining[node] = count
-            work.block[node] = size
-            work.place[node] = 0
-            group = node
-        its = walk.nodes[group]
-        size = work.block[group]
-        if size > end - at or (size == 0 and not its.inside):
-            return LENGTH, at
+            number = node
+            group = work.groups[number]
+            group.remaining = count
+            group.block = size
+            group.index = 0
+        its = walk.nodes[number]
+        size = group.block
+        if size == 0 and not its.inside:
+            return LENGTH, at, entries
+        if size > end - at:
+            return SHORT, at, entries
         entries += 1
         if entries == ENTRY_LIMIT:
-            return TOO_LONG, at
-        row = _add_row(work, walk, fill, data, its.table, at, size)
-        work.row[group] = row
-        if fill:
-            table = walk.tables[its.table]
-            place = work.base[its.table] + row * table.row_bytes + table.first_column
-            parent = root_row if its.parent == END else work.row[its.parent]
-            _put(work.out, place, np.uint64(parent), 8)
-            _put(work.out, place + 8, np.uint64(work.place[group]), 4)
+            return TOO_LONG, at, entries
+        group.row, place = _add_row(work, walk, data, its.table, at, size)
+        store_number(place, root_row if its.parent == END else work.groups[its.parent].row, 8)
+        store_number(place + 8, group.index, 4)
         at += size
         node = its.first
-    return 0, at
+    return 0, at, entries
+
+
+@njit(**INLINED)
+def _has_room(work, message):
+    """Whether there is room for all rows that a message may have."""
+    if work.counts[message.table] == work.room[message.table]:
+        return False
+    for table in range(message.table + 1, message.table + message.tables):
+        if work.counts[table] + ENTRY_LIMIT > work.room[table]:
+            return False
+    return True
 
 
 @njit(**KERNEL)
-def _note(work, fill, state, message, length, cause):
-    """Add a message to those that were not decoded to their end."""
-    number = work.problem_count[0]
-    work.problem_count[0] = number + 1
-    if fill:
-        problem = work.problems[number]
-        problem.timestamp = state.timestamp
-        problem.offset = message
-        problem.length = length
-        problem.flow = state.flow
-        problem.template = state.message_type
-        problem.flags = cause
-
-
-@njit(**KERNEL)
-def decode_packets(work, walk, header, framing, fill, states, flows, data, offset, length, timestamp):
-    """Count the rows of all packets, or with ``fill`` write them too."""
+def decode_packets(work, walk, header, framing, states, flows, data, offset, length, timestamp):
+    """Add the rows of all packets; False where there is no room: then call again with more of it."""
     state = states[0]
-    for packet in range(offset.size):
+    progress = work.progress[0]
+    for packet in range(progress.packet, offset.size):
+        progress.packet = packet
         counter, flow, _, begin, end, fragment = dissect(
             data, np.int64(offset[packet]), np.int64(length[packet]), flows
         )
@@ -179,48 +178,68 @@ def decode_packets(work, walk, header, framing, fill, states, flows, data, offse
             continue
         begin_packet(state, framing, data, begin, end, flow, timestamp[packet], fragment)
         while state.message < end - begin:
+            if progress.problems == work.problems.size:
+                return False
             message, there, following, readable, cause = find_message(state, framing, data, begin, end)
-            work.messages[0] += 1
+            entries = 0
+            by_structure = framing.end == BY_STRUCTURE
+            goes_on = by_structure and there > MESSAGE_LIMIT
+            if goes_on:
+                there = MESSAGE_LIMIT
             if readable and there >= header.size:
                 template = load(data, message + header.template_offset, header.template_size, walk.big)
                 state.message_type = np.uint16(template)
+                schema = load(data, message + header.schema_offset, header.schema_size, walk.big)
                 known = END
-                if load(data, message + header.schema_offset, header.schema_size, walk.big) == np.uint64(
-                    header.schema_id
-                ) and template < np.uint64(walk.templates.size):
+                if schema == np.uint64(header.schema_id) and template < np.uint64(walk.templates.size):
                     known = walk.templates[np.int64(template)]
                 if known == END:
-                    cause = TEMPLATE if cause == 0 else cause
+                    wrong, at = TEMPLATE, message
                 else:
-                    root = message + header.size
+                    its = walk.messages[known]
+                    progress.template = known
+                    if not _has_room(work, its):
+                        return False
+                    at = message + header.size
                     place = message + header.block_length_offset
                     root_bytes = load_count(data, place, header.block_length_size, walk.big)
-                    if root_bytes > message + there - root:
-                        if cause == 0:
-                            cause = TRUNCATED if framing.end == BY_STRUCTURE else LENGTH
+                    if root_bytes > message + there - at:
+                        wrong = SHORT
                     else:
                         place = message + header.version_offset
                         version = load_count(data, place, header.version_size, walk.big)
-                        row = work.counts[walk.messages[known].table]
-                        wrong, at = _walk_message(
-                            work, walk, fill, data, known, root, root_bytes, message + there, version
+                        row, place = _add_row(work, walk, data, its.table, at, root_bytes)
+                        store_number(place, np.int64(timestamp[packet]), 8)
+                        store_number(place + 8, np.int64(state.sequence), 4)
+                        store_number(place + 12, flow, 2)
+                        store_number(place + 14, version, 2)
+                        wrong, at, entries = _walk_message(
+                            work, walk, data, its.first, row, at + root_bytes, message + there, version
                         )
-                        if fill:
-                            table = walk.tables[walk.messages[known].table]
-                            place = work.base[walk.messages[known].table] + row * table.row_bytes + table.first_column
-                            _put(work.out, place, np.uint64(timestamp[packet]), 8)
-                            _put(work.out, place + 8, np.uint64(state.sequence), 4)
-                            _put(work.out, place + 12, np.uint64(flow), 2)
-                            _put(work.out, place + 14, np.uint64(version), 2)
-                        if cause == 0 and wrong != 0:
-                            cause = TRUNCATED if framing.end == BY_STRUCTURE else wrong
-                        if framing.end == BY_STRUCTURE and cause == 0:
-                            there = at - message
-                            following = at - begin
+                if wrong == SHORT:
+                    wrong = LENGTH if not by_structure else TOO_LONG if goes_on else TRUNCATED
+                if cause == 0:
+                    cause = wrong
+                    if by_structure and cause == 0:
+                        there = at - message
+                        following = at - begin
+            progress.messages += 1
             if cause != 0:
-                _note(work, fill, state, message, there, cause)
-            state.message = following if framing.end != BY_STRUCTURE or cause == 0 else end - begin
+                # The frame that would say so is the message's last one, whatever it would have said.
+                if entries >= ENTRY_LIMIT - 1:
+                    cause = TOO_LONG
+                problem = work.problems[progress.problems]
+                progress.problems += 1
+                problem.timestamp = state.timestamp
+                problem.offset = message
+                problem.length = there
+                problem.flow = state.flow
+                problem.template = state.message_type
+                problem.flags = cause
+            # Where a message that ends by its structure is wrong, the next one's begin is not known.
+            state.message = end - begin if by_structure and cause != 0 else following
         state.message = -1
+    return True
 
 
 @dataclass(frozen=True)
@@ -244,16 +263,16 @@ class Table:
 
     def is_null(self, name: str) -> np.ndarray:
         """By row: whether a field (or member, or var data) has no value. Raises KeyError where there is none of that name."""
-        for data in self.layout.data:
-            if data.name == name:
-                return self.rows[name]["offset"] == 0
-        column = next((column for column in self.layout.columns if column.name == name), None)
-        if column is None:
+        if any(data.name == name for data in self.layout.block.data):
+            empty: np.ndarray = self.rows[name]["offset"] == 0
+            return empty
+        leaf = next((leaf for leaf in self.layout.leaves if leaf.name == name), None)
+        if leaf is None:
             raise KeyError(name)
-        encoding = column.leaf.encoding
+        encoding = leaf.encoding
         if not encoding.size:
             return np.zeros(len(self.rows), bool)
-        absent: np.ndarray = self.rows[PRESENT] < column.leaf.end
+        absent: np.ndarray = self.rows[PRESENT] < leaf.end
         if encoding.length != 1 or encoding.null is None:
             return absent
         values = self.rows[name]
@@ -294,6 +313,9 @@ class FullDecoder:
         self._walk = walk_of(schema, self._layouts)
         self._framing = framing_of(venue.profile.framing, schema)
         self._flows = flow_table(flows)
+        self._empty = {layout.name: Table(layout, np.empty(0, layout.dtype)) for layout in self._layouts}
+        self._room = np.zeros(len(self._layouts), np.int64)
+        """Rows by table that there is room for at first: somewhat more than the last packets had."""
         self._header = Header(
             header.size,
             schema.id,
@@ -311,38 +333,43 @@ class FullDecoder:
             read_only(packets.length, np.uint32),
             read_only(packets.timestamp, np.uint64),
         )
-        nothing = np.zeros(len(self._layouts), np.int64)
-        counted = self._run(False, np.empty(1, np.uint8), nothing, np.zeros(1, PROBLEM_DTYPE), arrays)
-        sizes = counted.counts * self._walk.tables["row_bytes"]
-        base = np.cumsum(sizes) - sizes
-        # One buffer for all tables; page by page it is written once.
-        out = np.empty(int(sizes.sum()) or 1, np.uint8)
-        problems = np.zeros(int(counted.problem_count[0]) or 1, PROBLEM_DTYPE)
-        self._run(True, out, base, problems, arrays)
-        tables = {
-            layout.name: Table(layout, out[begin : begin + size].view(layout.dtype))
-            for layout, begin, size in zip(self._layouts, base.tolist(), sizes.tolist(), strict=True)
-        }
-        return Decoded(tables, problems[: counted.problem_count[0]], int(counted.messages[0]), packets.data)
-
-    def _run(
-        self, fill: bool, out: np.ndarray, base: np.ndarray, problems: np.ndarray, arrays: tuple[np.ndarray, ...]
-    ) -> Work:
-        """Walk through all packets; returns what was counted."""
-        nodes = len(self._walk.nodes)
         work = Work(
-            out=out,
-            base=base,
+            rows=np.zeros(len(self._layouts), np.int64),
             counts=np.zeros(len(self._layouts), np.int64),
-            remaining=np.zeros(nodes, np.int64),
-            block=np.zeros(nodes, np.int64),
-            row=np.zeros(nodes, np.int64),
-            place=np.zeros(nodes, np.int64),
-            problems=problems,
-            problem_count=np.zeros(1, np.int64),
-            messages=np.zeros(1, np.int64),
+            room=np.zeros(len(self._layouts), np.int64),
+            groups=np.zeros(len(self._walk.nodes), GROUP_DTYPE),
+            problems=np.empty(FIRST_ROWS, PROBLEM_DTYPE),
+            progress=np.zeros(1, PROGRESS_DTYPE),
         )
+        buffers: dict[int, np.ndarray] = {}
+
+        def make_room(table: int, room: int) -> None:
+            buffer = np.empty(room * self._layouts[table].dtype.itemsize, np.uint8)
+            if (before := buffers.get(table)) is not None:
+                buffer[: len(before)] = before
+            buffers[table] = buffer
+            work.rows[table] = buffer.ctypes.data
+            work.room[table] = room
+
+        for table in np.flatnonzero(self._room).tolist():
+            make_room(table, self._room[table])
         state = np.zeros(1, SBE_STATE_DTYPE)
         state["message"] = -1
-        decode_packets(work, self._walk, self._header, self._framing, fill, state, self._flows, *arrays)
-        return work
+        while not decode_packets(work, self._walk, self._header, self._framing, state, self._flows, *arrays):
+            progress = work.progress[0]
+            if progress["problems"] == len(work.problems):
+                longer = np.concatenate([work.problems, np.empty((GROWTH - 1) * len(work.problems), PROBLEM_DTYPE)])
+                work = work._replace(problems=longer)
+                continue
+            message = self._walk.messages[progress["template"]]
+            for table in range(message["table"], message["table"] + message["tables"]):
+                if work.counts[table] + ENTRY_LIMIT > work.room[table]:
+                    make_room(table, max(GROWTH * work.room[table], FIRST_ROWS))
+        self._room = np.where(work.counts > 0, work.counts + work.counts // 8 + ENTRY_LIMIT, 0)
+        tables = dict(self._empty)
+        for number, buffer in buffers.items():
+            layout = self._layouts[number]
+            rows = buffer[: work.counts[number] * layout.dtype.itemsize].view(layout.dtype)
+            tables[layout.name] = Table(layout, rows)
+        progress = work.progress[0]
+        return Decoded(tables, work.problems[: progress["problems"]], int(progress["messages"]), packets.data)

@@ -58,35 +58,20 @@ TABLE_DTYPE = np.dtype(
     ]
 )
 
-MESSAGE_DTYPE = np.dtype([("table", np.int64), ("first", np.int64)])
-
-
-@dataclass(frozen=True)
-class Column:
-    """A leaf of a block as a column; ``name`` as in ``rows[name]``."""
-
-    name: str
-    leaf: Leaf
-
-
-@dataclass(frozen=True)
-class DataColumn:
-    """Var data as a column of :data:`DATA_DTYPE`."""
-
-    name: str
-    data: Data
+MESSAGE_DTYPE = np.dtype([("table", np.int64), ("tables", np.int64), ("first", np.int64)])
+"""A message: its table, how many there are with those of its groups, which follow it, and its first node."""
 
 
 @dataclass(frozen=True)
 class TableLayout:
-    """A table: its name (``Template`` or ``Template.Group``), its rows' dtype and their columns."""
+    """A table: its name (``Template`` or ``Template.Group``), its rows' dtype, and the leaves and var data that are columns of it,
+    each under its own name; those of var data are of :data:`DATA_DTYPE`."""
 
     name: str
     parent: str | None
     block: Block
     dtype: np.dtype
-    columns: tuple[Column, ...]
-    data: tuple[DataColumn, ...]
+    leaves: tuple[Leaf, ...]
 
 
 class Walk(NamedTuple):
@@ -139,30 +124,28 @@ def _layout(block: Block, name: str, parent: str | None, big: bool) -> TableLayo
         if offset is None:
             running += np.dtype(its_format).itemsize
 
-    columns = tuple(Column(leaf.name, leaf) for leaf in block.leaves() if leaf.encoding.length)
-    for column in columns:
-        encoding = column.leaf.encoding
-        on_wire = encoding.presence is not Presence.CONSTANT
-        append(column.name, column_format(encoding, big), column.leaf.offset if on_wire else None)
-    data = tuple(DataColumn(each.name, each) for each in block.data)
-    for each in data:
-        append(each.name, DATA_DTYPE)
+    leaves = tuple(leaf for leaf in block.leaves() if leaf.encoding.length)
+    for leaf in leaves:
+        on_wire = leaf.encoding.presence is not Presence.CONSTANT
+        append(leaf.name, column_format(leaf.encoding, big), leaf.offset if on_wire else None)
+    for data in block.data:
+        append(data.name, DATA_DTYPE)
     append(PRESENT, "<u4")
     for column_name, its_format in ROOT_COLUMNS if parent is None else ENTRY_COLUMNS:
         append(column_name, f"<{its_format}")
     dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": running})
-    return TableLayout(name, parent, block, dtype, columns, data)
+    return TableLayout(name, parent, block, dtype, leaves)
 
 
 def blank_row(layout: TableLayout) -> np.ndarray:
     """A row with constants and nulls in it: what a block that is not there leaves."""
     row = np.zeros(1, layout.dtype)
-    for column in layout.columns:
-        encoding = column.leaf.encoding
+    for leaf in layout.leaves:
+        encoding = leaf.encoding
         if encoding.constant is not None:
-            row[column.name] = encoding.constant
+            row[leaf.name] = encoding.constant
         elif encoding.null is not None and encoding.primitive.family is not Family.CHAR:
-            row[column.name] = encoding.null
+            row[leaf.name] = encoding.null
     return row
 
 
@@ -192,7 +175,9 @@ def walk_of(schema: Schema, layouts: tuple[TableLayout, ...]) -> Walk:
         if message.id < len(templates):
             templates[message.id] = number
         first = _add_nodes(nodes, message, message.name, numbers, layouts, END, END)
-        messages[number] = (numbers[message.name], first)
+        table = numbers[message.name]
+        tables_of_message = sum(1 for layout in layouts if layout.name.partition(".")[0] == message.name)
+        messages[number] = (table, tables_of_message, first)
     return Walk(
         templates,
         messages,
@@ -207,9 +192,9 @@ def walk_of(schema: Schema, layouts: tuple[TableLayout, ...]) -> Walk:
 def _cuts(layout: TableLayout) -> np.ndarray:
     """By a block's length: how many of its bytes are whole fields. The last one is for every longer block."""
     cuts = np.zeros(layout.block.block_length + 1, np.int64)
-    for column in layout.columns:
-        if column.leaf.encoding.size:
-            cuts[column.leaf.end :] = np.maximum(cuts[column.leaf.end :], column.leaf.end)
+    for leaf in layout.leaves:
+        if leaf.encoding.size:
+            cuts[leaf.end :] = np.maximum(cuts[leaf.end :], leaf.end)
     cuts[-1] = layout.block.block_length
     return cuts
 

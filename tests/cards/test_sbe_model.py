@@ -16,6 +16,7 @@ from host.capture.write import udp_packet
 from host.card import Card
 from host.card.ring import Ring
 from host.card.soft import SoftCard
+from host.sbe.full_decode import FullDecoder
 from sim.verilated import VerilatedCard
 from tests.cards.fuzzing import plan
 from tests.cards.sbe_messages import payload_lists
@@ -34,6 +35,9 @@ EXAMPLES = 60
 COMPARED = tuple(
     name for name in FRAME_DTYPE.names if name not in ("timestamp", "payload_offset", "generation", "flow")
 )
+
+CAUSES = Flag.GARBAGE | Flag.LENGTH | Flag.TOO_LONG | Flag.TRUNCATED | Flag.TEMPLATE
+"""Flags of a message as a whole."""
 
 CLIENT = Endpoint.parse("10.0.0.2:40000")
 FEED = Endpoint.parse("224.0.31.64:14340")
@@ -122,6 +126,24 @@ def shown(frame: np.void) -> str:
     return f"    {values} {Flag(int(frame['flags']))!r}"
 
 
+def causes_in_frames(frames: Expected) -> list[tuple[int, int, bytes]]:
+    """What is wrong with messages: flags, template and bytes, from frames."""
+    return [
+        (int(frame["flags"] & CAUSES), int(frame["message_type"]), raw)
+        for frame, raw in frames
+        if frame["flags"] & CAUSES
+    ]
+
+
+def causes_in_tables(venue: Venue, payloads: list[bytes]) -> list[tuple[int, int, bytes]]:
+    """The same from a full decode."""
+    decoded = FullDecoder(venue, FLOWS).decode(Packets.of([udp_packet(payload, CLIENT, FEED) for payload in payloads]))
+    return [
+        (int(each["flags"]), int(each["template"]), decoded.data[each["offset"] :][: each["length"]].tobytes())
+        for each in decoded.problems
+    ]
+
+
 def for_each_example(drawn: DrawnVenue, check: Callable[[list[bytes]], None]) -> None:
     """Give the fixed slice's payloads of a schema to ``check``, the same to every one."""
 
@@ -147,6 +169,7 @@ def test_the_soft_card_decodes_a_drawn_schema_as_the_page_says(seed, tmp_path):
         if wrong := difference(expected, decoded(venue, payloads)):
             hexes = "\n".join(payload.hex() or "(empty)" for payload in payloads)
             pytest.fail(f"seed {seed}: {wrong}\npayloads:\n{hexes}\n{toml_of(drawn.profile)}\n{xml_of(drawn.schema)}")
+        assert causes_in_tables(venue, payloads) == causes_in_frames(expected)
         compared += len(expected)
 
     for_each_example(drawn, check)

@@ -12,10 +12,10 @@ from hdl.ring_layout import HEADER_DTYPE
 from host.card.ring import FRAMES_READ, PAYLOAD_READ, Lapped, Ring, RingError
 from host.card.ring_writer import (
     NO_CREDIT,
-    RingMemory,
     finish_frame,
     has_frame_credit,
     write_message,
+    writer_of,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,22 +32,24 @@ class Writer:
     """A card that writes messages of one frame each, or several."""
 
     def __init__(self, ring: Ring) -> None:
-        self.memory = RingMemory.of(ring)
+        self.ring = ring
+        self.writer = writer_of(ring)
         self.sequence = 0
 
     def write(self, message: bytes, frames: int = 1) -> bool:
         source = np.frombuffer(message or b"\0", np.uint8)
-        if not has_frame_credit(self.memory):
+        if not has_frame_credit(self.writer):
             return False
-        offset = write_message(self.memory, source, 0, len(message))
+        offset = write_message(self.writer, source, 0, len(message))
         if offset == NO_CREDIT:
             return False
         for _ in range(frames):
-            slot = self.memory.writer[0]["frames_written"] % len(self.memory.frames)
-            self.memory.frames[slot]["payload_offset"] = offset
-            self.memory.frames[slot]["payload_length"] = len(message)
-            self.memory.frames[slot]["sequence"] = self.sequence
-            finish_frame(self.memory)
+            ring_frames = self.ring.frames
+            slot = self.writer["frames_written"] % len(ring_frames)
+            ring_frames[slot]["payload_offset"] = offset
+            ring_frames[slot]["payload_length"] = len(message)
+            ring_frames[slot]["sequence"] = self.sequence
+            finish_frame(self.writer)
             self.sequence += 1
         return True
 

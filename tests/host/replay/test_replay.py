@@ -1,14 +1,21 @@
 """A capture with holes, segments sent twice and FIX market data, seen through to the journal and the report."""
 
 import io
+import struct
 
+import pytest
 from rich.console import Console
 
 from hdl.flow import Endpoint, Parser
 from hdl.frame import Kind
+from hdl.sbe_framing import Framing, read_framing
+from hdl.sbe_profile import Profile
+from hdl.sbe_schema import load_schema
+from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.capture.reader import open_capture
-from host.capture.write import tcp_packet, write_pcap
+from host.capture.write import tcp_packet, udp_packet, write_pcap
+from host.card import CardError
 from host.demo import DEMO_LIMITS
 from host.gateway.verdict import Verdict
 from host.replay.replay import Replay, flows_of
@@ -64,3 +71,48 @@ def test_holes_and_repeated_segments_are_reported_and_no_order_comes_twice(tmp_p
     # The label goes on in the next line.
     assert "TCP segments whose bytes had all come 1" in lines
     assert "holes in the bytes of TCP flows 1" in lines
+
+
+SCHEMA = """<messageSchema package="probed" id="7">
+<types>
+  <composite name="messageHeader"><type name="blockLength" primitiveType="uint16"/><type name="templateId" primitiveType="uint16"/>
+    <type name="schemaId" primitiveType="uint16"/><type name="version" primitiveType="uint16"/></composite>
+  <composite name="groupSizeEncoding"><type name="blockLength" primitiveType="uint16"/><type name="numInGroup" primitiveType="uint8"/></composite>
+</types>
+<message name="M" id="1"><group name="g" id="1"><field name="a" id="2" type="uint8"/></group></message>
+</messageSchema>"""
+BY_STRUCTURE = read_framing({"message": {"end": "structure"}})
+
+
+def sbe(template: int = 1, schema: int = 7, body: bytes = b"") -> bytes:
+    return struct.pack("<4H", 0, template, schema, 0) + body
+
+
+FOREIGN = sbe(schema=8)
+LAME = sbe(body=b"\1\0\2")
+"""A dimension with one byte too few."""
+
+
+@pytest.mark.parametrize(
+    ("payloads", "framing", "reason"),
+    [
+        ([FOREIGN, LAME, sbe()], Framing(), None),
+        ([FOREIGN, sbe(body=struct.pack("<HB", 1, 2) + b"x")], Framing(), None),
+        ([FOREIGN, sbe(template=2)], Framing(), None),
+        ([LAME, FOREIGN], Framing(), "its messages have schema id 8, the schema .* has 7"),
+        ([LAME, b"x"], Framing(), "not one of its first messages can be read by .* with the profile test"),
+        ([sbe(template=2)], BY_STRUCTURE, "not one of its first messages can be read by .* with the profile test"),
+        ([sbe(body=struct.pack("<HB", 1, 0)) + sbe(template=2)], BY_STRUCTURE, None),
+    ],
+)
+def test_a_schema_that_fits_no_message_is_refused_before_the_replay(tmp_path, payloads, framing, reason):
+    (tmp_path / "probed.xml").write_text(SCHEMA)
+    venue = Venue.of(load_schema(tmp_path / "probed.xml"), Profile("test", (), framing))
+    packets = [udp_packet(payload, CLIENT, Endpoint.parse("239.0.0.1:9000")) for payload in payloads]
+    write_pcap(tmp_path / "probed.pcap", Packets.of(packets))
+    capture = open_capture(tmp_path / "probed.pcap")
+    if reason is None:
+        assert len(flows_of([capture], venue)[0]) == 1
+        return
+    with pytest.raises(CardError, match=f"probed.pcap: wrong schema: {reason}"):
+        flows_of([capture], venue)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dpkt
+import numpy as np
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
@@ -409,6 +410,51 @@ def test_what_is_wrong_is_listed_and_what_was_whole_is_kept(schema, payload, fla
         "M.empty": 0,
         **whole,
     }
+
+
+BY_STRUCTURE = read_framing({"message": {"end": "structure"}})
+LONG = header(0) + group(1, *[b"\x01" + group(2) + text(b"x" * 200)] * 30)
+"""A message of more than 4096 bytes: the blocks of 20 entries of ``outer`` are whole in them."""
+
+
+@pytest.mark.parametrize(
+    ("payload", "messages", "length", "flags", "whole"),
+    [
+        (WHOLE + WHOLE, 2, 0, 0, {"M": 2, "M.outer": 4}),
+        (WHOLE + WHOLE[:-1], 2, len(WHOLE) - 1, Flag.TRUNCATED, {"M": 2, "M.outer": 4}),
+        (WHOLE + header(0, template=6) + WHOLE, 2, 8 + len(WHOLE), Flag.TEMPLATE, {"M": 1, "M.outer": 2}),
+        (WHOLE + LONG + WHOLE, 2, 4096, Flag.TOO_LONG, {"M": 2, "M.outer": 22}),
+        (WHOLE + LONG[:4096], 2, 4096, Flag.TRUNCATED, {"M": 2, "M.outer": 22}),
+        (header(9999) + b"\0" * 9000, 1, 4096, Flag.TOO_LONG, {"M": 0, "M.outer": 0}),
+        (header(0, template=6) + b"\0" * 9000, 1, 4096, Flag.TEMPLATE, {"M": 0, "M.outer": 0}),
+        (header(0) + group(1) + group(0, *[text(b"")] * 600), 1, 618, Flag.TOO_LONG, {"M": 1, "M.outer": 0}),
+    ],
+)
+def test_a_message_that_ends_by_its_structure_has_4096_bytes(schema, payload, messages, length, flags, whole):
+    decoded = decode(schema, payload, framing=BY_STRUCTURE)
+    assert decoded.messages == messages
+    assert [(each["flags"], each["length"]) for each in decoded.problems] == ([(flags, length)] if flags else [])
+    assert {name: len(decoded.tables[name]) for name in whole} == whole
+
+
+def test_tables_grow_as_messages_come(schema):
+    venue = Venue.of(load_schema(schema), Profile("test", (), Framing()))
+    decoder = FullDecoder(venue, FLOWS)
+    one = decoder.decode(Packets.of([udp_packet(WHOLE, SOURCE, FEED)]))
+    packets = Packets.of([udp_packet(WHOLE, SOURCE, FEED), udp_packet(WHOLE[:-1], SOURCE, FEED)] * 6000)
+    for _ in range(2):
+        many = decoder.decode(packets)
+        assert (many.messages, len(many.problems)) == (12_000, 6_000)
+        for name, table in many.tables.items():
+            rows = one.tables[name].rows
+            assert len(table) == 12_000 * len(rows)
+            for column in ("@index", "a", "b", "pair"):
+                if column in rows.dtype.names:
+                    assert (table.rows[column].reshape(12_000, *rows[column].shape) == rows[column]).all()
+            if "@parent" in rows.dtype.names:
+                parents = len(one.tables[table.layout.parent])
+                expected = np.arange(12_000)[:, None] * parents + rows["@parent"]
+                assert (table.rows["@parent"] == expected.ravel()).all()
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "arrow", "csv"])
