@@ -205,6 +205,8 @@ class SbeWalker(wiring.Component):
             State.PREFIX: framing.message_size + header.size - waited,
             State.HEADER: header.size + (0 if framing.length is None else framing.length_excess),
             State.MESSAGE_END: waited,
+            State.TEMPLATE: 0,
+            State.JUMP: 0,
         }
 
         step = Signal(self.step.shape())
@@ -215,15 +217,15 @@ class SbeWalker(wiring.Component):
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
-        fixed = Signal(range(max(lengths_ahead.values()) + 1), init=waited)  # how long the next element is, outside of bodies
-        in_body = Signal()
+        # How long the next element is: what comes in a body, or, where nothing in the body says it, ``fixed``.
+        fixed, takes_coming = Signal(range(max(lengths_ahead.values()) + 1), init=waited), Signal()
 
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
             if to in lengths_ahead:
                 m.d.sync += fixed.eq(lengths_ahead[to])
             if to is State.MESSAGE_END:
-                m.d.sync += in_body.eq(0)
+                m.d.sync += takes_coming.eq(0)
 
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
         # is known as the sign of ``lacking``, so that nothing has to be compared.
@@ -457,7 +459,7 @@ class SbeWalker(wiring.Component):
 
         def jump(to: State):
             """Move the element's end by ``rest``, and go on."""
-            m.d.sync += landing.eq(1 << to)
+            m.d.sync += [landing.eq(1 << to), takes_coming.eq(0)]
             go(State.JUMP)
 
         def skip_to_packet_end(its_state: State):
@@ -520,7 +522,7 @@ class SbeWalker(wiring.Component):
                 template.eq(its_template),
                 known.eq(its_known & its_ours),
                 ours.eq(its_ours),
-                in_body.eq(1),
+                takes_coming.eq(1),
             ]
             go(State.ROOT_FOUND)
 
@@ -530,19 +532,29 @@ class SbeWalker(wiring.Component):
             go(State.ROOT)
 
         def take_root():
-            with m.If(nothing_behind if by_length else Const(0)):
-                m.d.comb += [finishing.eq(1), step.has_frame.eq(1)]
+            with m.If(finishing):
+                m.d.comb += step.has_frame.eq(1)
             with m.Else():
                 go_on_soon()
+
+        def layout_of(layouts: dict[Any, list[int]], name: str):
+            """Which of the layouts the node has that comes; known in the cycle behind."""
+            numbers = {node: n for n, its_nodes in enumerate(layouts.values()) for node in its_nodes}
+            layout = Signal(range_bits(len(layouts)), name=name)
+            m.d.sync += layout.eq(
+                look_up(m, coming, [numbers.get(index) for index in range(len(nodes))], len(layout), f"{name}_of_coming")
+            )
+            return layout
 
         dimensions: dict[tuple[Slot, ...], list[int]] = {}
         for index, node in enumerate(nodes):
             if node.is_group:
                 dimensions.setdefault(node.slots, []).append(index)
         entry_length, entry_count = Signal(16), Signal(32)
-        with m.Switch(coming):
-            for n, (slots, numbers) in enumerate(dimensions.items()):
-                with m.Default() if n == len(dimensions) - 1 else m.Case(*numbers):
+        layout = layout_of(dimensions, "dimension_layout")
+        with m.Switch(layout):
+            for n, slots in enumerate(dimensions):
+                with m.Default() if n == len(dimensions) - 1 else m.Case(n):
                     of_length, of_count = (number(slot, schema.byte_order) for slot in slots)
                     m.d.comb += [entry_length.eq(of_length), entry_count.eq(of_count)]
 
@@ -550,7 +562,8 @@ class SbeWalker(wiring.Component):
             inside = of_group(lambda node: node.inside, 1, "coming_has_inside", coming)
             there = entry_count != 0
             expect([node.first if node.inside else node.following for node in nodes], coming)
-            m.d.sync += [group.eq(coming), repeats.eq((entry_count != 1) & ~inside)]
+            repeated = (entry_count[1:] != 0) & ~inside
+            m.d.sync += [group.eq(coming), repeats.eq(repeated), takes_coming.eq(~repeated)]
             for level in each_level(level_of_coming):
                 m.d.sync += [
                     block_length[level].eq(entry_length),
@@ -574,7 +587,7 @@ class SbeWalker(wiring.Component):
             """Begin the group's next entry."""
             for level in each_level(level_of_group):
                 m.d.sync += [entries[level].eq(entries[level] - 1), last_entry[level].eq(entries[level] == 2)]
-                m.d.sync += repeats.eq(entries[level] != 2)
+                m.d.sync += [repeats.eq(entries[level] != 2), takes_coming.eq(entries[level] == 2)]
             go(State.ENTRY)
 
         def take_entry():
@@ -585,36 +598,35 @@ class SbeWalker(wiring.Component):
             with m.Else():
                 m.d.comb += step.has_frame.eq(1)
                 m.d.sync += [frames.eq(frames + 1), no_frames.eq(0), at_limit.eq(frames == ENTRY_LIMIT - 2)]
-                with m.If(last & flat & settled & nothing_behind if by_length else Const(0)):
-                    m.d.comb += finishing.eq(1)
-                with m.Elif(last | inside):
-                    go_on_soon()
-                with m.Else():
+                with m.If(~(last | inside)):
                     next_entry()
+                with m.Elif(~finishing):
+                    go_on_soon()
 
         def outer_entry():
-            m.d.sync += repeats.eq(0)
             with m.If(last):
                 expect(following, group)
                 go(State.NEXT)
             with m.Else():
                 expect([node.first for node in nodes], group)
                 next_entry()
-                m.d.sync += repeats.eq(0)
+            m.d.sync += [repeats.eq(0), takes_coming.eq(1)]
 
         lengths: dict[Slot, list[int]] = {}
         for index, node in enumerate(nodes):
             if not node.is_group:
                 lengths.setdefault(node.slots[0], []).append(index)
         data_length = Signal(16)
-        with m.Switch(coming):
-            for n, (slot, numbers) in enumerate(lengths.items()):
-                with m.Default() if n == len(lengths) - 1 else m.Case(*numbers):
+        layout = layout_of(lengths, "data_layout")
+        with m.Switch(layout):
+            for n, slot in enumerate(lengths):
+                with m.Default() if n == len(lengths) - 1 else m.Case(n):
                     size = number(slot, schema.byte_order)
                     m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
 
         def read_data_length():
             expect(following, coming)
+            m.d.sync += takes_coming.eq(1)
             with m.If(data_length == 0):
                 go(State.NEXT)
             with m.Else():
@@ -664,12 +676,13 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.ROOT]):
                 await_element(State.ROOT, take_root)
             with m.If(state[State.NEXT]):
-                with m.If(nothing_behind & coming_is_flat if by_length else Const(0)):
-                    m.d.comb += [finishing.eq(1), step.has_frame.eq(no_frames)]
+                with m.If(finishing):
+                    m.d.comb += step.has_frame.eq(no_frames)
                 with m.Else():
                     go_on()
             if dimensions:
                 with m.If(state[State.DIMENSION]):
+                    m.d.sync += takes_coming.eq(0)
                     await_element(State.DIMENSION, lambda: go(State.GROUP))
                 with m.If(state[State.GROUP]):
                     read_dimension()
@@ -681,12 +694,13 @@ class SbeWalker(wiring.Component):
                     m.d.sync += coming.eq(group)
                     go(State.OUTER_FOUND)
                 with m.If(state[State.OUTER_FOUND]):
-                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last)]
+                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last), takes_coming.eq(0)]
                     go(State.OUTER_ENTRY)
                 with m.If(state[State.OUTER_ENTRY]):
                     outer_entry()
             if lengths:
                 with m.If(state[State.DATA_LENGTH]):
+                    m.d.sync += takes_coming.eq(0)
                     await_element(State.DATA_LENGTH, lambda: go(State.DATA_FOUND))
                 with m.If(state[State.DATA_FOUND]):
                     read_data_length()
@@ -699,7 +713,7 @@ class SbeWalker(wiring.Component):
                     go(State.SKIP_MESSAGE)
             with m.If(state[State.JUMP]):
                 m.d.comb += next_state.eq(landing)
-                m.d.sync += [fixed.eq(waited), in_body.eq(0)]
+                m.d.sync += fixed.eq(waited)
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
                     with m.If(reached):
@@ -723,9 +737,9 @@ class SbeWalker(wiring.Component):
                         m.d.sync += [failed.eq(1), flags.eq(Flag.TOO_LONG), unknown.eq(0)]
                 go(State.MESSAGE_END)
             with m.If(state[State.MESSAGE_END]):
-                m.d.comb += [finishing.eq(1), step.has_frame.eq(failed | no_frames)]
+                m.d.comb += step.has_frame.eq(failed | no_frames)
             with m.If(finishing):
-                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), in_body.eq(0)]
+                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), takes_coming.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 go(State.PREFIX)
             with m.If(state[State.PACKET_END]):
@@ -748,24 +762,30 @@ class SbeWalker(wiring.Component):
         begins = begins_node & ~nothing_behind if by_length else begins_node & ~nothing_behind & ~at_end
         is_last = nothing_behind & by_length
         soon = settled & by_length
+        # Nothing can be behind an element that is too long; so these do not depend on whether it is.
+        ends_group = state[State.ENTRY] & soon & is_last & last & flat
+        ends_walk = state[State.NEXT] & is_last & coming_is_flat
+        m.d.comb += finishing.eq(
+            state[State.MESSAGE_END] | ends_walk | (reached & ((state[State.ROOT] & is_last) | (ends_group & ~at_limit)))
+        )
         m.d.comb += moves.eq(
             is_in(State.TEMPLATE, State.JUMP, State.MESSAGE_END)
             | (state[State.GROUP] & (entry_count != 0))
             | (state[State.OUTER_ENTRY] & ~last)
             | (state[State.DATA_FOUND] & (data_length != 0))
-            | (state[State.NEXT] & (begins | (is_last & coming_is_flat)))
+            | ends_walk
+            | (state[State.NEXT] & begins)
             | (reached & is_in(State.PACKET_HEADER, State.PREFIX))
-            | (reached & state[State.ROOT] & soon & (begins | is_last))
-            | (reached & state[State.ENTRY] & (repeats | (soon & (begins | (is_last & last & flat)))))
+            | (reached & state[State.ROOT] & (soon & begins | is_last))
+            | (reached & ((state[State.ENTRY] & (repeats | (soon & begins))) | ends_group))
             | (reached & state[State.DATA] & soon & begins)
         )
-        stated = is_in(*(each for states, _ in from_word.values() for each in states), State.JUMP) | repeats
-        coming_length = Mux(nothing_behind & by_length, waited, coming_size)  # of the next message's prefix, or of what comes
+        coming_length = Mux(is_last, waited, coming_size)  # of the next message's prefix, or of what comes
         m.d.comb += grow.eq(
             reduce(or_, (Mux(is_in(*states), read, 0) for states, read in from_word.values()))
             | Mux(repeats, length, 0)
             | Mux(state[State.JUMP], rest, 0)
-            | Mux(stated, 0, Mux(in_body, coming_length, fixed))
+            | Mux(takes_coming, coming_length, fixed)
         )
 
         # What ``reaches``: a block of what length has each field.
