@@ -7,11 +7,11 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, POSITION_BITS, PayloadBeat
-from hdl.limits import FLOWS
+from hdl.limits import FLOWS, PACKET_LIMIT
 from hdl.select import select
 
-PLACE_BITS = POSITION_BITS + 1
-"""Of a place in a packet: how many bytes stand before it. A block that is far too long ends beyond the packet."""
+PLACE_BITS = PACKET_LIMIT.bit_length()
+"""Of a place in a packet: how many bytes stand before it."""
 
 LANE_BITS = 3
 LEAST_ROWS = 16

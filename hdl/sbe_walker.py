@@ -57,6 +57,10 @@ class State(enum.IntEnum):
     PACKET_END = 22
 
 
+LENGTH_BITS = 18
+"""Of how much is left of a message, less a block or data of 16 bits. What is too long is seen by that; how far the packet has
+come is counted modulo 2^PLACE_BITS, and right again when the walk has jumped to the message's end."""
+
 SEEKING = (State.PACKET_HEADER, State.PREFIX, State.ROOT, State.ENTRY, State.DATA)
 """States behind which something may stand that the walk depends on."""
 
@@ -183,7 +187,7 @@ class SbeWalker(wiring.Component):
         state, next_state = Signal(len(State), init=1 << State.PACKET_HEADER), Signal(len(State))
         begin, end = Signal(PLACE_BITS), Signal(PLACE_BITS, init=framing.packet_size)  # of the element
         lacking = Signal(signed(PLACE_BITS + 1), init=framing.packet_size - 1)  # bytes up to ``end`` that did not come, less one
-        after = Signal(signed(PLACE_BITS + 1))  # how much of the message, or of what it may have, is behind the element
+        after = Signal(signed(LENGTH_BITS))  # how much of the message, or of what it may have, is behind the element
         start = Signal(PLACE_BITS)
         word = Signal(data.ArrayLayout(8, CONTROL_BYTES * self._control_ports))
         template = Signal(range(max(len(templates), 2)))
@@ -230,7 +234,7 @@ class SbeWalker(wiring.Component):
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
         # is known as the sign of ``lacking``, so that nothing has to be compared.
         moves, reached, cut = Signal(), Signal(), Signal()
-        grow = Signal(signed(PLACE_BITS + 1))
+        grow = Signal(signed(LENGTH_BITS))
         settled, settled_twice = Signal(), Signal()  # there was no move in the last cycle, in the last two
         total, carries, without = (Signal(PLACE_BITS + 1, name=name) for name in ("total", "carries", "without"))
         came = Signal(PLACE_BITS + 1)
@@ -447,7 +451,7 @@ class SbeWalker(wiring.Component):
             self._capture(m, history, n, operand, advance & in_block & ~early, block)
 
         # What is jumped over need not be kept; what comes behind it must be.
-        jumping = early | state[State.DATA] | (state[State.SKIP_MESSAGE] & by_length)
+        jumping = early | (state[State.DATA] & (after >= 0)) | (state[State.SKIP_MESSAGE] & by_length)
         m.d.comb += [
             history.needed.eq(Mux(jumping, end, begin)),
             history.unneeded.eq(state[State.SKIP_PACKET] | (is_in(State.SKIP_MESSAGE, State.REST) & (not by_length))),
@@ -781,8 +785,14 @@ class SbeWalker(wiring.Component):
             | (reached & state[State.DATA] & soon & begins)
         )
         coming_length = Mux(is_last, waited, coming_size)  # of the next message's prefix, or of what comes
+        read_lengths = []
+        for n, (states, read) in enumerate(from_word.values()):
+            is_read = Signal(name=f"takes_word{n}")  # in one of the states; a register by itself, near to where it is needed
+            with m.If(advance):
+                m.d.sync += is_read.eq(Cat(next_state[each] for each in states).any())
+            read_lengths.append(Mux(is_read, read, 0))
         m.d.comb += grow.eq(
-            reduce(or_, (Mux(is_in(*states), read, 0) for states, read in from_word.values()))
+            reduce(or_, read_lengths)
             | Mux(repeats, length, 0)
             | Mux(state[State.JUMP], rest, 0)
             | Mux(takes_coming, coming_length, fixed)
