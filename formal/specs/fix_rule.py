@@ -1,6 +1,8 @@
 """docs/fix.md itself, as ``formal.fix_framing`` has it: how long what is wrong can last."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
+from amaranth.sim import Simulator
 
 from formal import fix_framing
 from formal.fix_framing import Phase
@@ -110,9 +112,35 @@ class Reports(Rule):
             ]
 
 
+class Followed(Rule):
+    """The rule, of which nothing is claimed."""
+
+    def claim(self, m):
+        pass
+
+
+def states_within(message: bytes) -> list[tuple[data.Const, data.Const]]:
+    """The field and the flow before each byte of ``message``, where that is the first that comes."""
+    rule = Followed()
+    rule.simulated = True
+    simulator = Simulator(rule)
+    simulator.add_clock(1e-8)
+    states = []
+
+    async def testbench(context):
+        for byte in message:
+            states.append((context.get(rule.field), context.get(rule.flow)))
+            context.set(rule.byte, byte)
+            await context.tick()
+
+    simulator.add_testbench(testbench)
+    simulator.run()
+    return states
+
+
 class Resynchronizes(Rule):
-    """Where as many bytes have come without BEGIN as a message may have, and the last was an SOH, the well-formed message that
-    comes next gives its frame, whatever was before."""
+    """Where as many bytes have come without BEGIN as a message may have, and the last was an SOH, a heartbeat that comes next gives
+    its frame, whatever was before."""
 
     def claim(self, m):
         quiet, place = Signal(range(MESSAGE_LIMIT + 1)), Signal(range(len(HEARTBEAT)))
@@ -128,19 +156,49 @@ class Resynchronizes(Rule):
             self.prove(~self.field.begin | (quiet + self.field.begin_at + len(BEGIN) <= self.at)),
         ]
         with m.Switch(place):
-            for n, byte in enumerate(HEARTBEAT):
+            for n, (byte, (field, flow)) in enumerate(zip(HEARTBEAT, states_within(HEARTBEAT), strict=True)):
                 with m.Case(n):
                     m.d.comb += comes.eq(~self.gap & (self.byte == byte) & (n != 0 or seeks))
+                    if n != 0:
+                        self._is_within(m, n, field, flow)
         m.d.sync += [
             quiet.eq(Mux(self.gap | begins, 0, quiet + (quiet != MESSAGE_LIMIT))),
             place.eq(Mux(comes & (place != len(HEARTBEAT) - 1), place + 1, 0)),
         ]
         with m.If(comes & (place == len(HEARTBEAT) - 1)):
-            span = self.span
-            m.d.comb += [
-                self.prove(span.written & ~span.garbled & (span.flags == 0)),
-                self.prove(span.length == len(HEARTBEAT)),
-            ]
+            self.heartbeat_ends(m)
+
+    def heartbeat_ends(self, m: Module) -> None:
+        """Assert what is claimed of the heartbeat's last byte."""
+        span = self.span
+        m.d.comb += [
+            self.prove(span.written & ~span.garbled & (span.flags == 0)),
+            self.prove(span.length == len(HEARTBEAT)),
+        ]
+
+    def _is_within(self, m: Module, place: int, field: data.Const, flow: data.Const) -> None:
+        """What makes it inductive: behind so many bytes of the message the rule is where it is with these alone. Until the field with
+        BEGIN ends, what was before it is still there."""
+        same = [(self.field[name], field[name]) for name in field.shape().members if name != "begin_at"]
+        same.append((self.flow.phase, flow.phase))
+        if flow.phase is not Phase.SEEK:
+            same += [(self.flow[name], flow[name]) for name in ("flags", "sum", "first_seen", "announced")]
+            same.append((self.at, place))
+        if flow.phase in (Phase.BODY, Phase.TRAILER):
+            same.append((self.flow.body_left, flow.body_left))
+        m.d.comb += [self.prove(Value.cast(ours) == Value.cast(its)) for ours, its in same]
+        if field.begin:
+            m.d.comb += self.prove(self.field.begin_at == self.head)
+
+
+class NoHeartbeat(Resynchronizes):
+    """No such heartbeat ever comes: false. Nothing else is asserted, or a solver would look for that too."""
+
+    def prove(self, condition):
+        return []
+
+    def heartbeat_ends(self, m):
+        m.d.comb += super().prove(0)
 
 
 PROOFS = (
@@ -163,9 +221,17 @@ PROOFS = (
     Proof(
         "rule_resync",
         BLOCK,
-        "a message behind 4096 bytes without 8=FIX, ended by an SOH, gives its frame",
+        "a heartbeat behind 4096 bytes without 8=FIX, ended by an SOH, gives its frame",
         Resynchronizes,
         Method.K_INDUCTION,
-        len(HEARTBEAT) + 2,
+        2,
+    ),
+    Proof(
+        "rule_heartbeat",
+        BLOCK,
+        "a heartbeat comes behind 4096 bytes without 8=FIX, ended by an SOH",
+        NoHeartbeat,
+        Method.REACHED,
+        MESSAGE_LIMIT + len(HEARTBEAT),
     ),
 )
