@@ -138,16 +138,17 @@ def states_within(message: bytes) -> list[tuple[data.Const, data.Const]]:
     return states
 
 
-class Resynchronizes(Rule):
-    """Where as many bytes have come without BEGIN as a message may have, and the last was an SOH, a heartbeat that comes next gives
-    its frame, whatever was before."""
+class Quiet(Rule):
+    """The rule where for a while no BEGIN comes. ``seeks``: as many bytes have come without BEGIN as a message may have, and the
+    last was an SOH."""
 
     def claim(self, m):
-        quiet, place = Signal(range(MESSAGE_LIMIT + 1)), Signal(range(len(HEARTBEAT)))
-        seeks, comes = Signal(), Signal()
+        self.seeks = seeks = Signal()
+        quiet = Signal(range(MESSAGE_LIMIT + 1))
         window = [self.byte, *(self.field.recent[n] for n in range(len(BEGIN) - 1))]
         begins = Cat(window[n] == BEGIN[-1 - n] for n in range(len(BEGIN))).all()
         begins &= self.field.length >= len(BEGIN) - 1
+        m.d.sync += quiet.eq(Mux(self.gap | begins, 0, quiet + (quiet != MESSAGE_LIMIT)))
         m.d.comb += [
             seeks.eq((quiet == MESSAGE_LIMIT) & (self.field.length == 0)),
             self.prove(~seeks | (self.flow.phase == Phase.SEEK)),
@@ -155,16 +156,92 @@ class Resynchronizes(Rule):
             self.prove((self.flow.phase == Phase.SEEK) | (quiet + len(BEGIN) <= self.at)),
             self.prove(~self.field.begin | (quiet + self.field.begin_at + len(BEGIN) <= self.at)),
         ]
+        self.follow(m)
+
+    def follow(self, m: Module) -> None:
+        """Assert what is claimed of what comes where the rule ``seeks``."""
+        raise NotImplementedError
+
+
+class Anew(Quiet):
+    """Where the rule ``seeks``, whatever comes next is framed as if it were the first of its flow, from its first BEGIN on.
+
+    So there is the rule twice: from some such place on the second one gets the same bytes and holes, and it had none before.
+    """
+
+    def follow(self, m):
+        now, follows, met, steps = self.free(1, "now"), Signal(), Signal(), Signal()
+        at = Signal(POSITION_BITS, name="its_at")
+        field = Signal(fix_framing.Field, name="its_field", init=fix_framing.NO_FIELD)
+        flow = Signal(fix_framing.Flow, name="its_flow")
+        event = Signal(fix_framing.Event, name="its_event")
+        grown, ends, overrun = fix_framing.grow(m, "its_byte", field, self.byte, at)
+        m.d.comb += [
+            steps.eq(follows | (now & self.seeks)),
+            event.eq(self.event),
+            event.end.eq(at + event.byte),
+            event.field.eq(grown),
+        ]
+        after, span = fix_framing.follow(m, "its", flow, event)
+        with m.If(steps):
+            m.d.sync += [
+                follows.eq(1),
+                field.eq(grown),
+                flow.eq(after),
+                flow.start.eq(0),
+                at.eq(event.end - after.start),
+            ]
+            with m.If(self.gap | ends | overrun):
+                m.d.sync += field.eq(Const(fix_framing.NO_FIELD, fix_framing.Field))
+            with m.If(after.phase != Phase.SEEK):
+                m.d.sync += met.eq(1)
+        with m.If(met):
+            m.d.comb += [self.prove(self.span[name] == span[name]) for name in ("written", "release")]
+            with m.If(span.written):
+                m.d.comb += [
+                    self.prove(self.span[name] == span[name]) for name in ("garbled", "gap", "start", "length", "flags")
+                ]
+
+        # What makes it inductive.
+        def same(ours, its, *names):
+            return [self.prove(Value.cast(ours[name]) == Value.cast(its[name])) for name in names]
+
+        m.d.comb += [self.prove(~met | follows), self.prove(flow.start == 0)]
+        with m.If(follows):
+            m.d.comb += same(self.field, field, *(name for name in fix_framing.Field.members if name != "begin_at"))
+            m.d.comb += same(self.flow, flow, "phase")
+            with m.If(field.begin):
+                m.d.comb += self.prove(
+                    (self.field.begin_at - self.at)[:POSITION_BITS] == (field.begin_at - at)[:POSITION_BITS]
+                )
+        with m.Else():
+            m.d.comb += [self.prove(at == 0), self.prove(flow.as_value() == 0)]
+            m.d.comb += self.prove(field.as_value() == Const(fix_framing.NO_FIELD, fix_framing.Field).as_value())
+        with m.If(follows & ~met):
+            m.d.comb += self.prove(flow.phase == Phase.SEEK)
+        with m.If(met):
+            m.d.comb += [self.prove(self.at == at), *same(self.flow, flow, "flags", "sum", "first_seen", "announced")]
+            with m.If(flow.announced.any()):
+                m.d.comb += same(self.flow, flow, "announced_bytes")
+            with m.Switch(flow.phase):
+                with m.Case(Phase.BODY, Phase.TRAILER):
+                    m.d.comb += same(self.flow, flow, "body_left")
+                with m.Case(Phase.DATA):
+                    m.d.comb += same(self.flow, flow, "body_left", "data_left")
+
+
+class Resynchronizes(Quiet):
+    """Where the rule ``seeks``, a heartbeat that comes next gives its frame, whatever was before."""
+
+    def follow(self, m):
+        place, comes = Signal(range(len(HEARTBEAT))), Signal()
         with m.Switch(place):
             for n, (byte, (field, flow)) in enumerate(zip(HEARTBEAT, states_within(HEARTBEAT), strict=True)):
                 with m.Case(n):
-                    m.d.comb += comes.eq(~self.gap & (self.byte == byte) & (n != 0 or seeks))
+                    m.d.comb += comes.eq(~self.gap & (self.byte == byte) & (n != 0 or self.seeks))
                     if n != 0:
                         self._is_within(m, n, field, flow)
-        m.d.sync += [
-            quiet.eq(Mux(self.gap | begins, 0, quiet + (quiet != MESSAGE_LIMIT))),
-            place.eq(Mux(comes & (place != len(HEARTBEAT) - 1), place + 1, 0)),
-        ]
+        m.d.sync += place.eq(Mux(comes & (place != len(HEARTBEAT) - 1), place + 1, 0))
         with m.If(comes & (place == len(HEARTBEAT) - 1)):
             self.heartbeat_ends(m)
 
@@ -215,6 +292,14 @@ PROOFS = (
         BLOCK,
         "what has failed is written less than 4096 bytes later",
         Reports,
+        Method.K_INDUCTION,
+        2,
+    ),
+    Proof(
+        "rule_anew",
+        BLOCK,
+        "behind 4096 bytes without 8=FIX, ended by an SOH, a message is framed as at its flow's beginning",
+        Anew,
         Method.K_INDUCTION,
         2,
     ),
