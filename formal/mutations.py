@@ -87,7 +87,7 @@ FAULTS = (
         "hdl/fix_frames.py",
         "m.d.comb += advance.eq(~self.o.valid | self.o.ready)",
         "m.d.comb += advance.eq(1)",
-        (PROOF, "parser_waits"),
+        (PROOF, "parser_trailer_8_any"),
     ),
     Fault(
         "a beat overwrites what is not released",
@@ -241,7 +241,7 @@ FAULTS = (
         "hdl/fix_framer.py",
         "~(body_passed | data_passed))",
         "~data_passed)",
-        (PROOF, "parser_data_8"),
+        (PROOF, "parser_data_beyond_8"),
     ),
     Fault(
         "a body's end is counted twice",
@@ -276,7 +276,7 @@ FAULTS = (
         "hdl/fix_messages.py",
         "cuts_or_done.eq(framed.cuts | Cat(field.done for field in fields).any())",
         "cuts_or_done.eq(Cat(field.done for field in fields).any())",
-        (PROOF, "parser_body_8_any"),
+        (BENCH, "fix_parser"),
     ),
     Fault(
         "a CheckSum is not compared",
@@ -357,8 +357,10 @@ def find(fault: Fault) -> Verdict:
             text=True,
             check=False,
         )
-    # Not the exit code alone: a design that cannot even be built shows nothing about who finds faults.
-    found = result.returncode == 1 and re.search(rf"^{name}(\.\w+)? failed", result.stdout, re.MULTILINE) is not None
+    # Not the exit code alone: a design that cannot even be built shows nothing about who finds faults, nor does a proof that only ends
+    # without a counterexample.
+    failed = re.search(rf"^{name}(\.\w+)? failed.*", result.stdout, re.MULTILINE)
+    found = result.returncode == 1 and failed is not None and prove.NO_VERDICT not in failed[0]
     lines = (result.stdout + result.stderr).strip().splitlines()
     note = next((line for line in lines if "failed" in line), lines[-1] if lines else "")
     return Verdict(fault, found, note, time.perf_counter() - began)

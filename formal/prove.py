@@ -29,6 +29,7 @@ ENGINES = {
 
 LOG = "logfile.txt"
 NEVER_REACHED = "never reached"
+NO_VERDICT = "no verdict"
 
 _amaranth = threading.Lock()
 
@@ -112,7 +113,7 @@ def _judge(proof: Proof, place: Path, environment: dict[str, str]) -> tuple[str,
                 if violation
                 else (f"the simulator does not reach it, {waves}", "")
             )
-        return (NEVER_REACHED if verdict == "PASS" else f"no verdict, see {place / LOG}"), ""
+        return (NEVER_REACHED if verdict == "PASS" else f"{NO_VERDICT}, see {place / LOG}"), ""
     if verdict == "FAIL":
         try:
             violation, waves = _trace(proof, place, environment)
@@ -126,7 +127,7 @@ def _judge(proof: Proof, place: Path, environment: dict[str, str]) -> tuple[str,
         return f"{at}, waves: {waves}", ""
     if verdict == "PASS":
         return "", ""
-    return f"not inductive, or no verdict: see {place / LOG}", ""
+    return f"not inductive, or {NO_VERDICT}: see {place / LOG}", ""
 
 
 def _trace(proof: Proof, place: Path, environment: dict[str, str]) -> tuple[Violation | None, Path]:

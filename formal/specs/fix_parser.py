@@ -226,6 +226,7 @@ PROOFS = (
     *_same_frames(8, "length", "from BodyLength", b"8=FIX|9=", steady=12, free=5),
     *_same_frames(8, "body", "from its body", b"8=FIX|9=12|35=0|5", steady=12, free=5),
     *_same_frames(8, "data", "from data", b"8=FIX|9=22|35=0|90=4|91=a", steady=12, free=5),
+    *_same_frames(8, "data_beyond", "from data longer than the body", b"8=FIX|9=15|35=0|90=9|91=a", steady=12, free=5),
     *_same_frames(8, "trailer", "from its trailer", b"8=FIX|9=5|35=0|10=2", steady=12, free=5),
     *_same_frames(8, "overrun", "from a field that overruns", b"8=FIX|5" + b"8" * 26, steady=12, free=5),
     *_same_frames(64, "first", "from its first byte", b"", steady=2, free=1),

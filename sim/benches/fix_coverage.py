@@ -14,7 +14,8 @@ from hdl.fix_tags import BEGIN
 from hdl.frame import Flag, Kind
 from hdl.limits import FIELD_LIMIT, FLOWS, MESSAGE_LIMIT
 from sim.benches.coverage import Coverage
-from sim.benches.fix_model import ANNOUNCED, SOH, TAKEN, FieldEnd, FixFlow, Phase, Span, split
+from sim.benches.fix_model import ANNOUNCED, SOH, TAKEN, TRAILER_BYTES, FieldEnd, FixFlow, Phase, Span, split
+from sim.benches.fix_stimulus import BEYOND
 
 CAUSES = {
     Phase.SEEK: (Flag.GARBAGE,),
@@ -147,6 +148,7 @@ class FixCoverage:
         ])  # fmt: skip
         group("where a packet ends, lane, what comes next", product(names, within, range(1, self._lanes + 1), SWITCHES))
         group("phase, what is found, lane", [(*pair, lane) for pair in pairs(CAUSES) for lane in lanes])
+        group("CheckSum too large, by how much", product(BEYOND))
         group("phase of an overrun", product(names))
         group("lane of an overrun's end", product(lanes))
         group("phase of a field in which a message begins", product(names))
@@ -264,6 +266,8 @@ class FixCoverage:
         if len(field.text) == FIELD_LIMIT:
             hit("at a limit", "field of 2048")
         tag, value = split(field.text[:-1])
+        if Flag.CHECKSUM in field.found and field.span is not None and value.isdigit():
+            hit("CheckSum too large, by how much", int(value) - sum(field.span.raw[:-TRAILER_BYTES]) % 256)
         if field.taken is not None:
             self._value(stream, field.taken, value, field.end - 1 - len(value))
             hit("tag that is taken, lane of its end", field.taken, place.lane)

@@ -151,6 +151,18 @@ async def malformed_messages_and_holes_as_fast(dut):
 
 
 @cocotb.test()
+async def nothing_outlives_a_hole(dut):
+    """What was taken of a message that a hole ends is not in the frame of the garbage behind it, nor in the next message's."""
+    bench = await new_bench(dut)
+    for flow, message in enumerate((encode(ORDER), SNAPSHOT, DATA, encode([*ORDER, *ORDER[4:]])), start=14):
+        for cut in range(1, len(message)):
+            bench.send(message[:cut], flow)
+            bench.send(b"x\x01" + MINIMAL, flow, missing=cut)
+    frames = await bench.check()
+    assert [frame["kind"] for frame in frames] == [Kind.GAP, Kind.MALFORMED, Kind.SESSION] * (len(frames) // 3)
+
+
+@cocotb.test()
 async def cut_at_every_byte(dut):
     """A message in two packets, cut everywhere, while another flow's message is cut elsewhere."""
     bench = await new_bench(dut, gaps=0.8, ready=0.7)

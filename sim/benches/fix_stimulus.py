@@ -33,10 +33,17 @@ class Sent(NamedTuple):
     missing: int | None = None
 
 
-def framed(body: bytes, begin: bytes = b"8=FIX.4.4\x01", length: int = 0, check: int = 0, zeros: int = 0) -> bytes:
-    """A message; ``length`` and ``check`` are added to what is right, ``zeros`` stand before BodyLength."""
+BEYOND = (256, 512)
+"""What a CheckSum of three digits can have above the right one and still be the same, modulo 256."""
+
+
+def framed(
+    body: bytes, begin: bytes = b"8=FIX.4.4\x01", length: int = 0, check: int = 0, zeros: int = 0, beyond: int = 0
+) -> bytes:
+    """A message; ``length`` and ``check`` are added to what is right, ``zeros`` stand before BodyLength. ``beyond`` is added to the
+    CheckSum and may make it larger than 255."""
     head = begin + b"9=%s%d\x01" % (b"0" * zeros, max(0, len(body) + length)) + body
-    return head + b"10=%03d\x01" % ((sum(head) + check) % 256)
+    return head + b"10=%03d\x01" % ((sum(head) + check) % 256 + beyond)
 
 
 class Deck:
@@ -236,7 +243,7 @@ class Stimulus:
         """A message that does not end where it says, or not as it should."""
         choose = self.random
         whole = self.order()
-        kind = choose.randrange(8)
+        kind = choose.randrange(9)
         if kind == 0:
             return whole[: choose.randint(1, len(whole) - 1)]
         if kind == 1:
@@ -273,6 +280,8 @@ class Stimulus:
             )
         if kind == 6:
             return framed(b"", length=choose.choice([0, 5]))
+        if kind == 7:
+            return framed(b"35=0\x01" + self.taken(), beyond=choose.choice(BEYOND))
         return framed(b"35=0\x01", check=choose.randint(1, 255))
 
     def garbage(self) -> bytes:

@@ -8,8 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+FIX_MESSAGES = 128
+"""Messages in the FIX captures, streams and logs by others."""
 
 TICKGATE = Path(sys.executable).with_name("tickgate")
 
@@ -40,6 +44,14 @@ def replay(made: Path, *more: object) -> subprocess.CompletedProcess[str]:
     return tickgate("replay", "made.pcap", "--schema", "made.xml", "--limits", "made.toml", *more, cwd=made)
 
 
+def without_rates(result: dict[str, Any]) -> dict[str, Any]:
+    """What a replay's result says of the packets, whatever card they went through and how fast."""
+    counters = {name: count for name, count in result["counters"].items() if name != "credit_stalls"}
+    return {name: each for name, each in result.items() if name not in ("card", "seconds", "cycles")} | {
+        "counters": counters
+    }
+
+
 def test_both_cards_print_and_write_the_same_result(made):
     results = []
     for card in ("rtl:", "soft:"):
@@ -56,10 +68,30 @@ def test_both_cards_print_and_write_the_same_result(made):
         assert result["rejected"] > 0
         assert result["malformed"] > 0
         assert result["fills"] > 0
-        for name in ("card", "seconds", "cycles"):
-            del result[name]
-        del result["counters"]["credit_stalls"]
-    assert rtl == soft
+    assert without_rates(rtl) == without_rates(soft)
+
+
+def test_both_cards_make_the_same_of_fix_by_others(shared_data, made, tmp_path):
+    """All captures, byte streams and logs there are. (That each one's frames are equal bit for bit is in tests/cards/test_captures.py.)"""
+    files = [
+        path
+        for path in sorted(shared_data.glob("fix_*/*"))
+        if path.name not in ("SOURCE.txt", "COPYING") and "NoMessagesInLog" not in path.name
+    ]
+    assert len(files) == 14
+    results, journals = [], []
+    for card in ("rtl:", "soft:"):
+        journal, result = tmp_path / card, tmp_path / "result.json"
+        done = tickgate(
+            "replay", *files, "--schema", "made.xml", "--card", card, "--journal", journal, "--json", result, cwd=made
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        results.append(without_rates(json.loads(result.read_text())))
+        journals.append([file.read_bytes() for file in sorted(journal.glob("*.journal"))])
+    assert results[0] == results[1]
+    assert journals[0] == journals[1]
+    assert results[0]["messages"] == FIX_MESSAGES
+    assert results[0]["malformed"] == 0
 
 
 def test_lines_fit_a_screen_of_80_columns_where_there_is_no_terminal(made):
