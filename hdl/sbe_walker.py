@@ -221,15 +221,16 @@ class SbeWalker(wiring.Component):
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
-        # How long the next element is: what comes in a body, or, where nothing in the body says it, ``fixed``.
-        fixed, takes_coming = Signal(range(max(lengths_ahead.values()) + 1), init=waited), Signal()
+        # How long the next element is, where it is known before; ``takes_coming``: that is what comes in the message's body.
+        planned, takes_coming = Signal(16, init=waited), Signal()
 
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
             if to in lengths_ahead:
-                m.d.sync += fixed.eq(lengths_ahead[to])
-            if to is State.MESSAGE_END:
-                m.d.sync += takes_coming.eq(0)
+                m.d.sync += [planned.eq(lengths_ahead[to]), takes_coming.eq(0)]
+
+        def plan_coming(size):
+            m.d.sync += [planned.eq(size), takes_coming.eq(1)]
 
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
         # is known as the sign of ``lacking``, so that nothing has to be compared.
@@ -336,7 +337,7 @@ class SbeWalker(wiring.Component):
             return not where.entry_ends and (where.node is None or nodes[where.node].depth == 0)
 
         def expect(places: Sequence[Place], index):
-            """Go on where ``places[index]`` says."""
+            """Go on where ``places[index]`` says; returns how long what comes there is."""
 
             def part(what: Callable[[Place], int], width: int, name: str):
                 return look_up(m, index, [what(each) for each in places], width, name)
@@ -346,6 +347,7 @@ class SbeWalker(wiring.Component):
             for version, is_older in older.items():
                 known = part(lambda each, version=version: since.get(each.node) == version, 1, f"place_since_{version}")
                 too_old |= known & is_older
+            size = part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")
             is_node = part(lambda each: each.node is not None and not each.entry_ends, 1, "place_is_node")
             m.d.sync += [
                 begins_node.eq(is_node & ~too_old),
@@ -354,8 +356,9 @@ class SbeWalker(wiring.Component):
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
                 coming_is_group.eq(part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")),
                 coming_is_flat.eq(part(is_flat, 1, "place_is_flat")),
-                coming_size.eq(part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")),
+                coming_size.eq(size),
             ]
+            return size
 
         following = [node.following for node in nodes]
         nested = any(node.is_group and node.inside for node in nodes)
@@ -394,7 +397,7 @@ class SbeWalker(wiring.Component):
                 go(State.OUTER_GROUP)
             with m.Else():
                 with m.If(~begins_node | nothing_behind | (Const(0) if by_length else at_end & was_ended)):
-                    expect(following, coming)
+                    plan_coming(expect(following, coming))
                     go(State.NEXT)
                 # Where only the packet's end ends a message, one has to wait and see whether something follows.
                 with m.Elif(Const(1) if by_length else ~at_end):
@@ -420,9 +423,9 @@ class SbeWalker(wiring.Component):
         in_block = is_in(State.ROOT, State.ENTRY)
         seeks_operands = advance & (is_in(State.ROOT_FOUND, State.GROUP, State.OUTER_ENTRY) | (state[State.ENTRY] & reached))
         with m.If(advance):
-            with m.If(moves):
+            with m.If(~in_block | reached):
                 m.d.sync += early.eq(0)
-            with m.Elif(in_block & history.half & settled_twice & ~reached & (after >= 0)):
+            with m.Elif(history.half & settled_twice & (after >= 0)):
                 m.d.sync += early.eq(1)
         for n, operand in enumerate(self.operands, self._control_ports):
             offsets = [
@@ -463,7 +466,7 @@ class SbeWalker(wiring.Component):
 
         def jump(to: State):
             """Move the element's end by ``rest``, and go on."""
-            m.d.sync += [landing.eq(1 << to), takes_coming.eq(0)]
+            m.d.sync += landing.eq(1 << to)
             go(State.JUMP)
 
         def skip_to_packet_end(its_state: State):
@@ -485,7 +488,9 @@ class SbeWalker(wiring.Component):
                 m.d.sync += sequence.eq(number(framing.message_sequence, framing.byte_order, found_bytes))
             message_begin = end + (framing.message_size - waited)
             go(State.HEADER)
-            m.d.sync += [start.eq(message_begin), begin.eq(message_begin)]
+            m.d.sync += start.eq(message_begin)
+            if framing.message_size != waited:
+                m.d.sync += begin.eq(message_begin)
 
         declared = Const(MESSAGE_LIMIT) if framing.length is None else number(framing.length, framing.byte_order)
         excess = 0 if framing.length is None else framing.length_excess
@@ -526,13 +531,12 @@ class SbeWalker(wiring.Component):
                 template.eq(its_template),
                 known.eq(its_known & its_ours),
                 ours.eq(its_ours),
-                takes_coming.eq(1),
             ]
             go(State.ROOT_FOUND)
 
         def find_root():
             m.d.sync += block.eq(look_up(m, template, self._nodes.root_block, len(block), "root_block"))
-            expect(self._nodes.first, template)
+            plan_coming(expect(self._nodes.first, template))
             go(State.ROOT)
 
         def take_root():
@@ -565,9 +569,10 @@ class SbeWalker(wiring.Component):
         def read_dimension():
             inside = of_group(lambda node: node.inside, 1, "coming_has_inside", coming)
             there = entry_count != 0
-            expect([node.first if node.inside else node.following for node in nodes], coming)
+            size = expect([node.first if node.inside else node.following for node in nodes], coming)
             repeated = (entry_count[1:] != 0) & ~inside
             m.d.sync += [group.eq(coming), repeats.eq(repeated), takes_coming.eq(~repeated)]
+            m.d.sync += planned.eq(Mux(repeated, entry_length, size))
             for level in each_level(level_of_coming):
                 m.d.sync += [
                     block_length[level].eq(entry_length),
@@ -575,7 +580,7 @@ class SbeWalker(wiring.Component):
                     last_entry[level].eq(entry_count == 1),
                 ]
             with m.If(~there):
-                expect(following, coming)
+                plan_coming(expect(following, coming))
                 m.d.sync += repeats.eq(0)
                 go(State.NEXT)
             with m.Elif((entry_length == 0) & ~inside):
@@ -592,6 +597,7 @@ class SbeWalker(wiring.Component):
             for level in each_level(level_of_group):
                 m.d.sync += [entries[level].eq(entries[level] - 1), last_entry[level].eq(entries[level] == 2)]
                 m.d.sync += [repeats.eq(entries[level] != 2), takes_coming.eq(entries[level] == 2)]
+                m.d.sync += planned.eq(Mux(entries[level] == 2, coming_size, length))
             go(State.ENTRY)
 
         def take_entry():
@@ -609,12 +615,12 @@ class SbeWalker(wiring.Component):
 
         def outer_entry():
             with m.If(last):
-                expect(following, group)
+                plan_coming(expect(following, group))
                 go(State.NEXT)
             with m.Else():
-                expect([node.first for node in nodes], group)
                 next_entry()
-            m.d.sync += [repeats.eq(0), takes_coming.eq(1)]
+                plan_coming(expect([node.first for node in nodes], group))
+            m.d.sync += repeats.eq(0)
 
         lengths: dict[Slot, list[int]] = {}
         for index, node in enumerate(nodes):
@@ -629,8 +635,7 @@ class SbeWalker(wiring.Component):
                     m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
 
         def read_data_length():
-            expect(following, coming)
-            m.d.sync += takes_coming.eq(1)
+            plan_coming(expect(following, coming))
             with m.If(data_length == 0):
                 go(State.NEXT)
             with m.Else():
@@ -686,7 +691,7 @@ class SbeWalker(wiring.Component):
                     go_on()
             if dimensions:
                 with m.If(state[State.DIMENSION]):
-                    m.d.sync += takes_coming.eq(0)
+                    m.d.sync += [planned.eq(0), takes_coming.eq(0)]
                     await_element(State.DIMENSION, lambda: go(State.GROUP))
                 with m.If(state[State.GROUP]):
                     read_dimension()
@@ -698,13 +703,14 @@ class SbeWalker(wiring.Component):
                     m.d.sync += coming.eq(group)
                     go(State.OUTER_FOUND)
                 with m.If(state[State.OUTER_FOUND]):
-                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last), takes_coming.eq(0)]
+                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last)]
+                    m.d.sync += [planned.eq(length), takes_coming.eq(0)]
                     go(State.OUTER_ENTRY)
                 with m.If(state[State.OUTER_ENTRY]):
                     outer_entry()
             if lengths:
                 with m.If(state[State.DATA_LENGTH]):
-                    m.d.sync += takes_coming.eq(0)
+                    m.d.sync += [planned.eq(0), takes_coming.eq(0)]
                     await_element(State.DATA_LENGTH, lambda: go(State.DATA_FOUND))
                 with m.If(state[State.DATA_FOUND]):
                     read_data_length()
@@ -717,7 +723,7 @@ class SbeWalker(wiring.Component):
                     go(State.SKIP_MESSAGE)
             with m.If(state[State.JUMP]):
                 m.d.comb += next_state.eq(landing)
-                m.d.sync += fixed.eq(waited)
+                m.d.sync += planned.eq(waited)
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
                     with m.If(reached):
@@ -743,7 +749,7 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.MESSAGE_END]):
                 m.d.comb += step.has_frame.eq(failed | no_frames)
             with m.If(finishing):
-                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), takes_coming.eq(0)]
+                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 go(State.PREFIX)
             with m.If(state[State.PACKET_END]):
@@ -784,7 +790,6 @@ class SbeWalker(wiring.Component):
             | (reached & ((state[State.ENTRY] & (repeats | (soon & begins))) | ends_group))
             | (reached & state[State.DATA] & soon & begins)
         )
-        coming_length = Mux(is_last, waited, coming_size)  # of the next message's prefix, or of what comes
         read_lengths = []
         for n, (states, read) in enumerate(from_word.values()):
             is_read = Signal(name=f"takes_word{n}")  # in one of the states; a register by itself, near to where it is needed
@@ -793,9 +798,8 @@ class SbeWalker(wiring.Component):
             read_lengths.append(Mux(is_read, read, 0))
         m.d.comb += grow.eq(
             reduce(or_, read_lengths)
-            | Mux(repeats, length, 0)
             | Mux(state[State.JUMP], rest, 0)
-            | Mux(takes_coming, coming_length, fixed)
+            | Mux(takes_coming & is_last, waited, planned)
         )
 
         # What ``reaches``: a block of what length has each field.
