@@ -115,14 +115,7 @@ BLOCKS = (
     _fix_parser(8),
     _fix_parser(8, SMALL_FLOWS, ICE40HX8K),
     _sbe_decoder("sbe_decoder", DEMO_SCHEMA),
-    *(
-        [
-            _sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND),
-            _sbe_decoder("sbe_decoder_cme_all", CME_SCHEMA),
-        ]
-        if CME_SCHEMA.exists()
-        else []
-    ),
+    *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
     Block("card", lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED), flows=FLOWS_PLACED, sources=(DEMO_SCHEMA,)),

@@ -1,6 +1,7 @@
 """The last bytes of a packet, to be read at any position while more of it come in."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
@@ -42,7 +43,7 @@ class PacketHistory(wiring.Component):
         self._rows = rows
         self._sizes = sizes
         self.place_bits = LANE_BITS + (rows - 1).bit_length()
-        ports = {}
+        ports: dict[str, Any] = {}
         for n, size in enumerate(sizes):
             ports |= {
                 f"place{n}": In(self.place_bits),

@@ -54,7 +54,7 @@ def values_layout(step: data.StructLayout) -> data.StructLayout:
 class Reading(NamedTuple):
     """How a frame field is read from its operands; the same for all blocks in which they are of one type."""
 
-    operands: tuple[tuple[Part, int], ...]
+    operands: tuple[tuple[Part, int | None], ...]
     types: tuple[Any, ...]
     power: int
     translation: Any
@@ -91,7 +91,10 @@ class SbeDecoder(wiring.Component):
         values = Signal(values_layout(step.shape()))
         valid, held = Signal(), Signal.like(values)
         length = step.message.length
-        m.d.comb += [values.step.eq(step), values.step.message.length.eq(Mux(length > MESSAGE_LIMIT, MESSAGE_LIMIT, length))]
+        m.d.comb += [
+            values.step.eq(step),
+            values.step.message.length.eq(Mux(length > MESSAGE_LIMIT, MESSAGE_LIMIT, length)),
+        ]
         self._settle_kind(m, values, walker, advance)
         scaled = {}
         for name in FORMS:
@@ -194,8 +197,10 @@ class SbeDecoder(wiring.Component):
 
     @staticmethod
     def _reading(walker: SbeWalker, index: int, name: str, source: Source) -> Reading:
-        operands, types = [], []
-        for part, value in (("value", source.value), ("exponent", source.exponent)):
+        operands: list[tuple[Part, int | None]] = []
+        types: list[Any] = []
+        values: dict[Part, Value | None] = {"value": source.value, "exponent": source.exponent}
+        for part, value in values.items():
             if value is not None:
                 operand = _operand(walker, index, name, part)
                 operands.append((part, operand))

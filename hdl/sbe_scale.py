@@ -58,12 +58,12 @@ class Scaler:
     def _pick(self, values: dict[int, Value | int], chosen, shape, name: str) -> Signal:
         """The chosen one of some values."""
         picked = Signal(shape, name=f"{self._name}_{name}")
-        for n, value in list(values.items())[:1]:
-            self._m.d.comb += picked.eq(value)
+        first, *others = values
+        self._m.d.comb += picked.eq(values[first])
         with self._m.Switch(chosen):
-            for n, value in list(values.items())[1:]:
+            for n in others:
                 with self._m.Case(n):
-                    self._m.d.comb += picked.eq(value)
+                    self._m.d.comb += picked.eq(values[n])
         return picked
 
     def _integers(self, numbers: dict[int, Number], chosen):
@@ -173,9 +173,9 @@ class Scaler:
                 down.eq(fields["down"]),
             ]
             with m.Switch(power):
-                for each in sorted({int(each.power) for each in numbers.values() if isinstance(each.power, int)}):
-                    with m.Case(each):
-                        m.d.sync += product.eq(fields["magnitude"] * 10**each)
+                for its_power in sorted({int(each.power) for each in numbers.values()}):
+                    with m.Case(its_power):
+                        m.d.sync += product.eq(fields["magnitude"] * 10**its_power)
         # It moves down by so many bits as it has at most, or up until it is beyond 64.
         place, up, place_of_half = Signal(7), Signal(7), Signal(7)
         half, odd, number = Signal(128), Signal(), Signal(192)

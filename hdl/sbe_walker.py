@@ -132,13 +132,14 @@ class SbeWalker(wiring.Component):
     """Finds the frames of a packet and reads what they are made of.
 
     It goes from element to element, not from byte to byte: blocks, data and padding are jumped over, whatever their length.
-    Cycles that an element takes once its bytes are there: a message's framing, header, template and root 5, a group's dimension 2
-    and one more where it has no entry or another group stands behind it, an entry 1 (where groups or data may stand in entries 3
-    more), var data 3, a message's end 1 (none where a length says that the root or a root group's last entry is it).
-    Bytes are taken meanwhile; they wait only where the walk is :attr:`rows` beats behind. Latency 2 cycles from an entry's last byte.
+    Once its bytes are there, a message takes 5 cycles up to its root, a group's dimension 2 (3 without entries), an entry 1 (4
+    where something may stand in entries), var data 3, a group or var data that is absent 1, and the message's end at most 1
+    where a length says it, else 3. Bytes are taken meanwhile; they wait only where the walk is as far behind as ``rows`` beats
+    reach. Latency 2 cycles from an entry's last byte.
 
-    ``plans`` lists all block plans; ``Step.block`` is an index of it. ``operands`` are what was read for the step in ``o``, each
-    in its ``bytes{n}``. Raises SchemaError as :func:`check_card` does.
+    Everything moves where ``advance`` is high. ``plans`` lists all block plans; ``block``, and ``step.block`` a cycle later, is an
+    index of it. ``operands`` are what was read for ``step``, each in its ``bytes{n}``. Raises SchemaError as
+    :func:`check_card` does.
     """
 
     def __init__(self, venue: Venue):
@@ -186,7 +187,9 @@ class SbeWalker(wiring.Component):
 
         state, next_state = Signal(len(State), init=1 << State.PACKET_HEADER), Signal(len(State))
         begin, end = Signal(PLACE_BITS), Signal(PLACE_BITS, init=framing.packet_size)  # of the element
-        lacking = Signal(signed(PLACE_BITS + 1), init=framing.packet_size - 1)  # bytes up to ``end`` that did not come, less one
+        lacking = Signal(
+            signed(PLACE_BITS + 1), init=framing.packet_size - 1
+        )  # bytes up to ``end`` that did not come, less one
         after = Signal(signed(LENGTH_BITS))  # how much of the message, or of what it may have, is behind the element
         start = Signal(PLACE_BITS)
         word = Signal(data.ArrayLayout(8, CONTROL_BYTES * self._control_ports))
@@ -221,16 +224,15 @@ class SbeWalker(wiring.Component):
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
-        # How long the next element is, where it is known before; ``takes_coming``: that is what comes in the message's body.
-        planned, takes_coming = Signal(16, init=waited), Signal()
+        # How long the next element is: what comes in a body, or, where nothing in the body says it, ``fixed``.
+        fixed, takes_coming = Signal(range(max(lengths_ahead.values()) + 1), init=waited), Signal()
 
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
             if to in lengths_ahead:
-                m.d.sync += [planned.eq(lengths_ahead[to]), takes_coming.eq(0)]
-
-        def plan_coming(size):
-            m.d.sync += [planned.eq(size), takes_coming.eq(1)]
+                m.d.sync += fixed.eq(lengths_ahead[to])
+            if to is State.MESSAGE_END:
+                m.d.sync += takes_coming.eq(0)
 
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
         # is known as the sign of ``lacking``, so that nothing has to be compared.
@@ -259,14 +261,15 @@ class SbeWalker(wiring.Component):
 
         # What takes a while to compare is compared in the cycle before, and holds where the element is ``settled``.
         nothing_behind, at_end, at_begin, was_ended = Signal(), Signal(), Signal(), Signal()
-        rest = Signal.like(after)  # of the message, behind REST; else what came beyond the element, or, negative, did not come
+        rest = Signal.like(after)  # at JUMP: of the message, or what came beyond the element (negative: did not come)
         m.d.sync += [
             nothing_behind.eq(after == 0),
             at_end.eq(lacking == -1),
             at_begin.eq(lacking == waited - 1),
             was_ended.eq(history.ended),
-            rest.eq(Mux(state[State.REST], after, ~lacking)),
         ]
+        with m.If(~state[State.JUMP]):
+            m.d.sync += rest.eq(Mux(state[State.REST], after, ~lacking))
 
         # Control words: what the walk itself depends on.
         seeks = Signal()
@@ -311,7 +314,9 @@ class SbeWalker(wiring.Component):
         def of_group(what: Callable[[Any], int], width: int, name: str, index=group):
             return of_node(lambda node: what(node) if node.is_group else None, width, name, index)
 
-        older = {since: Signal(name=f"older_than_{since}") for since in sorted({node.since_version for node in nodes} - {0})}
+        older = {
+            since: Signal(name=f"older_than_{since}") for since in sorted({node.since_version for node in nodes} - {0})
+        }
         level_of_group = of_group(lambda node: node.depth + 1, range_bits(levels), "level_of_group")
         level_of_coming = of_group(lambda node: node.depth + 1, range_bits(levels), "level_of_coming", coming)
         block_of_coming = of_group(lambda node: node.block, len(block), "block_of_coming", coming)
@@ -337,28 +342,30 @@ class SbeWalker(wiring.Component):
             return not where.entry_ends and (where.node is None or nodes[where.node].depth == 0)
 
         def expect(places: Sequence[Place], index):
-            """Go on where ``places[index]`` says; returns how long what comes there is."""
+            """Go on where ``places[index]`` says."""
 
             def part(what: Callable[[Place], int], width: int, name: str):
                 return look_up(m, index, [what(each) for each in places], width, name)
 
-            since = {each.node: nodes[each.node].since_version for each in places if each.node is not None}
+            since: dict[int | None, int] = {
+                each.node: nodes[each.node].since_version for each in places if each.node is not None
+            }
             too_old = Const(0)
             for version, is_older in older.items():
-                known = part(lambda each, version=version: since.get(each.node) == version, 1, f"place_since_{version}")
-                too_old |= known & is_older
-            size = part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")
+                is_since = [since.get(each.node) == version for each in places]
+                too_old |= look_up(m, index, is_since, 1, f"place_since_{version}") & is_older
             is_node = part(lambda each: each.node is not None and not each.entry_ends, 1, "place_is_node")
             m.d.sync += [
                 begins_node.eq(is_node & ~too_old),
                 coming.eq(part(lambda each: each.node or 0, len(coming), "place_node")),
                 node_there.eq(part(lambda each: each.node is not None, 1, "place_there")),
                 entry_ends.eq(part(lambda each: each.entry_ends, 1, "place_entry_ends")),
-                coming_is_group.eq(part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")),
+                coming_is_group.eq(
+                    part(lambda each: each.node is None or nodes[each.node].is_group, 1, "place_is_group")
+                ),
                 coming_is_flat.eq(part(is_flat, 1, "place_is_flat")),
-                coming_size.eq(size),
+                coming_size.eq(part(lambda each: 0 if each.node is None else nodes[each.node].size, 8, "place_size")),
             ]
-            return size
 
         following = [node.following for node in nodes]
         nested = any(node.is_group and node.inside for node in nodes)
@@ -397,7 +404,7 @@ class SbeWalker(wiring.Component):
                 go(State.OUTER_GROUP)
             with m.Else():
                 with m.If(~begins_node | nothing_behind | (Const(0) if by_length else at_end & was_ended)):
-                    plan_coming(expect(following, coming))
+                    expect(following, coming)
                     go(State.NEXT)
                 # Where only the packet's end ends a message, one has to wait and see whether something follows.
                 with m.Elif(Const(1) if by_length else ~at_end):
@@ -421,7 +428,9 @@ class SbeWalker(wiring.Component):
         # Operands are sought when their block begins, and read as long as it comes in; or until no more bytes can be kept.
         early = Signal()
         in_block = is_in(State.ROOT, State.ENTRY)
-        seeks_operands = advance & (is_in(State.ROOT_FOUND, State.GROUP, State.OUTER_ENTRY) | (state[State.ENTRY] & reached))
+        seeks_operands = advance & (
+            is_in(State.ROOT_FOUND, State.GROUP, State.OUTER_ENTRY) | (state[State.ENTRY] & reached)
+        )
         with m.If(advance):
             with m.If(~in_block | reached):
                 m.d.sync += early.eq(0)
@@ -466,7 +475,7 @@ class SbeWalker(wiring.Component):
 
         def jump(to: State):
             """Move the element's end by ``rest``, and go on."""
-            m.d.sync += landing.eq(1 << to)
+            m.d.sync += [landing.eq(1 << to), takes_coming.eq(0)]
             go(State.JUMP)
 
         def skip_to_packet_end(its_state: State):
@@ -500,7 +509,10 @@ class SbeWalker(wiring.Component):
         prefix_flags, prefix_bad = Signal(16), Signal()
         wrong = []
         if by_length:
-            wrong += [(declared < header.size + excess, Flag.LENGTH), (declared > MESSAGE_LIMIT + excess, Flag.TOO_LONG)]
+            wrong += [
+                (declared < header.size + excess, Flag.LENGTH),
+                (declared > MESSAGE_LIMIT + excess, Flag.TOO_LONG),
+            ]
         if framing.magic is not None:
             wrong.append((number(framing.magic, framing.byte_order) != framing.magic_value, Flag.GARBAGE))
         with m.If(state[State.HEADER]):
@@ -531,12 +543,13 @@ class SbeWalker(wiring.Component):
                 template.eq(its_template),
                 known.eq(its_known & its_ours),
                 ours.eq(its_ours),
+                takes_coming.eq(1),
             ]
             go(State.ROOT_FOUND)
 
         def find_root():
             m.d.sync += block.eq(look_up(m, template, self._nodes.root_block, len(block), "root_block"))
-            plan_coming(expect(self._nodes.first, template))
+            expect(self._nodes.first, template)
             go(State.ROOT)
 
         def take_root():
@@ -550,7 +563,9 @@ class SbeWalker(wiring.Component):
             numbers = {node: n for n, its_nodes in enumerate(layouts.values()) for node in its_nodes}
             layout = Signal(range_bits(len(layouts)), name=name)
             m.d.sync += layout.eq(
-                look_up(m, coming, [numbers.get(index) for index in range(len(nodes))], len(layout), f"{name}_of_coming")
+                look_up(
+                    m, coming, [numbers.get(index) for index in range(len(nodes))], len(layout), f"{name}_of_coming"
+                )
             )
             return layout
 
@@ -569,10 +584,9 @@ class SbeWalker(wiring.Component):
         def read_dimension():
             inside = of_group(lambda node: node.inside, 1, "coming_has_inside", coming)
             there = entry_count != 0
-            size = expect([node.first if node.inside else node.following for node in nodes], coming)
+            expect([node.first if node.inside else node.following for node in nodes], coming)
             repeated = (entry_count[1:] != 0) & ~inside
             m.d.sync += [group.eq(coming), repeats.eq(repeated), takes_coming.eq(~repeated)]
-            m.d.sync += planned.eq(Mux(repeated, entry_length, size))
             for level in each_level(level_of_coming):
                 m.d.sync += [
                     block_length[level].eq(entry_length),
@@ -580,7 +594,7 @@ class SbeWalker(wiring.Component):
                     last_entry[level].eq(entry_count == 1),
                 ]
             with m.If(~there):
-                plan_coming(expect(following, coming))
+                expect(following, coming)
                 m.d.sync += repeats.eq(0)
                 go(State.NEXT)
             with m.Elif((entry_length == 0) & ~inside):
@@ -597,7 +611,6 @@ class SbeWalker(wiring.Component):
             for level in each_level(level_of_group):
                 m.d.sync += [entries[level].eq(entries[level] - 1), last_entry[level].eq(entries[level] == 2)]
                 m.d.sync += [repeats.eq(entries[level] != 2), takes_coming.eq(entries[level] == 2)]
-                m.d.sync += planned.eq(Mux(entries[level] == 2, coming_size, length))
             go(State.ENTRY)
 
         def take_entry():
@@ -615,12 +628,12 @@ class SbeWalker(wiring.Component):
 
         def outer_entry():
             with m.If(last):
-                plan_coming(expect(following, group))
+                expect(following, group)
                 go(State.NEXT)
             with m.Else():
+                expect([node.first for node in nodes], group)
                 next_entry()
-                plan_coming(expect([node.first for node in nodes], group))
-            m.d.sync += repeats.eq(0)
+            m.d.sync += [repeats.eq(0), takes_coming.eq(1)]
 
         lengths: dict[Slot, list[int]] = {}
         for index, node in enumerate(nodes):
@@ -635,7 +648,8 @@ class SbeWalker(wiring.Component):
                     m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
 
         def read_data_length():
-            plan_coming(expect(following, coming))
+            expect(following, coming)
+            m.d.sync += takes_coming.eq(1)
             with m.If(data_length == 0):
                 go(State.NEXT)
             with m.Else():
@@ -691,7 +705,7 @@ class SbeWalker(wiring.Component):
                     go_on()
             if dimensions:
                 with m.If(state[State.DIMENSION]):
-                    m.d.sync += [planned.eq(0), takes_coming.eq(0)]
+                    m.d.sync += takes_coming.eq(0)
                     await_element(State.DIMENSION, lambda: go(State.GROUP))
                 with m.If(state[State.GROUP]):
                     read_dimension()
@@ -703,14 +717,13 @@ class SbeWalker(wiring.Component):
                     m.d.sync += coming.eq(group)
                     go(State.OUTER_FOUND)
                 with m.If(state[State.OUTER_FOUND]):
-                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last)]
-                    m.d.sync += [planned.eq(length), takes_coming.eq(0)]
+                    m.d.sync += [block.eq(block_of_coming), repeats.eq(~last), takes_coming.eq(0)]
                     go(State.OUTER_ENTRY)
                 with m.If(state[State.OUTER_ENTRY]):
                     outer_entry()
             if lengths:
                 with m.If(state[State.DATA_LENGTH]):
-                    m.d.sync += [planned.eq(0), takes_coming.eq(0)]
+                    m.d.sync += takes_coming.eq(0)
                     await_element(State.DATA_LENGTH, lambda: go(State.DATA_FOUND))
                 with m.If(state[State.DATA_FOUND]):
                     read_data_length()
@@ -723,7 +736,7 @@ class SbeWalker(wiring.Component):
                     go(State.SKIP_MESSAGE)
             with m.If(state[State.JUMP]):
                 m.d.comb += next_state.eq(landing)
-                m.d.sync += planned.eq(waited)
+                m.d.sync += fixed.eq(waited)
             with m.If(state[State.SKIP_MESSAGE]):
                 if by_length:
                     with m.If(reached):
@@ -749,7 +762,7 @@ class SbeWalker(wiring.Component):
             with m.If(state[State.MESSAGE_END]):
                 m.d.comb += step.has_frame.eq(failed | no_frames)
             with m.If(finishing):
-                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0)]
+                m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), takes_coming.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
                 go(State.PREFIX)
             with m.If(state[State.PACKET_END]):
@@ -757,18 +770,24 @@ class SbeWalker(wiring.Component):
         # Like a reset, so that it costs nothing in front of the registers.
         with m.If(advance & state[State.PACKET_END]):
             m.d.comb += history.next_packet.eq(1)
-            m.d.sync += [begin.eq(0), end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), start.eq(0), after.eq(0)]
+            m.d.sync += [
+                begin.eq(0),
+                end.eq(framing.packet_size),
+                lacking.eq(framing.packet_size - 1),
+                start.eq(0),
+                after.eq(0),
+            ]
             m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
 
         from_word: dict[tuple[Slot, ...], tuple[list[State], Any]] = {}
         from_header = header.block_length._replace(offset=header.block_length.offset - self._header_begin)
-        for its_state, slots, read in (
+        for its_state, places_of_length, read in (
             (State.TEMPLATE, [from_header], in_header(header.block_length)),
             (State.GROUP, [each[0] for each in dimensions], entry_length),
             (State.DATA_FOUND, list(lengths), data_length),
         ):
-            if slots:
-                from_word.setdefault(tuple(dict.fromkeys(slots)), ([], read))[0].append(its_state)
+            if places_of_length:
+                from_word.setdefault(tuple(dict.fromkeys(places_of_length)), ([], read))[0].append(its_state)
         begins = begins_node & ~nothing_behind if by_length else begins_node & ~nothing_behind & ~at_end
         is_last = nothing_behind & by_length
         soon = settled & by_length
@@ -776,7 +795,9 @@ class SbeWalker(wiring.Component):
         ends_group = state[State.ENTRY] & soon & is_last & last & flat
         ends_walk = state[State.NEXT] & is_last & coming_is_flat
         m.d.comb += finishing.eq(
-            state[State.MESSAGE_END] | ends_walk | (reached & ((state[State.ROOT] & is_last) | (ends_group & ~at_limit)))
+            state[State.MESSAGE_END]
+            | ends_walk
+            | (reached & ((state[State.ROOT] & is_last) | (ends_group & ~at_limit)))
         )
         m.d.comb += moves.eq(
             is_in(State.TEMPLATE, State.JUMP, State.MESSAGE_END)
@@ -790,23 +811,28 @@ class SbeWalker(wiring.Component):
             | (reached & ((state[State.ENTRY] & (repeats | (soon & begins))) | ends_group))
             | (reached & state[State.DATA] & soon & begins)
         )
+        coming_length = Mux(is_last, waited, coming_size)  # of the next message's prefix, or of what comes
         read_lengths = []
         for n, (states, read) in enumerate(from_word.values()):
-            is_read = Signal(name=f"takes_word{n}")  # in one of the states; a register by itself, near to where it is needed
+            is_read = Signal(
+                name=f"takes_word{n}"
+            )  # in one of the states; a register by itself, near to where it is needed
             with m.If(advance):
                 m.d.sync += is_read.eq(Cat(next_state[each] for each in states).any())
             read_lengths.append(Mux(is_read, read, 0))
         m.d.comb += grow.eq(
             reduce(or_, read_lengths)
+            | Mux(repeats, length, 0)
             | Mux(state[State.JUMP], rest, 0)
-            | Mux(takes_coming & is_last, waited, planned)
+            | Mux(takes_coming, coming_length, fixed)
         )
 
         # What ``reaches``: a block of what length has each field.
         for bit, need in enumerate(self.needs):
-            values = [_parts(plan.sources[need[0]]).get(need[1]) if need[0] in plan.sources else None for plan in plans]
-            for level in sorted({value.level for value in values if value is not None}):
-                ends = [value.end if value is not None and value.level == level else None for value in values]
+            name, part = need
+            needed = [_parts(plan.sources[name]).get(part) if name in plan.sources else None for plan in plans]
+            for level in sorted({value.level for value in needed if value is not None}):
+                ends = [value.end if value is not None and value.level == level else None for value in needed]
                 least = look_up(m, block, ends, 16, f"least{bit}_{level}")
                 with m.Switch(block):
                     with m.Case(*(index for index, end in enumerate(ends) if end is not None)):
