@@ -86,8 +86,20 @@ def _fix_parser(
     return Block("fix_parser", lambda: FixParser(data_width, flows), data_width, flows, device, bound)
 
 
-def _sbe_decoder(name: str, schema: Path) -> Block:
-    return Block(name, lambda: SbeDecoder(load_venue(schema)), sources=(schema,))
+CME_TEMPLATES = (12, 30, 32, 35, 37, 42)
+"""Those of CME that come most: heartbeats, security status, and the incremental refreshes of books, session statistics, volumes
+and trades."""
+
+SBE_BOUND = Bound(mhz=187.5, lut4=6000, latency_cycles=4, goal_mhz=187.5)
+"""For CME's busiest templates."""
+
+
+def _sbe_decoder(name: str, schema: Path, *templates: int, bound: Bound | None = None) -> Block:
+    def decoder() -> SbeDecoder:
+        venue = load_venue(schema)
+        return SbeDecoder(venue.only(*templates) if templates else venue)
+
+    return Block(name, decoder, bound=bound, sources=(schema,))
 
 
 BLOCKS = (
@@ -103,7 +115,7 @@ BLOCKS = (
     _fix_parser(8),
     _fix_parser(8, SMALL_FLOWS, ICE40HX8K),
     _sbe_decoder("sbe_decoder", DEMO_SCHEMA),
-    *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA)] if CME_SCHEMA.exists() else []),
+    *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
     Block("card", lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED), flows=FLOWS_PLACED, sources=(DEMO_SCHEMA,)),

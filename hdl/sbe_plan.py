@@ -71,6 +71,11 @@ class Value:
         return self.leaf.encoding.size
 
     @property
+    def primitive_size(self) -> int:
+        """Bytes of one number or character of it."""
+        return self.leaf.encoding.primitive.size
+
+    @property
     def end(self) -> int:
         """How long its block must be to have it."""
         return self.leaf.end

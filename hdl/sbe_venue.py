@@ -1,6 +1,6 @@
 """A venue's SBE as decoders need it: its schema, the profile that is for it, and the plan that follows from both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hdl.sbe_plan import FramePlan, plan_frames
@@ -20,6 +20,11 @@ class Venue:
     def of(cls, schema: Schema, profile: Profile) -> "Venue":
         """Raises SchemaError where the two do not fit together, as :func:`hdl.sbe_plan.plan_frames` does."""
         return cls(schema, profile, plan_frames(schema, profile))
+
+    def only(self, *templates: int) -> "Venue":
+        """The venue as if its schema had no other templates than those."""
+        plans = tuple(plan for plan in self.plans if plan.message.id in templates)
+        return replace(self, schema=replace(self.schema, messages=tuple(plan.message for plan in plans)), plans=plans)
 
 
 def load_venue(schema: Path | str, profile: str | None = None) -> Venue:

@@ -28,6 +28,17 @@ CME_MESSAGES = {32: 19_138, 35: 614, 37: 388, 42: 388, 12: 18}
 CME_BOOK_ENTRIES = 29_148
 """Entries of the capture's messages of template 32."""
 
+SBE_CAPTURES = {
+    "deribit_multicast": ("deribit_multicast_v3_RECONSTRUCTED.xml", 1656),
+    "omi_packets/Cme/iLink3.Sbe.8.5": ("omi/Cme.Futures.iLink3.Sbe.v8.5.xml", 0),
+    "omi_packets/B3/BinaryEntryPoint.v8.0": ("omi/B3.Equities.BinaryEntryPoint.Sbe.v8.0.xml", 0),
+    "omi_packets/B3/BinaryEntryPoint.v8.1": ("omi/B3.Equities.BinaryEntryPoint.Sbe.v8.1.xml", 0),
+    "omi_packets/B3/BinaryUmdf.v1.8": ("omi/B3.Equities.BinaryUmdf.Sbe.v1.8.xml", 0),
+    "omi_packets/Coinbase/MarketDataApi.v1.2": ("omi/Coinbase.Derivatives.MarketDataApi.Sbe.v1.2.xml", 0),
+    "omi_packets/Coinbase/OrderApi.v1.4": ("omi/Coinbase.Derivatives.OrdersApi.Sbe.v1.4.xml", 0),
+}
+"""Captures by folder: their schema, and how many frames they give."""
+
 FIX_LOGS = "fix_logs/FIX42-CoyTrade-BCExchange-"
 FIX_MESSAGES = {
     "fix_tcp/trace-fix4.2.pcap": 4,
@@ -70,6 +81,23 @@ def test_the_cme_capture_gives_the_same_frames_on_both_cards_and_those_of_the_sb
     assert sum(CME_MESSAGES.values()) == len(distinct)
     if geometry is ROOMY:
         assert entries_that_agree_with_sbe(reading, schema) >= CME_BOOK_ENTRIES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", SBE_CAPTURES)
+def test_sbe_of_other_venues_gives_the_same_frames_on_both_cards(shared_data, folder):
+    schema, frames = SBE_CAPTURES[folder]
+    found = 0
+    for path in sorted((shared_data / folder).glob("*.pcap*")):
+        packets = read_packets(path)
+        flows = find_flows(packets, sbe=True, sbe_streams=True).table()
+        found += len(reading_of_equal_cards(packets, flows, shared_data / "schemas" / schema).frames)
+    assert found == frames
+
+
+def test_no_capture_of_sbe_is_left_out(shared_data):
+    files = [*shared_data.glob("deribit_multicast/*.pcap*"), *shared_data.glob("omi_packets/**/*.pcap*")]
+    assert {str(path.parent.relative_to(shared_data)) for path in files} == set(SBE_CAPTURES)
 
 
 @pytest.mark.parametrize("path", FIX_MESSAGES)
