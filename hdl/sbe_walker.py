@@ -814,9 +814,8 @@ class SbeWalker(wiring.Component):
         coming_length = Mux(is_last, waited, coming_size)  # of the next message's prefix, or of what comes
         read_lengths = []
         for n, (states, read) in enumerate(from_word.values()):
-            is_read = Signal(
-                name=f"takes_word{n}"
-            )  # in one of the states; a register by itself, near to where it is needed
+            # Whether it is in one of the states: a register by itself, near to where it is needed.
+            is_read = Signal(name=f"takes_word{n}")
             with m.If(advance):
                 m.d.sync += is_read.eq(Cat(next_state[each] for each in states).any())
             read_lengths.append(Mux(is_read, read, 0))
