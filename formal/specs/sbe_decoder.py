@@ -1,0 +1,116 @@
+"""SbeDecoder: the frames of a short packet are those of docs/sbe.md, whatever the beats' pauses and the back-pressure."""
+
+from functools import partial
+
+from amaranth.hdl import Array, Module, Mux, Signal, Value
+
+from formal.sbe_rule import MAGIC, PACKET_HEADER, expected_of
+from formal.small_venue import small_venue
+from formal.specification import Method, Proof, Specification, taken, waits_unchanged
+from hdl.beat import LANES, POSITION_BITS
+from hdl.frame import MALFORMED_FLAGS, Flag, Kind
+from hdl.sbe_decoder import SbeDecoder
+from hdl.sbe_framing import End
+
+CAUSES = MALFORMED_FLAGS | Flag.TEMPLATE
+
+
+class Packets(Specification):
+    """Packets of at most ``most`` bytes, any ones but always the same, one behind the other; ``steady``: at the full rate.
+
+    ``begin`` is what the packet begins with, so that few cycles go deep; None stands for any byte.
+    """
+
+    def __init__(self, most: int, steady: bool, begin: tuple[int | None, ...] = (), within: int | None = None):
+        super().__init__()
+        self._most, self._steady, self._begin, self._within = most, steady, begin, within
+
+    def state(self, m: Module) -> None:
+        decoder = self.add(m, "decoder", SbeDecoder(small_venue(End.LENGTH)))
+        size = self.constant(m, range(self._most + 1), "size")
+        bytes_ = [self.constant(m, 8, f"byte{n}") for n in range(self._most)]
+        m.d.comb += [self.assume(size >= max(len(self._begin), 1)), self.assume(size <= self._most)]
+        m.d.comb += [self.assume(bytes_[n] == value) for n, value in enumerate(self._begin) if value is not None]
+
+        # The packet's beats.
+        beat, sent, base = decoder.i.payload, Signal(range(self._most + LANES)), Signal(POSITION_BITS)
+        left = Signal.like(size)
+        lanes = Array(Value.cast(each) for each in [*bytes_, *[Signal(8, name="none")] * LANES])
+        m.d.comb += [
+            left.eq(size - sent),
+            self.assume(waits_unchanged(m, decoder.i, "i")),
+            self.assume(beat.last == (left <= LANES)),
+            self.assume(beat.count == Mux(left <= LANES, left, LANES)),
+            self.assume(beat.position == base),
+            self.assume(beat.flow == 0),
+            self.assume(~beat.fragment),
+            *(self.assume(beat.data[n] == Mux(sent + n < size, lanes[sent + n], 0)) for n in range(LANES)),
+        ]
+        if self._steady:
+            m.d.comb += [self.assume(decoder.i.valid), self.assume(decoder.o.ready)]
+        with m.If(taken(decoder.i)):
+            m.d.sync += sent.eq(sent + LANES)
+            with m.If(beat.last):
+                m.d.sync += [sent.eq(0), base.eq(base + size)]
+
+        self.claim(m, decoder, expected_of(m, bytes_, size), bytes_, size)
+
+    def claim(self, m: Module, decoder: SbeDecoder, messages, bytes_, size) -> None:
+        """Assert that what comes out is what is expected: frame by frame, then the message's end, then the packet's."""
+        out, frame = decoder.o.payload, decoder.o.payload.frame
+        number, frames = Signal(range(len(messages) + 1)), Signal(4)
+        base = Signal(POSITION_BITS)
+
+        def this(name):
+            values = [getattr(each, name) for each in messages]
+            chosen = Signal(len(values[0]), name=f"expected_{name}")
+            m.d.comb += chosen.eq(Array([*values, 0])[number])
+            return chosen
+
+        exists, failed, entries = this("exists"), this("failed"), this("entries")
+        is_last = frames + 1 == this("frames")
+        fails = failed & is_last
+        is_entry = ~fails & (entries != 0)
+        start, first = this("start"), this("first")
+        offset = Signal(16)
+        m.d.comb += offset.eq(Mux(is_entry, first + frames * this("size"), 0))
+        array = Array(Value.cast(each) for each in bytes_)
+        root = Mux(this("has_root"), array[start + 4], 0)
+        kind = Mux(this("book"), Mux(is_entry, Kind.BOOK_UPDATE, Kind.OTHER), Kind.STATUS)
+        with m.If(decoder.o.valid):
+            m.d.comb += self.prove(out.has_frame | out.has_message)
+            with m.If(out.has_frame):
+                m.d.comb += [
+                    self.prove(exists & (frames < this("frames"))),
+                    self.prove(frame.flags & CAUSES == Mux(fails, this("cause"), 0)),
+                    self.prove(frame.kind == Mux(fails, Mux(this("unknown"), Kind.OTHER, Kind.MALFORMED), kind)),
+                    self.prove(frame.message_type == this("message_type")),
+                    self.prove(frame.entry_offset == offset),
+                    self.prove(frame.sequence == Mux(size < PACKET_HEADER, 0, array[1])),
+                    self.prove(frame.instrument == Mux(fails, 0, root)),
+                    self.prove(frame.price_level == Mux(is_entry, array[(start + offset)[:8]], 0)),
+                ]
+            with m.If(out.has_message & ~out.message.packet_end):
+                m.d.comb += [
+                    self.prove(exists),
+                    self.prove(out.message.frames == this("frames")),
+                    self.prove(out.message.frames == frames + out.has_frame),
+                    self.prove(out.message.start == (base + start)[:POSITION_BITS]),
+                    self.prove(out.message.length == this("length")),
+                ]
+            with m.If(out.has_message & out.message.packet_end):
+                m.d.comb += [
+                    self.prove(~exists & ~out.has_frame & (out.message.frames == 0)),
+                    self.prove(out.message.release == (base + size)[:POSITION_BITS]),
+                ]
+        with m.If(taken(decoder.o)):
+            m.d.sync += frames.eq(frames + out.has_frame)
+            with m.If(out.has_message):
+                m.d.sync += [frames.eq(0), number.eq(number + 1)]
+                with m.If(out.message.packet_end):
+                    m.d.sync += [number.eq(0), base.eq(base + size)]
+
+
+PROOFS = (
+    Proof("sbe_short", "SbeDecoder", "frames of docs/sbe.md, of packets of up to 16 bytes", partial(Packets, 16, True), Method.BOUNDED, 20),
+)
