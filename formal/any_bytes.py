@@ -27,7 +27,9 @@ class AnyWalker(sbe_walker.SbeWalker):
     def __init__(self, venue: Venue, free: Callable[[str, Value], None]):
         super().__init__(venue)
         self._free = free
-        self.history = AnyHistory(self.rows, [sbe_walker.CONTROL_BYTES] * self._control_ports + [each.size for each in self.operands])
+        self.history = AnyHistory(
+            self.rows, [sbe_walker.CONTROL_BYTES] * self._control_ports + [each.size for each in self.operands]
+        )
         self.needed = Signal.like(self.history.needed)
 
     def elaborate(self, platform):

@@ -65,7 +65,10 @@ def expected_of(m: Module, bytes_: list[Value], size: Value) -> list[Expected]:
 
     messages = []
     no_header = named(size < PACKET_HEADER, 1)
-    begin, goes_on = named(Mux(no_header, 0, PACKET_HEADER)), named((size > 0) & (no_header | (size > PACKET_HEADER)), 1)
+    begin, goes_on = (
+        named(Mux(no_header, 0, PACKET_HEADER)),
+        named((size > 0) & (no_header | (size > PACKET_HEADER)), 1),
+    )
     for number in range(most_messages(len(bytes_))):
         without = no_header if number == 0 else Const(0)
         no_prefix = named((size - begin < PREFIX) | without, 1)
@@ -94,7 +97,11 @@ def expected_of(m: Module, bytes_: list[Value], size: Value) -> list[Expected]:
         whole = named(sum(fits[1:], fits[0]), 4)
         lengthy = named(
             known
-            & (~root_fits | (has_group & ~dimension_fits) | (dimension_fits & (endless | (count > whole) & (whole < ENTRY_LIMIT)))),
+            & (
+                ~root_fits
+                | (has_group & ~dimension_fits)
+                | (dimension_fits & (endless | (count > whole) & (whole < ENTRY_LIMIT)))
+            ),
             1,
         )
         foreign = named(~headless & ~known, 1)

