@@ -130,7 +130,7 @@ PROOFS = (
         Proof(f"sbe_{name}", "SbeDecoder", claim, partial(Packets, most, steady, begin), Method.BOUNDED, depth)
         for name, claim, most, steady, begin, depth in (
             ("first", "frames of docs/sbe.md, of packets of up to 10 bytes", 10, True, (), 18),
-            ("entries", "frames of docs/sbe.md, from a group on", 16, True, IN_ENTRIES, 22),
+            ("entries", "frames of docs/sbe.md, from a group on", 15, True, IN_ENTRIES, 17),
             ("next", "frames of docs/sbe.md, from a second message on", 16, True, IN_NEXT, 22),
             (
                 "entries_any",

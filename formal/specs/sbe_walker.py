@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from formal.any_bytes import AnyWalker
 from formal.small_venue import small_venue
-from formal.specification import Method, Proof, Specification, taken
+from formal.specification import Method, Proof, Specification
 from hdl.beat import LANES, POSITION_BITS
 from hdl.limits import ENTRY_LIMIT, PACKET_LIMIT
 from hdl.packet_history import PLACE_BITS
