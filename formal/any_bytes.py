@@ -6,7 +6,7 @@ Only the memory is left out: what comes, and when, is counted as ever. What memo
 from collections.abc import Callable
 from unittest.mock import patch
 
-from amaranth.hdl import Signal, Value
+from amaranth.hdl import Value
 
 from hdl import sbe_walker
 from hdl.packet_history import PacketHistory
@@ -30,7 +30,6 @@ class AnyWalker(sbe_walker.SbeWalker):
         self.history = AnyHistory(
             self.rows, [sbe_walker.CONTROL_BYTES] * self._control_ports + [each.size for each in self.operands]
         )
-        self.needed = Signal.like(self.history.needed)
 
     def elaborate(self, platform):
         for n in range(self._control_ports + len(self.operands)):

@@ -14,6 +14,12 @@ from hdl.sbe_framing import End
 
 CAUSES = MALFORMED_FLAGS | Flag.TEMPLATE
 
+ENDS = 34
+"""At the full rate, so many cycles behind the last beat of a packet of at most LONG bytes comes its end, or fewer."""
+
+SHORT, LONG = 10, 16
+"""Bytes of packets: one with any bytes, and two beats."""
+
 
 class Packets(Specification):
     """Packets of at most ``most`` bytes, any ones but always the same, one behind the other; ``steady``: at the full rate.
@@ -111,6 +117,18 @@ class Packets(Specification):
                     m.d.sync += [number.eq(0), base.eq(base + size)]
 
 
+class Ends(Packets):
+    """At the full rate, a packet's end comes at most ENDS cycles behind its last beat."""
+
+    def claim(self, m, decoder, messages, bytes_, size):
+        out, waited = decoder.o, Signal(range(2 * ENDS))
+        m.d.comb += self.prove(waited <= ENDS)
+        with m.If(taken(out) & out.payload.has_message & out.payload.message.packet_end):
+            m.d.sync += waited.eq(0)
+        with m.Elif((waited != 0) | (taken(decoder.i) & decoder.i.payload.last)):
+            m.d.sync += waited.eq(waited + 1)
+
+
 class Waits(Specification):
     """What is offered stays as it is until it is taken."""
 
@@ -126,10 +144,18 @@ IN_NEXT = (None, None, MAGIC, 5, 1, PLAIN, SCHEMA, 0, None)
 
 PROOFS = (
     Proof("sbe_waits", "SbeDecoder", "a frame that waits does not change", Waits, Method.K_INDUCTION, 2),
+    Proof(
+        "sbe_ends",
+        "SbeDecoder",
+        f"a packet of up to {LONG} bytes ends {ENDS} cycles behind its last beat, or earlier",
+        partial(Ends, LONG, True),
+        Method.BOUNDED,
+        ENDS + 3,
+    ),
     *(
         Proof(f"sbe_{name}", "SbeDecoder", claim, partial(Packets, most, steady, begin), Method.BOUNDED, depth)
         for name, claim, most, steady, begin, depth in (
-            ("first", "frames of docs/sbe.md, of packets of up to 10 bytes", 10, True, (), 18),
+            ("first", "frames of docs/sbe.md, of packets of up to 10 bytes", SHORT, True, (), 18),
             ("entries", "frames of docs/sbe.md, from a group on", 15, True, IN_ENTRIES, 17),
             ("next", "frames of docs/sbe.md, from a second message on", 16, True, IN_NEXT, 22),
             (
