@@ -10,6 +10,8 @@ LIMITS = {
     "FLOWS": 2,
     "FIELD_LIMIT": 32,
     "MESSAGE_LIMIT": 64,
+    "PACKET_LIMIT": 256,
+    "ENTRY_LIMIT": 4,
     "STORE_BYTES": 16,
 }
 """Two flows, since one is watched and the other may do anything. Powers of two, in the proportions of the card's own."""

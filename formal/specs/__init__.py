@@ -1,4 +1,15 @@
 """Specifications, one file a block, each with its ``PROOFS``."""
 
-NAMES = ("flow_state", "flow_swap", "fix_rule", "fix_parser", "strip", "payload_store", "parsed_queue")
-"""The files: what keeps flows apart, the parser, and the blocks around it in the order in which data meets them."""
+NAMES = (
+    "flow_state",
+    "flow_swap",
+    "fix_rule",
+    "fix_parser",
+    "packet_history",
+    "sbe_walker",
+    "sbe_decoder",
+    "strip",
+    "payload_store",
+    "parsed_queue",
+)
+"""The files: what keeps flows apart, the parsers, and the blocks around them in the order in which data meets them."""
