@@ -31,7 +31,7 @@ CME_BOOK_ENTRIES = 29_148
 SBE_CAPTURES = {
     "deribit_multicast": ("deribit_multicast_v3_RECONSTRUCTED.xml", 1656),
     "omi_packets/Cme/iLink3.Sbe.8.5": ("omi/Cme.Futures.iLink3.Sbe.v8.5.xml", 7),
-    "omi_packets/B3/BinaryEntryPoint.v8.0": ("omi/B3.Equities.BinaryEntryPoint.Sbe.v8.0.xml", 0),
+    "omi_packets/B3/BinaryEntryPoint.v8.0": ("omi/B3.Equities.BinaryEntryPoint.Sbe.v8.0.xml", 2),
     "omi_packets/B3/BinaryEntryPoint.v8.1": ("omi/B3.Equities.BinaryEntryPoint.Sbe.v8.1.xml", 6),
     "omi_packets/B3/BinaryUmdf.v1.8": ("omi/B3.Equities.BinaryUmdf.Sbe.v1.8.xml", 4),
     "omi_packets/Coinbase/MarketDataApi.v1.2": ("omi/Coinbase.Derivatives.MarketDataApi.Sbe.v1.2.xml", 13),
