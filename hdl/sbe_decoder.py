@@ -11,7 +11,7 @@ from hdl.frame import MALFORMED_FLAGS, Flag, Kind
 from hdl.limits import MESSAGE_LIMIT
 from hdl.sbe_encoding import Family, bits_of
 from hdl.sbe_operands import Part
-from hdl.sbe_plan import DECIMALS, ENTRY_KINDS, FORMS, Form, Source, Value
+from hdl.sbe_plan import DECIMALS, ENTRY_KINDS, FORMS, LIMITS, Form, Source, Value
 from hdl.sbe_scale import POWER_BITS, Number, Scaler
 from hdl.sbe_venue import Venue
 from hdl.sbe_walker import SbeWalker, look_up, range_bits
@@ -29,9 +29,6 @@ ORDER_VIEW = {
     "account": ("instrument_sequence", 16),
 }
 """Fields of the order view → the field of the market data view whose bytes they have, and from which bit on."""
-
-LIMITS = {Form.PRICE: (-(1 << 63), (1 << 63) - 1), Form.QUANTITY: (0, (1 << 64) - 1)}
-"""The least and the largest number that the frame field can hold."""
 
 
 def values_layout(step: data.StructLayout) -> data.StructLayout:

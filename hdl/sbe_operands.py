@@ -1,6 +1,5 @@
 """The bytes that frames are made of: which are read where, by how many ports."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,12 +37,15 @@ class Operand:
         return sorted({value.level for block, value in self.uses.items() if value.level != plans[block].level})
 
 
-def parts_of(source: Source) -> Iterator[tuple[Part, Value]]:
+def on_wire(source: Source) -> dict[Part, Value]:
+    """A source's values that are no constants: whether they are there depends on their block's length."""
+    parts: dict[Part, Value | None] = {"value": source.value, "exponent": source.exponent}
+    return {part: value for part, value in parts.items() if value is not None and value.constant is None}
+
+
+def to_read(source: Source) -> dict[Part, Value]:
     """What of a source has to be read. Of a value whose place alone counts, that is what tells whether it is there."""
-    if source.value.constant is None and (source.form is not Form.OFFSET or has_null(source.value)):
-        yield "value", source.value
-    if source.exponent is not None and source.exponent.constant is None:
-        yield "exponent", source.exponent
+    return {part: value for part, value in on_wire(source).items() if source.form is not Form.OFFSET or has_null(value)}
 
 
 def has_null(value: Value) -> bool:
@@ -62,7 +64,7 @@ def operands_of(plans: list[BlockPlan]) -> list[Operand]:
         for name, source in plan.sources.items():
             if name in plan.constants:
                 continue
-            for part, value in parts_of(source):
+            for part, value in to_read(source).items():
                 reader = number[plan.path[: value.level + 1]]
                 fitting = (
                     operand

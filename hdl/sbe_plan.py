@@ -46,6 +46,9 @@ ORDER_KINDS = (Kind.NEW_ORDER, Kind.CANCEL, Kind.REPLACE, Kind.EXECUTION, Kind.C
 
 DECIMALS = {Form.PRICE: PRICE_DECIMALS, Form.QUANTITY: QUANTITY_DECIMALS}
 
+LIMITS = {Form.PRICE: (-(1 << 63), (1 << 63) - 1), Form.QUANTITY: (0, (1 << 64) - 1)}
+"""The least and the largest number that the frame field can hold."""
+
 MOST_POWER = 18
 """A price or quantity is multiplied by at most 10^18, the largest power of ten below 2^63."""
 
@@ -311,7 +314,7 @@ def _whole(form: Form, leaf: Leaf, constant: float, where: str) -> Leaf:
         constant = struct.unpack("<f", struct.pack("<f", constant))[0]
     if math.isnan(constant):
         raise SchemaError(f"{where} a constant that is no number")
-    least, most = (-(1 << 63), (1 << 63) - 1) if form is Form.PRICE else (0, (1 << 64) - 1)
+    least, most = LIMITS[form]
     number = most + 1 if math.isinf(constant) else round(Fraction(constant) * 10 ** DECIMALS[form])
     if not least <= number <= most:
         number = (1 << 64) - 1 if form is Form.PRICE else -1

@@ -17,7 +17,7 @@ from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.packet_history import PLACE_BITS, PacketHistory, rows_for
 from hdl.sbe_framing import End
 from hdl.sbe_nodes import Place, nodes_of
-from hdl.sbe_operands import Operand, operands_of, span_of
+from hdl.sbe_operands import Operand, on_wire, operands_of, span_of
 from hdl.sbe_plan import BlockPlan
 from hdl.sbe_schema import SchemaError, Slot
 from hdl.sbe_venue import Venue
@@ -149,7 +149,7 @@ class SbeWalker(wiring.Component):
         self.plans: list[BlockPlan] = [block for plan in venue.plans for block in plan.blocks]
         self.operands = operands_of(self.plans)
         self.needs = sorted(
-            {(name, part) for plan in self.plans for name, source in plan.sources.items() for part in _parts(source)}
+            {(name, part) for plan in self.plans for name, source in plan.sources.items() for part in on_wire(source)}
         )
         framing, header = venue.profile.framing, venue.schema.header
         slots = (header.block_length, header.template_id, header.schema_id, header.version)
@@ -558,28 +558,26 @@ class SbeWalker(wiring.Component):
             with m.Else():
                 go_on_soon()
 
-        def layout_of(layouts: dict[Any, list[int]], name: str):
-            """Which of the layouts the node has that comes; known in the cycle behind."""
-            numbers = {node: n for n, its_nodes in enumerate(layouts.values()) for node in its_nodes}
-            layout = Signal(range_bits(len(layouts)), name=name)
-            m.d.sync += layout.eq(
-                look_up(
-                    m, coming, [numbers.get(index) for index in range(len(nodes))], len(layout), f"{name}_of_coming"
-                )
-            )
-            return layout
+        def layouts_of(is_group: bool) -> dict[tuple[Slot, ...], int]:
+            """The layouts of dimensions, or of lengths of var data, numbered."""
+            slots = dict.fromkeys(node.slots for node in nodes if node.is_group == is_group)
+            return {each: n for n, each in enumerate(slots)}
 
-        dimensions: dict[tuple[Slot, ...], list[int]] = {}
-        for index, node in enumerate(nodes):
-            if node.is_group:
-                dimensions.setdefault(node.slots, []).append(index)
+        def each_layout(layouts: dict[tuple[Slot, ...], int], name: str):
+            """A case for each layout that the node may have that comes, in the cycle behind; yields it."""
+            layout = Signal(range_bits(len(layouts)), name=name)
+            numbers = [layouts.get(node.slots) for node in nodes]
+            m.d.sync += layout.eq(look_up(m, coming, numbers, len(layout), f"{name}_of_coming"))
+            with m.Switch(layout):
+                for slots, n in layouts.items():
+                    with m.Default() if n == len(layouts) - 1 else m.Case(n):
+                        yield slots
+
+        dimensions = layouts_of(is_group=True)
         entry_length, entry_count = Signal(16), Signal(32)
-        layout = layout_of(dimensions, "dimension_layout")
-        with m.Switch(layout):
-            for n, slots in enumerate(dimensions):
-                with m.Default() if n == len(dimensions) - 1 else m.Case(n):
-                    of_length, of_count = (number(slot, schema.byte_order) for slot in slots)
-                    m.d.comb += [entry_length.eq(of_length), entry_count.eq(of_count)]
+        for slots in each_layout(dimensions, "dimension_layout"):
+            of_length, of_count = (number(slot, schema.byte_order) for slot in slots)
+            m.d.comb += [entry_length.eq(of_length), entry_count.eq(of_count)]
 
         def read_dimension():
             inside = of_group(lambda node: node.inside, 1, "coming_has_inside", coming)
@@ -635,17 +633,11 @@ class SbeWalker(wiring.Component):
                 next_entry()
             m.d.sync += [repeats.eq(0), takes_coming.eq(1)]
 
-        lengths: dict[Slot, list[int]] = {}
-        for index, node in enumerate(nodes):
-            if not node.is_group:
-                lengths.setdefault(node.slots[0], []).append(index)
+        lengths = layouts_of(is_group=False)
         data_length = Signal(16)
-        layout = layout_of(lengths, "data_layout")
-        with m.Switch(layout):
-            for n, slot in enumerate(lengths):
-                with m.Default() if n == len(lengths) - 1 else m.Case(n):
-                    size = number(slot, schema.byte_order)
-                    m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
+        for (slot,) in each_layout(lengths, "data_layout"):
+            size = number(slot, schema.byte_order)
+            m.d.comb += data_length.eq(Mux(size[16:].any(), 0xFFFF, size))
 
         def read_data_length():
             expect(following, coming)
@@ -784,7 +776,7 @@ class SbeWalker(wiring.Component):
         for its_state, places_of_length, read in (
             (State.TEMPLATE, [from_header], in_header(header.block_length)),
             (State.GROUP, [each[0] for each in dimensions], entry_length),
-            (State.DATA_FOUND, list(lengths), data_length),
+            (State.DATA_FOUND, [each[0] for each in lengths], data_length),
         ):
             if places_of_length:
                 from_word.setdefault(tuple(dict.fromkeys(places_of_length)), ([], read))[0].append(its_state)
@@ -829,7 +821,7 @@ class SbeWalker(wiring.Component):
         # What ``reaches``: a block of what length has each field.
         for bit, need in enumerate(self.needs):
             name, part = need
-            needed = [_parts(plan.sources[name]).get(part) if name in plan.sources else None for plan in plans]
+            needed = [on_wire(plan.sources[name]).get(part) if name in plan.sources else None for plan in plans]
             for level in sorted({value.level for value in needed if value is not None}):
                 ends = [value.end if value is not None and value.level == level else None for value in needed]
                 least = look_up(m, block, ends, 16, f"least{bit}_{level}")
@@ -890,9 +882,3 @@ class SbeWalker(wiring.Component):
 def range_bits(count: int) -> int:
     """Bits of a number below ``count``, at least one."""
     return max((count - 1).bit_length(), 1)
-
-
-def _parts(source) -> dict[str, Any]:
-    """A source's values whose presence depends on a block's length."""
-    parts = {"value": source.value, "exponent": source.exponent}
-    return {part: value for part, value in parts.items() if value is not None and value.constant is None}

@@ -1,4 +1,4 @@
-"""A venue for proofs: a schema of two messages, one with a group, and a profile for each way in which a message's end is told."""
+"""A venue for proofs: a schema of two messages, one with a group, and a profile for either way in which a message's end is told."""
 
 from pathlib import Path
 

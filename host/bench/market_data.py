@@ -9,11 +9,12 @@ import sbe
 from hdl.flow import Flow, Parser
 from hdl.sbe_venue import Venue, load_venue
 from hdl.sources import ROOT
+from host.bench.cards import drain
 from host.bench.measure import Row, compare, timed
 from host.capture.flows import find_flows
 from host.capture.packets import Packets
 from host.capture.reader import read_packets
-from host.card import Card, open_card
+from host.card import open_card
 from host.generate import SCHEMA, generate
 from host.sbe.full_decode import FullDecoder
 
@@ -80,7 +81,7 @@ def entries_row(data: MarketData) -> Row:
     return compare(
         "soft.sbe.entries_per_s",
         "entries/s",
-        timed(lambda: drain_entries(card, data.packets)),
+        timed(lambda: drain(card, data.packets, lambda frames: int(np.count_nonzero(frames["entry_offset"])))),
         "sbe (PyPI)",
         timed(with_sbe),
     )
@@ -101,15 +102,3 @@ def full_decode_row(data: MarketData) -> Row:
         "sbe (PyPI)",
         timed(with_sbe),
     )
-
-
-def drain_entries(card: Card, packets: Packets) -> int:
-    """Play all packets; returns how many group entries came."""
-    done = entries = 0
-    while True:
-        done = card.feed(packets, done)
-        while len(view := card.ring.poll()):
-            entries += int(np.count_nonzero(view["entry_offset"]))
-            card.ring.release(len(view))
-        if done == len(packets):
-            return entries

@@ -10,7 +10,7 @@ from hdl.frame import FIELDS, MALFORMED_FLAGS, Flag
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
 from hdl.sbe_encoding import Family, bits_of
 from hdl.sbe_framing import End, Framing
-from hdl.sbe_plan import MARKET_DATA_FIELDS, ORDER_FIELDS, BlockPlan, Form, FramePlan, Source, Value
+from hdl.sbe_plan import LIMITS, MARKET_DATA_FIELDS, ORDER_FIELDS, BlockPlan, Form, FramePlan, Source, Value
 from hdl.sbe_schema import Block, Data, Group, Schema, Slot
 from hdl.sbe_venue import Venue
 from host.card.soft_sbe import (
@@ -29,9 +29,6 @@ from host.card.soft_sbe import (
 from host.card.soft_sbe import Framing as CompiledFraming
 
 INT64_HIGHEST, INT64_LOWEST = 2**63 - 1, -(2**63)
-
-RANGES = {Form.PRICE: (2**63 - 1, 2**63), Form.QUANTITY: (2**64 - 1, 0)}
-"""What the frame's fields hold: the largest number and the largest magnitude of a negative one."""
 
 ENDS = {End.PACKET: PACKET, End.LENGTH: BY_LENGTH, End.STRUCTURE: BY_STRUCTURE}
 
@@ -423,7 +420,7 @@ class _Writer:
     def _read(self, name: str, source: Source, raw: str) -> Iterator[str]:
         """Lines that turn the number ``raw`` into the frame's field."""
         value = source.value
-        if source.form in RANGES:
+        if source.form in LIMITS:
             yield from self._scaled(name, source, raw)
         elif source.form is Form.INTEGER:
             yield f"{name} = np.uint64({raw})" if raw == "raw" else f"{name} = np.uint64({int(raw) % 2**64})"
@@ -441,7 +438,8 @@ class _Writer:
             yield f"    {name} = np.uint64({raw}) + np.uint64({ord('0')})"
 
     def _scaled(self, name: str, source: Source, raw: str) -> Iterator[str]:
-        value, (highest, lowest) = source.value, RANGES[source.form]
+        value, (least, highest) = source.value, LIMITS[source.form]
+        lowest = -least  # the largest magnitude of a negative number
         encoding = value.leaf.encoding
         if encoding.is_floating:
             mantissa, exponent = (52, 11) if encoding.primitive.size == 8 else (23, 8)
