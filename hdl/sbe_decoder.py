@@ -167,7 +167,7 @@ class SbeDecoder(wiring.Component):
             values.kind.eq(self._known_ahead(m, walker, advance, kinds, 8, "block_kind")),
             values.by_entry_type.eq(self._known_ahead(m, walker, advance, by_entry_type, 1, "by_entry_type")),
         ]
-        with m.If(~values.step.failed), m.Switch(values.step.block):
+        with m.If(~walker.step.failed), m.Switch(walker.step.block):
             for index, plan in enumerate(plans):
                 if plan.constants:
                     with m.Case(index):
