@@ -68,7 +68,8 @@ class Scaler:
 
     def _integers(self, numbers: dict[int, Number], chosen):
         m = self._m
-        width = max(len(Value.cast(each.raw)) for each in numbers.values())
+        shapes = [Value.cast(each.raw).shape() for each in numbers.values()]
+        width = max(shape.width + (not shape.signed) for shape in shapes)
         raw = self._pick({n: each.raw for n, each in numbers.items()}, chosen, signed(width), "raw")
         in_range, least, most, factor, factors = self._powers(numbers, chosen, width)
 

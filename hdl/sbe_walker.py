@@ -11,10 +11,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import LANES, Message, PayloadBeat
+from hdl.beat import LANES, POSITION_BITS, Message, PayloadBeat
 from hdl.frame import Flag
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
-from hdl.packet_history import PLACE_BITS, PacketHistory, rows_for
+from hdl.packet_history import PacketHistory, place_bits, rows_for
 from hdl.sbe_framing import End
 from hdl.sbe_nodes import Place, nodes_of
 from hdl.sbe_operands import Operand, on_wire, operands_of, span_of
@@ -26,40 +26,44 @@ from hdl.sbe_venue import Venue
 class State(enum.IntEnum):
     """What the walker waits for, or decides; the number of its bit."""
 
-    PACKET_HEADER = 0
-    PREFIX = 1
-    HEADER = 2
-    TEMPLATE = 3
+    PACKET_BEGIN = 0
+    """To the packet's place."""
+    CATCH_UP = 1
+    """With what came already."""
+    PACKET_HEADER = 2
+    PREFIX = 3
+    HEADER = 4
+    TEMPLATE = 5
     """The header is there: which template, and how long is the root?"""
-    ROOT_FOUND = 4
-    ROOT = 5
-    NEXT = 6
+    ROOT_FOUND = 6
+    ROOT = 7
+    NEXT = 8
     """What stands behind the last element?"""
-    DIMENSION = 7
-    GROUP = 8
+    DIMENSION = 9
+    GROUP = 10
     """The dimension is there: how many entries of which length?"""
-    ENTRY = 9
-    OUTER_GROUP = 10
+    ENTRY = 11
+    OUTER_GROUP = 12
     """An entry of a group with groups or var data in its entries has ended."""
-    OUTER_FOUND = 11
-    OUTER_ENTRY = 12
-    DATA_LENGTH = 13
-    DATA_FOUND = 14
-    DATA = 15
-    REST = 16
+    OUTER_FOUND = 13
+    OUTER_ENTRY = 14
+    DATA_LENGTH = 15
+    DATA_FOUND = 16
+    DATA = 17
+    REST = 18
     """Of the message, nothing more is to be decoded."""
-    SKIP_MESSAGE = 17
-    SKIP_PACKET = 18
-    JUMP = 19
+    SKIP_MESSAGE = 19
+    SKIP_PACKET = 20
+    JUMP = 21
     """To the message's end that was found."""
-    CHECK_LENGTH = 20
-    MESSAGE_END = 21
-    PACKET_END = 22
+    CHECK_LENGTH = 22
+    MESSAGE_END = 23
+    PACKET_END = 24
 
 
 LENGTH_BITS = 18
 """Of how much is left of a message, less a block or data of 16 bits. What is too long is seen by that; how far the packet has
-come is counted modulo 2^PLACE_BITS, and right again when the walk has jumped to the message's end."""
+come is counted modulo the places, and right again when the walk has jumped to the message's end."""
 
 SEEKING = (State.PACKET_HEADER, State.PREFIX, State.ROOT, State.ENTRY, State.DATA)
 """States behind which something may stand that the walk depends on."""
@@ -163,6 +167,7 @@ class SbeWalker(wiring.Component):
         self._control_ports = -(-control // CONTROL_BYTES)
         longest = (header.size, framing.packet_size, *(node.size for node in self._nodes.nodes), span_of(self.operands))
         self.rows = rows_for(max(longest) + LANES)
+        self._place_bits = place_bits(self.rows)
         super().__init__(
             {
                 "i": In(stream.Signature(PayloadBeat)),
@@ -185,13 +190,14 @@ class SbeWalker(wiring.Component):
         m.submodules.history = history = PacketHistory(self.rows, sizes)
         wiring.connect(m, wiring.flipped(self.i), history.i)
 
-        state, next_state = Signal(len(State), init=1 << State.PACKET_HEADER), Signal(len(State))
-        begin, end = Signal(PLACE_BITS), Signal(PLACE_BITS, init=framing.packet_size)  # of the element
+        state, next_state = Signal(len(State), init=1 << State.PACKET_BEGIN), Signal(len(State))
+        bits = self._place_bits
+        begin, end = Signal(bits), Signal(bits, init=framing.packet_size)  # of the element
         lacking = Signal(
-            signed(PLACE_BITS + 1), init=framing.packet_size - 1
+            signed(bits + 1), init=framing.packet_size - 1
         )  # bytes up to ``end`` that did not come, less one
         after = Signal(signed(LENGTH_BITS))  # how much of the message, or of what it may have, is behind the element
-        start = Signal(PLACE_BITS)
+        start = Signal(bits)
         word = Signal(data.ArrayLayout(8, CONTROL_BYTES * self._control_ports))
         template = Signal(range(max(len(templates), 2)))
         block = self.block
@@ -214,6 +220,8 @@ class SbeWalker(wiring.Component):
             State.MESSAGE_END: waited,
             State.TEMPLATE: 0,
             State.JUMP: 0,
+            State.PACKET_BEGIN: 0,
+            State.CATCH_UP: 0,
         }
 
         step = Signal(self.step.shape())
@@ -224,8 +232,15 @@ class SbeWalker(wiring.Component):
         def is_in(*states: State):
             return Cat(state[each] for each in states).any()
 
+        def comes_in(*states: State, name: str):
+            """The same, as a register by itself, near to where it is needed."""
+            its_states = Signal(name=name, init=State.PACKET_BEGIN in states)
+            with m.If(advance):
+                m.d.sync += its_states.eq(Cat(next_state[each] for each in states).any())
+            return its_states
+
         # How long the next element is: what comes in a body, or, where nothing in the body says it, ``fixed``.
-        fixed, takes_coming = Signal(range(max(lengths_ahead.values()) + 1), init=waited), Signal()
+        fixed, takes_coming = Signal(range(max(lengths_ahead.values()) + 1)), Signal()
 
         def go(to: State):
             m.d.comb += next_state[to].eq(1)
@@ -237,21 +252,25 @@ class SbeWalker(wiring.Component):
         # One move a cycle: the next element begins where this one ends, and is ``grow`` bytes long. How far the packet has come
         # is known as the sign of ``lacking``, so that nothing has to be compared.
         moves, reached, cut = Signal(), Signal(), Signal()
+        moves_on = comes_in(State.CATCH_UP, name="moves_on")  # only what is lacking
+        moves_place = comes_in(State.PACKET_BEGIN, name="moves_place")  # all but what is lacking
         grow = Signal(signed(LENGTH_BITS))
         settled, settled_twice = Signal(), Signal()  # there was no move in the last cycle, in the last two
-        total, carries, without = (Signal(PLACE_BITS + 1, name=name) for name in ("total", "carries", "without"))
-        came = Signal(PLACE_BITS + 1)
+        total, carries, without = (Signal(bits + 1, name=name) for name in ("total", "carries", "without"))
+        came = Signal(bits + 1)
         m.d.comb += [
             reached.eq(lacking < 0),
             cut.eq(history.ended & ~reached),
-            came.eq(~Cat(history.coming, Const(0, PLACE_BITS + 1 - len(history.coming)))),
+            came.eq(~Cat(history.coming, Const(0, bits + 1 - len(history.coming)))),
             carries.eq(Cat(1, (lacking & grow) | (lacking & came) | (grow & came))),
             total.eq((lacking ^ grow ^ came) + carries),
             without.eq(lacking - history.coming),
         ]
         m.d.sync += [lacking.eq(without), settled.eq(1), settled_twice.eq(settled)]
-        with m.If(advance & moves):
-            m.d.sync += [lacking.eq(total), end.eq(end + grow), settled.eq(0), settled_twice.eq(0)]
+        with m.If(advance & (moves | moves_on)):
+            m.d.sync += [lacking.eq(total), settled.eq(0), settled_twice.eq(0)]
+        with m.If(advance & (moves | moves_place)):
+            m.d.sync += [end.eq(end + grow), settled.eq(0), settled_twice.eq(0)]
             with m.If(~state[State.JUMP] & (after >= 0)):
                 m.d.sync += begin.eq(end)
         counted = Signal()  # in this cycle, ``after`` is counted from a message's length
@@ -261,19 +280,25 @@ class SbeWalker(wiring.Component):
 
         # What takes a while to compare is compared in the cycle before, and holds where the element is ``settled``.
         nothing_behind, at_end, at_begin, was_ended = Signal(), Signal(), Signal(), Signal()
-        rest = Signal.like(after)  # at JUMP: of the message, or what came beyond the element (negative: did not come)
+        # At JUMP: of the message, or what came beyond the element (negative: did not come). At PACKET_BEGIN: the packet's place;
+        # at CATCH_UP: less what came already.
+        rest = Signal.like(after)
         m.d.sync += [
             nothing_behind.eq(after == 0),
             at_end.eq(lacking == -1),
             at_begin.eq(lacking == waited - 1),
             was_ended.eq(history.ended),
         ]
-        with m.If(~state[State.JUMP]):
+        with m.If(state[State.PACKET_END]):
+            m.d.sync += rest.eq(history.next_origin)
+        with m.Elif(advance & state[State.PACKET_BEGIN]):
+            m.d.sync += rest.eq(-history.already)
+        with m.Elif(~is_in(State.JUMP, State.PACKET_BEGIN, State.CATCH_UP)):
             m.d.sync += rest.eq(Mux(state[State.REST], after, ~lacking))
 
         # Control words: what the walk itself depends on.
         seeks = Signal()
-        place = Signal(history.place_bits)
+        place = Signal(history.port_bits)
         found = Cat(getattr(history, f"bytes{n}") for n in range(self._control_ports))
         found_bytes = data.View(data.ArrayLayout(8, CONTROL_BYTES * self._control_ports), found)
         to_header = framing.message_size + self._header_begin - waited
@@ -284,11 +309,11 @@ class SbeWalker(wiring.Component):
         beyond = Signal.like(place)
         m.d.comb += beyond.eq(end + Mux(state[State.PREFIX], to_header + LANES, LANES))
         if framing.packet_sequence is not None:
-            with m.If(state[State.PACKET_HEADER] & ~reached):
+            with m.If(state[State.PACKET_BEGIN]):
                 m.d.comb += [
                     seeks.eq(1),
-                    place.eq(framing.packet_sequence.offset),
-                    beyond.eq(framing.packet_sequence.offset + LANES),
+                    place.eq(history.origin + framing.packet_sequence.offset),
+                    beyond.eq(history.origin + (framing.packet_sequence.offset + LANES)),
                 ]
         for n in range(self._control_ports):
             m.d.comb += [
@@ -444,7 +469,7 @@ class SbeWalker(wiring.Component):
             by_node = [offsets[node.block] if node.is_group else None for node in nodes]
             by_template = [offsets[index] for index in self._nodes.root_block]
             for name, further in (("place", 0), ("beyond", LANES)):
-                width = history.place_bits
+                width = history.port_bits
                 of_entry, of_root = Signal(width, name=f"of_entry{n}"), Signal(width, name=f"of_root{n}")
                 with m.If(is_in(State.DIMENSION, State.OUTER_FOUND)):
                     values = [None if offset is None else offset + further for offset in by_node]
@@ -647,7 +672,7 @@ class SbeWalker(wiring.Component):
             with m.Else():
                 go(State.DATA)
 
-        held = Signal(PLACE_BITS)
+        held = Signal(bits)
         too_long = Signal()
         m.d.comb += [held.eq(end - start), too_long.eq(held > MESSAGE_LIMIT)]
 
@@ -662,7 +687,7 @@ class SbeWalker(wiring.Component):
                     read_prefix()
                 with m.Elif(settled & was_ended):
                     with m.If(at_begin):
-                        jump(State.PACKET_END)
+                        go(State.PACKET_END)
                     with m.Else():
                         fail(Flag.TRUNCATED, State.SKIP_PACKET)
                 with m.Else():
@@ -756,8 +781,16 @@ class SbeWalker(wiring.Component):
             with m.If(finishing):
                 m.d.sync += [failed.eq(0), unknown.eq(0), flags.eq(0), message_type.eq(0), takes_coming.eq(0)]
                 m.d.sync += [frames.eq(0), no_frames.eq(1), at_limit.eq(0), start.eq(end), sequence.eq(packet_sequence)]
-                go(State.PREFIX)
+                with m.If(settled & at_end & was_ended):
+                    go(State.PACKET_END)
+                with m.Else():
+                    go(State.PREFIX)
             with m.If(state[State.PACKET_END]):
+                go(State.PACKET_BEGIN)
+            with m.If(state[State.PACKET_BEGIN]):
+                m.d.sync += [begin.eq(rest), start.eq(rest)]
+                go(State.CATCH_UP)
+            with m.If(state[State.CATCH_UP]):
                 go(State.PACKET_HEADER)
         # Like a reset, so that it costs nothing in front of the registers.
         with m.If(advance & state[State.PACKET_END]):
@@ -792,7 +825,7 @@ class SbeWalker(wiring.Component):
             | (reached & ((state[State.ROOT] & is_last) | (ends_group & ~at_limit)))
         )
         m.d.comb += moves.eq(
-            is_in(State.TEMPLATE, State.JUMP, State.MESSAGE_END)
+            comes_in(State.TEMPLATE, State.JUMP, State.MESSAGE_END, name="moves_anyhow")
             | (state[State.GROUP] & (entry_count != 0))
             | (state[State.OUTER_ENTRY] & ~last)
             | (state[State.DATA_FOUND] & (data_length != 0))
@@ -806,15 +839,11 @@ class SbeWalker(wiring.Component):
         coming_length = Mux(is_last, waited, coming_size)  # of the next message's prefix, or of what comes
         read_lengths = []
         for n, (states, read) in enumerate(from_word.values()):
-            # Whether it is in one of the states: a register by itself, near to where it is needed.
-            is_read = Signal(name=f"takes_word{n}")
-            with m.If(advance):
-                m.d.sync += is_read.eq(Cat(next_state[each] for each in states).any())
-            read_lengths.append(Mux(is_read, read, 0))
+            read_lengths.append(Mux(comes_in(*states, name=f"takes_word{n}"), read, 0))
         m.d.comb += grow.eq(
             reduce(or_, read_lengths)
             | Mux(repeats, length, 0)
-            | Mux(state[State.JUMP], rest, 0)
+            | Mux(comes_in(State.JUMP, State.PACKET_BEGIN, State.CATCH_UP, name="takes_rest"), rest, 0)
             | Mux(takes_coming, coming_length, fixed)
         )
 
@@ -829,8 +858,10 @@ class SbeWalker(wiring.Component):
                     with m.Case(*(index for index, end in enumerate(ends) if end is not None)):
                         m.d.comb += step.reaches[bit].eq(block_length[level] >= least)
 
-        # The block at hand, or the message's end.
+        # The block at hand, or the message's end. A packet ends where its next message would begin.
+        position = Signal(POSITION_BITS)
         m.d.comb += [
+            position.eq(history.base + start),
             step.block.eq(block),
             step.failed.eq(failed),
             step.unknown.eq(unknown),
@@ -840,11 +871,11 @@ class SbeWalker(wiring.Component):
             step.timestamp.eq(history.timestamp),
             step.entry_offset.eq(Mux(state[State.ENTRY], begin - start, 0)),
             step.message.flow.eq(history.flow),
-            step.message.start.eq(history.base + start),
-            step.message.length.eq(held),
+            step.message.start.eq(position),
+            step.message.length.eq(Mux(state[State.PACKET_END], 0, held)),
             step.message.frames.eq(Mux(step.has_frame, frames + 1, frames)),
             step.message.packet_end.eq(state[State.PACKET_END]),
-            step.message.release.eq(history.base + end),
+            step.message.release.eq(position),
             step.has_message.eq(finishing | state[State.PACKET_END]),
             step.offsets[0].eq(header.size),
             *(

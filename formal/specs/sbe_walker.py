@@ -6,10 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from formal.any_bytes import AnyWalker
 from formal.small_venue import small_venue
-from formal.specification import Method, Proof, Specification
+from formal.specification import Method, Proof, Specification, taken
 from hdl.beat import LANES, POSITION_BITS
 from hdl.limits import ENTRY_LIMIT, PACKET_LIMIT
-from hdl.packet_history import PLACE_BITS
 from hdl.sbe_framing import End
 
 
@@ -23,15 +22,16 @@ class Packets(Specification):
     def state(self, m: Module) -> None:
         walker = self.add(m, "walker", AnyWalker(small_venue(self._end), self._leave_free))
         beat = walker.i.payload
-        base = Signal(POSITION_BITS)
-        came = walker.history.available
+        base, sent = Signal(POSITION_BITS), Signal(range(PACKET_LIMIT + 1))
         m.d.comb += [
             self.assume((beat.count == LANES) | (beat.last & (beat.count >= 1) & (beat.count < LANES))),
-            self.assume(came + beat.count <= PACKET_LIMIT),
+            self.assume(sent + beat.count <= PACKET_LIMIT),
             self.assume(beat.position == base),
         ]
-        with m.If(walker.history.next_packet):
-            m.d.sync += base.eq(base + came)
+        with m.If(taken(walker.i)):
+            m.d.sync += sent.eq(sent + beat.count)
+            with m.If(beat.last):
+                m.d.sync += [sent.eq(0), base.eq(base + sent + beat.count)]
         self.claim(m, walker)
 
     def _leave_free(self, name: str, signal: Value) -> None:
@@ -91,11 +91,11 @@ class Lies(Packets):
     def claim(self, m, walker):
         step, history = walker.step, walker.history
         message = step.message
-        base, came = Signal(POSITION_BITS), Signal(PLACE_BITS)
-        m.d.sync += came.eq(history.available)
+        base, came = Signal(POSITION_BITS), Signal(range(PACKET_LIMIT + 1))
+        m.d.sync += came.eq(Mux(history.available == 0, 0, history.available - history.origin))
         # What is found does not change while it waits; so nothing waits here.
         m.d.comb += self.assume(walker.advance)
-        past, deepest = Signal(PLACE_BITS), Signal(16)
+        past, deepest = Signal.like(came), Signal(16)
         begin = Signal(POSITION_BITS)
         m.d.comb += begin.eq(message.start - base)
         deep = Signal(16)
