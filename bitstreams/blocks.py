@@ -55,7 +55,7 @@ class Block:
     """A component on a device.
 
     ``data_width`` is that of its stream in bits, ``flows`` how many it keeps state of (None: of none). ``sources`` are
-    files that it is made of beside ``hdl/``.
+    files that it is made of beside ``hdl/``. It is not placed with more than ``most_seeds``.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Block:
     device: Device = LFE5UM5G_85F
     bound: Bound | None = None
     sources: tuple[Path, ...] = ()
+    most_seeds: int | None = None
 
     @property
     def label(self) -> str:
@@ -75,6 +76,9 @@ class Block:
 FLOWS_PLACED = 16
 """Flows of the blocks with a payload store: that of 64 flows is 1 MiB, and the 85F has 416 KiB of block RAM. Of the registers too:
 with 64, their flow table is 8,400 ports of a block placed alone, which take a quarter of an hour to route."""
+
+CARD_SEEDS = 3
+"""Each takes ten minutes or more."""
 
 SMALL_FLOWS = 2
 """Flows on an iCE40, which has no distributed RAM to keep them in."""
@@ -118,7 +122,13 @@ BLOCKS = (
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
-    Block("card", lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED), flows=FLOWS_PLACED, sources=(DEMO_SCHEMA,)),
+    Block(
+        "card",
+        lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED),
+        flows=FLOWS_PLACED,
+        sources=(DEMO_SCHEMA,),
+        most_seeds=CARD_SEEDS,
+    ),
 )
 """Parts first, then blocks in the order in which data meets them, then the card."""
 

@@ -60,13 +60,13 @@ class Measurement:
 
 
 def measure(chosen: Sequence[Block], seeds: int, say: Callable[[str], None]) -> list[Measurement]:
-    """Measure ``chosen`` with seeds 1 to ``seeds``; ``say`` gets a line whenever something begins or ends."""
+    """Measure ``chosen`` with seeds 1 to ``seeds``, or as many as a block has at most; ``say`` gets a line whenever something begins or ends."""
     return _Session(seeds, say).run(chosen)
 
 
 class _Session:
     def __init__(self, seeds: int, say: Callable[[str], None]):
-        self._seeds = range(1, seeds + 1)
+        self._most_seeds = seeds
         self._say = say
         self._elaborating = threading.Lock()  # Amaranth is not made for threads
         self._counting = threading.Lock()
@@ -118,9 +118,10 @@ class _Session:
         if row.lacks:
             return []
         cells = CELLS_OF_START + row.synthesis.cells
+        seeds = range(1, min(self._most_seeds, row.block.most_seeds or self._most_seeds) + 1)
         with self._counting:
-            self._cells_left += cells * sum(placed(folder, row.block.device, seed) is None for seed in self._seeds)
-        return [pool.submit(self._place, row.block, folder, cells, seed) for seed in self._seeds]
+            self._cells_left += cells * sum(placed(folder, row.block.device, seed) is None for seed in seeds)
+        return [pool.submit(self._place, row.block, folder, cells, seed) for seed in seeds]
 
     def _place(self, block: Block, folder: Path, cells: int, seed: int) -> Placement:
         found = placed(folder, block.device, seed)

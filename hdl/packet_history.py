@@ -140,7 +140,7 @@ class PacketHistory(wiring.Component):
         m.d.sync += needed.eq(self.needed >> LANE_BITS)
         m.d.comb += kept.eq(rows - needed)
         with m.If(self.next_packet):
-            m.d.sync += [rows.eq(row_behind), rows_ahead.eq(0), needed.eq(0)]
+            m.d.sync += [rows.eq(row_behind), rows_ahead.eq(0), needed.eq(self.next_origin >> LANE_BITS)]
         with m.Elif(taken):
             m.d.sync += [rows.eq(rows + 1), rows_ahead.eq(Mux(ahead, rows_ahead + 1, 0))]
         full = Signal()

@@ -271,7 +271,7 @@ class SbeWalker(wiring.Component):
             m.d.sync += [lacking.eq(total), settled.eq(0), settled_twice.eq(0)]
         with m.If(advance & (moves | moves_place)):
             m.d.sync += [end.eq(end + grow), settled.eq(0), settled_twice.eq(0)]
-            with m.If(~state[State.JUMP] & (after >= 0)):
+            with m.If(~state[State.JUMP] & ~moves_place & (after >= 0)):
                 m.d.sync += begin.eq(end)
         counted = Signal()  # in this cycle, ``after`` is counted from a message's length
         length_there = Signal.like(after)
@@ -786,22 +786,16 @@ class SbeWalker(wiring.Component):
                 with m.Else():
                     go(State.PREFIX)
             with m.If(state[State.PACKET_END]):
+                m.d.sync += [begin.eq(history.next_origin), start.eq(history.next_origin)]
                 go(State.PACKET_BEGIN)
             with m.If(state[State.PACKET_BEGIN]):
-                m.d.sync += [begin.eq(rest), start.eq(rest)]
                 go(State.CATCH_UP)
             with m.If(state[State.CATCH_UP]):
                 go(State.PACKET_HEADER)
         # Like a reset, so that it costs nothing in front of the registers.
         with m.If(advance & state[State.PACKET_END]):
             m.d.comb += history.next_packet.eq(1)
-            m.d.sync += [
-                begin.eq(0),
-                end.eq(framing.packet_size),
-                lacking.eq(framing.packet_size - 1),
-                start.eq(0),
-                after.eq(0),
-            ]
+            m.d.sync += [end.eq(framing.packet_size), lacking.eq(framing.packet_size - 1), after.eq(0)]
             m.d.sync += [packet_sequence.eq(0), sequence.eq(0), settled.eq(0)]
 
         from_word: dict[tuple[Slot, ...], tuple[list[State], Any]] = {}

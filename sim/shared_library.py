@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,10 +52,15 @@ def harness_constants() -> str:
     )
 
 
+@cache
+def _hash_of_sources() -> str:
+    """Once a process: what is changed later is not what it has loaded."""
+    return content_hash([*closure([ROOT / "hdl" / "card.py", ROOT / "sim" / "verilog.py"]), HARNESS])
+
+
 def source_hash(venue: Venue | None) -> str:
     """A hash of everything that the library is made from: RTL sources, schema and profile, harness, tools."""
-    sources = closure([ROOT / "hdl" / "card.py", ROOT / "sim" / "verilog.py"])
-    digest = hashlib.sha256(content_hash([*sources, HARNESS]).encode())
+    digest = hashlib.sha256(_hash_of_sources().encode())
     # What schema and profile say counts, not where they stand.
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())

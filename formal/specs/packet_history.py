@@ -169,9 +169,9 @@ class Ports(Specification):
 
 
 PROOFS = (
-    Proof("history_keeps", "PacketHistory", "a byte that is needed is kept as it came", Packets, Method.K_INDUCTION, 6),
+    Proof("history_keeps", "PacketHistory", "a byte that is needed is kept as it came", Packets, Method.K_INDUCTION, 4),
     Proof(
-        "history_wraps", "PacketHistory", "a byte that is needed is kept, from reset on", Packets, Method.BOUNDED, 21
+        "history_wraps", "PacketHistory", "a byte that is needed is kept, from reset on", Packets, Method.BOUNDED, 19
     ),
     Proof("history_ports", "PacketHistory", "all bytes of a port are those of its place", Ports, Method.K_INDUCTION, 4),
 )

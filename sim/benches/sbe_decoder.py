@@ -2,6 +2,8 @@
 
 import random
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import cocotb
 from amaranth.lib import wiring
@@ -23,6 +25,8 @@ SIZE_BYTES = VENUE.profile.framing.message_size
 
 WALK = 8
 """Cycles of a message without its entries: its framing, header, template and root 5, a group's dimension 2, its end 1."""
+PACKET = 4
+"""Cycles from a packet's last message to the next one's first, where that is already there."""
 MESSAGES = 32
 """Enough for the walk to fall behind, where it does."""
 
@@ -144,21 +148,37 @@ async def latency(dut):
     await bench.check()
 
 
+async def cycles_between_ends(bench: SbeBench, payloads: list[bytes], ends_of: Callable[[Any], bool]) -> float:
+    """Let the payloads come in one behind the other; how many cycles lie between two ends, in the second half of them."""
+    first = len(bench.sink.received)
+    for payload in payloads:
+        bench.send(payload)
+    await bench.clocked.until(lambda: bench.source.idle)
+    await bench.clocked.cycles(20 * MESSAGES)
+    ends = [each.cycle for each in bench.sink.received[first:] if each.value["has_message"] and ends_of(each.value)]
+    assert len(ends) == MESSAGES
+    return (ends[-1] - ends[MESSAGES // 2 - 1]) / (MESSAGES // 2)
+
+
 @cocotb.test()
 async def cycles_of_a_message(dut):
     """Of messages that come one behind the other, one is decoded as fast as it comes, or in WALK cycles and one for each entry."""
     bench = SbeBench(dut)
     await bench.clocked.reset()
     for entries in range(7):
-        first = len(bench.sink.received)
-        bench.send(of(*[book(entries)] * MESSAGES))
-        await bench.clocked.until(lambda: bench.source.idle)
-        await bench.clocked.cycles(20 * MESSAGES)
-        values = [(each.cycle, each.value) for each in bench.sink.received[first:]]
-        ends = [cycle for cycle, value in values if value["has_message"] and value["message"]["frames"]]
-        assert len(ends) == MESSAGES
-        messages = MESSAGES // 2
-        cycles = ends[-1] - ends[-1 - messages]
-        bytes_of_one = len(book(entries))
-        assert cycles == messages * max(bytes_of_one // LANES, WALK + entries), f"{entries} entries"
+        payloads = [of(*[book(entries)] * MESSAGES)]
+        cycles = await cycles_between_ends(bench, payloads, lambda value: value["message"]["frames"])
+        assert cycles == max(len(book(entries)) / LANES, WALK + entries), f"{entries} entries"
+    await bench.check()
+
+
+@cocotb.test()
+async def cycles_of_a_packet(dut):
+    """Of packets that come one behind the other with a message each, one takes PACKET cycles more, or as long as it comes."""
+    bench = SbeBench(dut)
+    await bench.clocked.reset()
+    for entries in range(7):
+        payload = of(book(entries))
+        cycles = await cycles_between_ends(bench, [payload] * MESSAGES, lambda value: value["message"]["packet_end"])
+        assert cycles == max(-(-len(payload) // LANES), PACKET + WALK + entries), f"{entries} entries"
     await bench.check()

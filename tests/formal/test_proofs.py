@@ -8,7 +8,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-QUICK = ("FlowSwap", "flow_state_row", "rule_lengths", "rule_reports", "parser_waits", "parser_data_8", "store_waits")
+QUICK = (
+    "FlowSwap",
+    "flow_state_row",
+    "rule_lengths",
+    "rule_reports",
+    "parser_waits",
+    "parser_data_8",
+    "walker_lies_length",
+    "store_waits",
+)
 """Proofs and blocks whose proofs take seconds, among them the one that found a length of data that wrapped."""
 
 
