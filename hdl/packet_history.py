@@ -102,14 +102,14 @@ class PacketHistory(wiring.Component):
 
         filled, ahead, whole, fresh = self.filled, self.ahead, self.whole, self.fresh
         bytes_ahead, next_bytes_ahead = self.bytes_ahead, Signal.like(self.bytes_ahead)
-        next_filled, count = Signal.like(filled), Signal.like(beat.count)
+        next_filled = Signal.like(filled)
         row_behind = Signal.like(self.rows)
         all_came = Signal()  # of the packet that comes in
         m.d.comb += [
-            count.eq(Mux(taken, beat.count, 0)),
-            next_filled.eq(filled + count),
-            next_bytes_ahead.eq(bytes_ahead + count),
-            row_behind.eq(Mux(taken, filled >> LANE_BITS, (filled + LANES - 1) >> LANE_BITS) + taken),
+            # Added first: whether it is taken is known late.
+            next_filled.eq(Mux(taken, filled + beat.count, filled)),
+            next_bytes_ahead.eq(Mux(taken, bytes_ahead + beat.count, bytes_ahead)),
+            row_behind.eq((filled >> LANE_BITS) + (taken | filled[:LANE_BITS].any())),
             all_came.eq(whole | (taken & beat.last)),
         ]
         m.d.sync += [filled.eq(next_filled), whole.eq(all_came & ahead & ~self.next_packet)]
