@@ -138,7 +138,8 @@ class SbeWalker(wiring.Component):
     It goes from element to element, not from byte to byte: blocks, data and padding are jumped over, whatever their length.
     Once its bytes are there, a message takes 5 cycles up to its root, a group's dimension 2 (3 without entries), an entry 1 (4
     where something may stand in entries), var data 3, a group or var data that is absent 1, and the message's end at most 1
-    where a length says it, else 3. Bytes are taken meanwhile; they wait only where the walk is as far behind as ``rows`` beats
+    where a length says it, else 3. From a packet's last message to the next one's first it is 4 more, where it ends as a length
+    says. Bytes are taken meanwhile, those of the next packet too; they wait only where the walk is as far behind as ``rows`` beats
     reach. Latency 2 cycles from an entry's last byte.
 
     Everything moves where ``advance`` is high. ``plans`` lists all block plans; ``block``, and ``step.block`` a cycle later, is an
