@@ -332,7 +332,7 @@ FAULTS = (
         "hdl/packet_history.py",
         "& ~(rows_ahead[row_bits - 2 : row_bits].all() | rows_ahead[row_bits])",
         "& ~rows_ahead[row_bits]",
-        (PROOF, "history_keeps"),
+        (PROOF, "history_wraps"),
     ),
     Fault(
         "what comes of a packet in the cycle before it is at hand is not counted",
