@@ -4,7 +4,7 @@ from functools import partial
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
-from formal.any_bytes import AnyWalker
+from formal.any_bytes import AnyHistory, AnyWalker, NoHistory
 from formal.small_venue import small_venue
 from formal.specification import Method, Proof, Specification, taken
 from hdl.beat import LANES, POSITION_BITS
@@ -15,12 +15,14 @@ from hdl.sbe_framing import End
 class Packets(Specification):
     """A walker to which packets come: beats that are full but for a packet's last one, which has a byte at least."""
 
+    history = AnyHistory
+
     def __init__(self, end: End):
         super().__init__()
         self._end = end
 
     def state(self, m: Module) -> None:
-        walker = self.add(m, "walker", AnyWalker(small_venue(self._end), self._leave_free))
+        walker = self.add(m, "walker", AnyWalker(small_venue(self._end), self._leave_free, self.history))
         beat = walker.i.payload
         base, sent = Signal(POSITION_BITS), Signal(range(PACKET_LIMIT + 1))
         m.d.comb += [
@@ -68,7 +70,9 @@ class Keeps(Packets):
 
 
 class Counts(Packets):
-    """A message has from one to ENTRY_LIMIT frames, and says how many; a packet's end is no message's."""
+    """A message has from one to ENTRY_LIMIT frames, and says how many; a packet's end is no message's. Whatever comes when."""
+
+    history = NoHistory
 
     def claim(self, m, walker):
         step, frames = walker.step, Signal(range(ENTRY_LIMIT + 2))
