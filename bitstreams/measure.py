@@ -60,7 +60,10 @@ class Measurement:
 
 
 def measure(chosen: Sequence[Block], seeds: int, say: Callable[[str], None]) -> list[Measurement]:
-    """Measure ``chosen`` with seeds 1 to ``seeds``, or as many as a block has at most; ``say`` gets a line whenever something begins or ends."""
+    """Measure ``chosen`` with seeds 1 to ``seeds``, or as many as a block has at most.
+
+    ``say`` gets a line whenever something begins or ends.
+    """
     return _Session(seeds, say).run(chosen)
 
 

@@ -1,6 +1,6 @@
 """An SBE walker whose packets have any bytes at any time: what holds of it holds whatever stands in a packet.
 
-Only the memory is left out: what comes, and when, is counted as ever. What memory finds is proved by itself (``PacketHistory``).
+What the history finds in memory is left out, or all that it says; what memory finds is proved by itself (``PacketHistory``).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from hdl.sbe_venue import Venue
 
 
 class AnyHistory(PacketHistory):
-    """Its ports find anything, in each cycle anew."""
+    """Its ports find anything, in each cycle anew; what comes, and when, is counted as ever."""
 
     def _add_port(self, m, banks, n, size, row_bits):
         pass

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import LANES, POSITION_BITS, Message, PayloadBeat
 from hdl.frame import Flag
 from hdl.limits import ENTRY_LIMIT, MESSAGE_LIMIT
-from hdl.packet_history import PacketHistory, place_bits, rows_for
+from hdl.packet_history import PacketHistory, rows_for
 from hdl.sbe_framing import End
 from hdl.sbe_nodes import Place, nodes_of
 from hdl.sbe_operands import Operand, on_wire, operands_of, span_of
@@ -168,7 +168,6 @@ class SbeWalker(wiring.Component):
         self._control_ports = -(-control // CONTROL_BYTES)
         longest = (header.size, framing.packet_size, *(node.size for node in self._nodes.nodes), span_of(self.operands))
         self.rows = rows_for(max(longest) + LANES)
-        self._place_bits = place_bits(self.rows)
         super().__init__(
             {
                 "i": In(stream.Signature(PayloadBeat)),
@@ -192,7 +191,7 @@ class SbeWalker(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), history.i)
 
         state, next_state = Signal(len(State), init=1 << State.PACKET_BEGIN), Signal(len(State))
-        bits = self._place_bits
+        bits = len(history.needed)  # of a place
         begin, end = Signal(bits), Signal(bits, init=framing.packet_size)  # of the element
         lacking = Signal(
             signed(bits + 1), init=framing.packet_size - 1

@@ -62,9 +62,8 @@ class Packets(Specification):
         offset = self.constant(m, PACKET_LIMIT.bit_length(), "offset")
         place = Signal.like(history.available)
         watches = Signal()
-        m.d.sync += watches.eq(
-            ~history.next_packet
-        )  # in the cycle before, the first port looked at this packet's place
+        # In the cycle before, the first port looked at the place in this packet.
+        m.d.sync += watches.eq(~history.next_packet)
         m.d.comb += [
             place.eq(history.origin + offset),
             self.assume(history.place0 == place[: history.port_bits]),
