@@ -27,6 +27,8 @@ NAMES = (
     "fix_entries",
     "ring_writer",
     "registers",
+    "uart",
+    "cobs",
     "card",
 )
 

@@ -1,0 +1,146 @@
+"""Frames of the serial link: the only definition of what host and board send each other (docs/serial.md).
+
+The gateware (serial_link.py) and the host (host/card/serial_link.py) read these tables. All numbers are little endian. The encoding
+in plain Python stands here too, beside its gateware in cobs.py.
+"""
+
+import enum
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hdl.ring_layout import LINE_BYTES
+from hdl.sbe_venue import Venue
+
+LINK_VERSION = 1
+
+DEFAULT_BAUD = 1_000_000
+"""What USB bridges of dev boards can all do."""
+
+LINE_WINDOW = 32
+"""Lines that the board keeps until they are acknowledged: at 3 Mbaud as long as a USB bridge takes to answer, 8 ms."""
+
+FRAME_WINDOW = 32
+"""Numbered frames that the host sends before one is acknowledged."""
+
+PACKET_BUFFER_BYTES = 4096
+"""Bytes of packets that the board keeps until the card takes them."""
+
+CHUNK_BYTES = 128
+"""Most bytes of packets in a frame: the frame around them is a tenth, and a lost one costs little."""
+
+CRC_BYTES = 4
+"""CRC-32 of ISO 3309 (Ethernet's), over header and body."""
+
+PACKET_CREDIT = PACKET_BUFFER_BYTES - CRC_BYTES
+"""Most bytes of packets that may be on their way or in the buffer. The board writes a body there as it comes, and its CRC behind it,
+before it knows which is which."""
+
+DELIMITER = 0
+
+LONGEST_BLOCK = 254
+"""Bytes other than 0 behind one code byte of COBS."""
+
+
+class Down(enum.IntEnum):
+    """Kinds of frames from the host to the board."""
+
+    OPEN = 1
+    POLL = 2
+    ACKNOWLEDGE = 3
+    WRITE = 4
+    READ = 5
+    PACKETS = 6
+
+
+NUMBERED = (Down.WRITE, Down.READ, Down.PACKETS)
+"""Kinds that are taken in order, once each."""
+
+
+class Up(enum.IntEnum):
+    """Kinds of frames from the board to the host."""
+
+    STATUS = 1
+    LINE = 2
+
+
+DOWN_HEADER = {"kind": 8, "sequence": 8, "acknowledged": 8, "session": 32}
+"""Fields and their bits. ``acknowledged``: the line that is expected next."""
+
+REGISTER_BODY = {"address": 16, "value": 64}
+"""Of WRITE and READ (whose value does not matter)."""
+
+UP_HEADER = {"kind": 8, "sequence": 8, "acknowledged": 8, "taken": 16, "session": 32}
+"""``acknowledged``: the numbered frame that is expected next. ``taken``: bytes of packets that have left the buffer."""
+
+STATUS_BODY = {"finished": 32, "stalled": 8, "dropped": 8, "reads": 8, "value": 64}
+
+LINE_BODY = {"line": 32, "data": 8 * LINE_BYTES}
+"""A line of the ring's file: its offset divided by LINE_BYTES, and its bytes."""
+
+PACKET_HEADER = {"length": 32, "timestamp": 64}
+"""In front of a packet's bytes in the stream that PACKETS frames carry."""
+
+BOARD_ADDRESS = 0xFFFF
+"""A READ from here gives ``BOARD``, which is no register of the card."""
+
+BOARD = {"version": 8, "flows": 16, "venue": 32}
+"""``version`` is LINK_VERSION, ``flows`` the rows of the flow table, ``venue`` a :func:`venue_code`."""
+
+
+def size(fields: Mapping[str, int]) -> int:
+    """Bytes of a table's fields."""
+    return sum(fields.values()) // 8
+
+
+def pack(fields: Mapping[str, int], **values: int) -> bytes:
+    """The bytes of fields; what is left out is 0."""
+    return b"".join(values.get(name, 0).to_bytes(bits // 8, "little") for name, bits in fields.items())
+
+
+def unpack(fields: Mapping[str, int], data: bytes) -> dict[str, int]:
+    """The fields at the beginning of ``data``."""
+    found, at = {}, 0
+    for name, bits in fields.items():
+        found[name] = int.from_bytes(data[at : at + bits // 8], "little")
+        at += bits // 8
+    return found
+
+
+def venue_code(venue: Venue | None) -> int:
+    """32 bits that tell a schema with its profile from others; 0 is none."""
+    if venue is None:
+        return 0
+    # What schema and profile say counts, not where they stand.
+    said = repr((replace(venue.schema, path=""), replace(venue.profile, path="")))
+    return zlib.crc32(said.encode()) or 1
+
+
+def encode(content: bytes) -> bytes:
+    """``content`` with its CRC, by COBS, with the delimiter behind it."""
+    content += zlib.crc32(content).to_bytes(CRC_BYTES, "little")
+    encoded = bytearray()
+    for run in content.split(b"\0"):
+        at = 0
+        while len(run) - at >= LONGEST_BLOCK:
+            encoded += b"\xff" + run[at : at + LONGEST_BLOCK]
+            at += LONGEST_BLOCK
+        encoded.append(len(run) - at + 1)
+        encoded += run[at:]
+    encoded.append(DELIMITER)
+    return bytes(encoded)
+
+
+def decode(encoded: bytes) -> bytes | None:
+    """What :func:`encode` was given, from the bytes before a delimiter; None where these are damaged."""
+    content = bytearray()
+    at = 0
+    while at < len(encoded):
+        code = encoded[at]
+        content += encoded[at + 1 : at + code]
+        at += code
+        if code <= LONGEST_BLOCK and at < len(encoded):
+            content.append(0)
+    body = bytes(content[:-CRC_BYTES])
+    whole = at == len(encoded) and len(content) > CRC_BYTES
+    return body if whole and zlib.crc32(body).to_bytes(CRC_BYTES, "little") == content[-CRC_BYTES:] else None
