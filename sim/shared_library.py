@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from hdl.register_map import ADDRESS
 from hdl.ring_layout import LINE_BYTES, header_offset
@@ -17,7 +19,26 @@ from hdl.sources import ROOT, closure, content_hash
 from sim.toolchain import environment, require_compiler
 
 CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
-HARNESS = Path(__file__).parent / "harness.cpp"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a library is made of: the component ``top`` for a venue, elaborated by ``component`` from the gateware in
+    ``source``, and the C++ around it, both named from the repository's root."""
+
+    top: str
+    source: str
+    harness: str
+    component: Callable[[Venue | None], Any]
+
+
+def _card(venue: Venue | None) -> Any:
+    from hdl.card import Card
+
+    return Card(venue)
+
+
+CARD = Model("card", "hdl/card.py", "sim/harness.cpp", _card)
 
 VERILATOR_FLAGS = (
     "--cc",
@@ -53,14 +74,14 @@ def harness_constants() -> str:
 
 
 @cache
-def _hash_of_sources() -> str:
+def _hash_of_sources(model: Model) -> str:
     """Once a process: what is changed later is not what it has loaded."""
-    return content_hash([*closure([ROOT / "hdl" / "card.py", ROOT / "sim" / "verilog.py"]), HARNESS])
+    return content_hash([*closure([ROOT / model.source, ROOT / "sim" / "verilog.py"]), ROOT / model.harness])
 
 
-def source_hash(venue: Venue | None) -> str:
+def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     """A hash of everything that the library is made from: RTL sources, schema and profile, harness, tools."""
-    digest = hashlib.sha256(_hash_of_sources().encode())
+    digest = hashlib.sha256(_hash_of_sources(model).encode())
     # What schema and profile say counts, not where they stand.
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
@@ -74,56 +95,44 @@ def is_built(venue: Venue | None) -> bool:
     return _library(venue).exists()
 
 
-def _library(venue: Venue | None) -> Path:
-    return CACHE / source_hash(venue) / "card.so"
+def _library(venue: Venue | None, model: Model = CARD) -> Path:
+    return CACHE / source_hash(venue, model) / f"{model.top}.so"
 
 
-def card_library(venue: Venue | None) -> Path:
-    """The shared library of the card for a venue; takes about a minute where it is not in the cache.
+def card_library(venue: Venue | None, model: Model = CARD) -> Path:
+    """The shared library of a model, the card's, for a venue; takes about a minute where it is not in the cache.
 
     Raises ToolMissing where there is no compiler, SchemaError for one that the card cannot decode.
     """
-    library = _library(venue)
+    library = _library(venue, model)
     if library.exists():
         return library
     require_compiler()
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        built = _build(venue, Path(folder))
+        built = _build(venue, model, Path(folder))
         # Another process may build the same: whoever is last replaces equal by equal.
         os.replace(built, library)
     return library
 
 
-def _build(venue: Venue | None, folder: Path) -> Path:
+def _build(venue: Venue | None, model: Model, folder: Path) -> Path:
     os.environ.update(environment())
-    from hdl.card import Card
     from sim.verilog import convert
 
-    (folder / "card.v").write_text(convert(Card(venue), "card"))
+    top, harness = model.top, Path(model.harness).name
+    (folder / f"{top}.v").write_text(convert(model.component(venue), top))
     (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants())
-    shutil.copy(HARNESS, folder)
-    _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", "card", "card.v"], folder)
+    shutil.copy(ROOT / model.harness, folder)
+    _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", top, f"{top}.v"], folder)
     root = environment()["VERILATOR_ROOT"]
     includes = [f"-I{folder}", f"-I{folder}/model", f"-I{root}/include", f"-I{root}/include/vltstd"]
-    archives = ["model/Vcard__ALL.a", "model/libverilated.a"]
+    archives = [f"model/V{top}__ALL.a", "model/libverilated.a"]
     _run(
-        [
-            "g++",
-            "-std=c++17",
-            "-O3",
-            "-fPIC",
-            "-shared",
-            *includes,
-            "harness.cpp",
-            *archives,
-            "-pthread",
-            "-o",
-            "card.so",
-        ],
+        ["g++", "-std=c++17", "-O3", "-fPIC", "-shared", *includes, harness, *archives, "-pthread", "-o", f"{top}.so"],
         folder,
     )
-    return folder / "card.so"
+    return folder / f"{top}.so"
 
 
 class BuildError(RuntimeError):

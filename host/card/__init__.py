@@ -44,16 +44,21 @@ class Card(Protocol):
     ) -> None: ...
 
 
-NOT_YET = ("serial", "eth", "pcie")
+NOT_YET = ("eth", "pcie")
+THERE_ARE = "there are rtl:, soft: and serial:DEVICE"
 
 
 def check_url(url: str) -> str:
     """The scheme of a card's URL. Raises :class:`CardError` for what is no card or not supported."""
     scheme, colon, _address = url.partition(":")
     if scheme in NOT_YET and colon:
-        raise CardError(f"card '{url}' is not supported by this version (there are rtl: and soft:)")
-    if url not in ("rtl:", "soft:"):
-        raise CardError(f"'{url}' is no card (there are rtl: and soft:)")
+        raise CardError(f"card '{url}' is not supported by this version ({THERE_ARE})")
+    if scheme == "serial" and colon:
+        from host.card.serial import parse_url
+
+        parse_url(url)
+    elif url not in ("rtl:", "soft:"):
+        raise CardError(f"'{url}' is no card ({THERE_ARE})")
     return scheme
 
 
@@ -81,6 +86,10 @@ def open_card(
         from sim.verilated import VerilatedCard
 
         return VerilatedCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))
+    if scheme == "serial":
+        from host.card.serial import SerialCard
+
+        return SerialCard(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
     from host.card.soft import SoftCard
 
     return SoftCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))

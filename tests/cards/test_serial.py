@@ -1,0 +1,124 @@
+"""The serial card gives the frames of the others, over a cable that does what cables do: the board is RTL at a pseudo-terminal."""
+
+import os
+import tty
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from hdl.sbe_venue import load_venue
+from host.card import CardError, open_card
+from host.card.ring import Ring
+from host.card.serial import SerialCard
+from host.card.serial_link import LinkCounts
+from host.card.soft import SoftCard
+from host.generate import SCHEMA, generate
+from sim.serial_board import SerialBoard
+from tests.cards.comparison import ROOMY, SMALLEST, Geometry, Reading, first_difference, read_all
+
+pytestmark = pytest.mark.slow
+
+ORDERS = 40
+VENUE = load_venue(SCHEMA)
+GENERATED = generate(orders=ORDERS, seed=7, malformed=0.1)
+
+
+@cache
+def expected(geometry: Geometry) -> Reading:
+    """What the soft card makes of the packets."""
+    with SoftCard(GENERATED.flows, VENUE, Ring.create(None, geometry.frame_slots, geometry.payload_bytes)) as card:
+        return read_all(card, GENERATED.packets, geometry.release)
+
+
+def over(board: SerialBoard, geometry: Geometry = ROOMY) -> LinkCounts:
+    """Read all packets through a board; fails where they are not read as the soft card reads them."""
+    ring = Ring.create(None, geometry.frame_slots, geometry.payload_bytes)
+    with SerialCard(f"serial:{board.path}", GENERATED.flows, VENUE, ring) as card:
+        reading = read_all(card, GENERATED.packets, geometry.release)
+        difference = first_difference(expected(geometry), reading)
+        print(f"{len(reading.frames)} frames; {board.faults} faults; {card.counts}")
+        assert difference is None, difference
+        return card.counts
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[SerialBoard]:
+    with SerialBoard(VENUE) as board:
+        yield board
+
+
+def test_frames_are_those_of_the_soft_card(board):
+    counts = over(board)
+    assert counts.damaged == counts.dropped == counts.missed == counts.reconnects == 0
+
+
+def test_a_board_that_is_opened_again_begins_anew(board):
+    """Rings without room, so that the card waits for credit again and again; then another session, with the card in its middle."""
+    over(board, SMALLEST)
+    with open_card(f"serial:{board.path}", GENERATED.flows, VENUE, frame_slots=4, payload_bytes=1 << 15) as card:
+        assert card.feed(GENERATED.packets) < len(GENERATED.packets)
+    over(board)
+
+
+def test_wrong_bits():
+    with SerialBoard(VENUE, bit_errors=2e-5, seed=1) as board:
+        counts = over(board)
+        assert board.faults > 10
+    assert counts.damaged + counts.dropped > 0
+    assert counts.resent + counts.missed > 0
+
+
+def test_lost_bytes():
+    with SerialBoard(VENUE, byte_losses=3e-4, seed=2) as board:
+        counts = over(board, SMALLEST)
+        assert board.faults > 10
+    assert counts.damaged + counts.dropped > 0
+    assert counts.resent + counts.missed > 0
+
+
+@pytest.mark.parametrize("after", [1003, 5017])
+def test_a_cable_that_is_pulled_and_plugged_in(after):
+    with SerialBoard(VENUE) as board:
+        board.cut(after, seconds=0.3)
+        counts = over(board)
+        assert board.cuts == 1
+    assert counts.reconnects == 1
+
+
+def test_a_board_that_lost_its_power_says_so():
+    with SerialBoard(VENUE) as board:
+        with open_card(f"serial:{board.path}", GENERATED.flows, VENUE) as card:
+            board.cut(2000, seconds=0.2, power=True)
+            with pytest.raises(CardError, match=r"the board was restarted.*open it anew"):
+                read_all(card, GENERATED.packets, 1 << 10)
+        over(board)
+
+
+def test_a_board_without_this_schema_is_refused(board):
+    other = VENUE.only(*(message.id for message in VENUE.schema.messages[:1]))
+    with pytest.raises(CardError, match="the board decodes another schema or profile"):
+        open_card(f"serial:{board.path}", GENERATED.flows, other)
+
+
+def test_a_board_in_use_is_refused(board):
+    with open_card(f"serial:{board.path}", GENERATED.flows, VENUE):
+        with pytest.raises(CardError, match="another program has it open"):
+            open_card(f"serial:{board.path}", GENERATED.flows, VENUE)
+
+
+def test_a_device_that_is_not_there_or_does_not_answer():
+    with pytest.raises(CardError, match=r"^serial:/dev/ttyNONE: there is no such device"):
+        open_card("serial:/dev/ttyNONE", GENERATED.flows, VENUE)
+    silent, host = os.openpty()
+    tty.setraw(host)
+    with pytest.raises(CardError, match="no answer at 115,200 baud"):
+        open_card(f"serial:{os.ttyname(host)}?baud=115200", GENERATED.flows, VENUE)
+    os.close(silent)
+    os.close(host)
+
+
+def test_what_is_no_serial_url():
+    for url in ("serial:", "serial:?baud=9600", "serial:/dev/ttyUSB1?baud=fast", "serial:/dev/ttyUSB1?parity=1"):
+        with pytest.raises(CardError, match="is not serial:DEVICE"):
+            open_card(url, GENERATED.flows, VENUE)
