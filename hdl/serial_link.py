@@ -91,7 +91,7 @@ class PacketBuffer(wiring.Component):
     has_body: In(1)
     commit: In(1)
     drop: In(1)
-    fits: Out(1)
+    fits: Out(1, init=1)
     o: Out(stream.Signature(8))
     taken: Out(COUNT_BITS)
 
@@ -178,7 +178,7 @@ class LineWindow(wiring.Component):
     Lines are numbered modulo 256. With ``acknowledge`` those before ``acknowledged`` go; with ``go_back`` the oldest that is kept
     is sent next. ``line`` (where ``has_line``) is that number, and ``sent`` says that it is on its way. ``following`` is the number
     behind all lines that the card has written, the one that it is offering too. ``byte`` is that of ``slot`` and ``place`` a
-    cycle before.
+    cycle before; of a line that is acknowledged while it is sent once more it may be another's, but who has the line drops it.
     """
 
     i: In(stream.Signature(MemoryWrite))

@@ -64,7 +64,12 @@ CaptureArgument = Annotated[
     list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files, FIX logs or byte streams.")
 ]
 CardOption = Annotated[
-    str, typer.Option("--card", metavar="URL", help="rtl: (the card's RTL, simulated) or soft: (the same in Numba).")
+    str,
+    typer.Option(
+        "--card",
+        metavar="URL",
+        help="rtl: (the card's RTL, simulated), soft: (the same in Numba) or serial:DEVICE (a board; DEVICE?baud=NUMBER).",
+    ),
 ]
 SchemaOption = Annotated[
     Path | None,

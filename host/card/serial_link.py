@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import secrets
+import termios
 import time
 from collections import deque
 from collections.abc import Callable
@@ -42,9 +43,6 @@ machine keep bytes back for less."""
 ANSWER_S = 4.0
 """A board that says nothing for so long, asked again and again, is not there."""
 
-OPEN_S = 2.0
-"""The same when the link is opened: the board has nothing to do then but to answer."""
-
 BACK_S = 10.0
 """How long a device that went away is waited for: a cable is plugged in again, a board is enumerated."""
 
@@ -60,6 +58,9 @@ ACKNOWLEDGE_LINES = LINE_WINDOW // 4
 SEQUENCE = 1 << 8
 BYTE_COUNT = 1 << UP_HEADER["taken"]
 PACKET_COUNT = 1 << STATUS_BODY["finished"]
+
+GONE = (OSError, termios.error)
+"""What a device raises that is not there any more; pyserial's own exceptions are OSErrors."""
 
 FLUSH = bytes([DELIMITER])
 """Ends what is left of a frame before it."""
@@ -221,7 +222,9 @@ class SerialLink:
         self._heard = self._nudged = time.monotonic()
 
     def close(self) -> None:
-        """Give the device back."""
+        """Give the device back, without what was not sent yet: nobody waits for it any more."""
+        with contextlib.suppress(*GONE):
+            self._port.reset_output_buffer()
         self._port.close()
 
     # Frames down.
@@ -252,7 +255,7 @@ class SerialLink:
     def _receive(self) -> None:
         try:
             received = self._port.read(max(1, self._port.in_waiting))
-        except (OSError, serial.SerialException):
+        except GONE:
             self._reconnect()
             return
         *whole, self._received = (self._received + received).split(FLUSH)
@@ -315,7 +318,7 @@ class SerialLink:
     def _connect(self) -> serial.Serial:
         try:
             return serial.Serial(self.path, self.baud, timeout=READ_S, write_timeout=WRITE_S, exclusive=True)
-        except (OSError, ValueError, serial.SerialException) as error:
+        except (*GONE, ValueError) as error:
             number = getattr(error, "errno", None)
             if number == errno.ENOENT:
                 reason = "there is no such device: is the board plugged in?"
@@ -330,13 +333,13 @@ class SerialLink:
     def _transmit(self, data: bytes) -> None:
         try:
             self._port.write(data)
-        except (OSError, serial.SerialException):
+        except GONE:
             self._reconnect()
 
     def _reconnect(self) -> None:
         """Wait until the device is there again. What was under way is lost; it is sent again with the next :meth:`exchange`."""
         self.counts.reconnects += 1
-        with contextlib.suppress(OSError, serial.SerialException):
+        with contextlib.suppress(*GONE):
             self._port.close()
         until = time.monotonic() + BACK_S
         while True:
@@ -353,7 +356,7 @@ class SerialLink:
 
     def _open(self) -> None:
         """Begin the session: the board forgets any other."""
-        until = time.monotonic() + OPEN_S
+        until = time.monotonic() + ANSWER_S
         asked = 0.0
         while not self._is_open:
             now = time.monotonic()

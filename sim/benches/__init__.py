@@ -29,6 +29,7 @@ NAMES = (
     "registers",
     "uart",
     "cobs",
+    "serial_link",
     "card",
 )
 

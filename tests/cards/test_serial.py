@@ -19,7 +19,7 @@ from tests.cards.comparison import ROOMY, SMALLEST, Geometry, Reading, first_dif
 
 pytestmark = pytest.mark.slow
 
-ORDERS = 40
+ORDERS = 20
 VENUE = load_venue(SCHEMA)
 GENERATED = generate(orders=ORDERS, seed=7, malformed=0.1)
 
