@@ -38,10 +38,10 @@ TOLD_BITS = 8
 
 
 class FrameReceiver(wiring.Component):
-    """Takes a frame's bytes and says at its end whether it is good: ``good`` or ``bad`` is high for a cycle, 3 cycles after the
+    """Takes a frame's bytes and says at its end whether it is good: ``good`` or ``bad`` is high for a cycle, 2 cycles after the
     last byte, and ``frame`` stays until the next frame's first byte. ``body`` hands on each byte behind the header, the CRC's too.
 
-    A byte a cycle within a frame; between frames 2 cycles pass.
+    A byte a cycle within a frame; between frames a cycle passes.
     """
 
     i: In(stream.Signature(PacketByte))

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import serial
 
 from hdl.serial_frame import (
-    CRC_BYTES,
     DELIMITER,
     DOWN_HEADER,
     FRAME_WINDOW,
@@ -49,11 +48,17 @@ BACK_S = 10.0
 LOOK_S = 0.05
 """How often it is looked for."""
 
-WRITE_S = 2.0
-"""A driver that takes no bytes for so long is treated as a device that went away."""
+WRITE_S = 10.0
+"""A driver that takes no bytes for so long is treated as a device that went away: at 9600 baud a full window takes half of it."""
 
 ACKNOWLEDGE_LINES = LINE_WINDOW // 4
 """The board hears of lines at least so often, so that its window does not fill."""
+
+MOST_ENCODED = len(encode(bytes(size(UP_HEADER) + size(LINE_BODY))))
+"""Bytes of the longest frame from the board; more without a delimiter are noise."""
+
+UART_BITS = 10
+"""Bits of a byte on the line."""
 
 SEQUENCE = 1 << 8
 BYTE_COUNT = 1 << UP_HEADER["taken"]
@@ -137,7 +142,7 @@ class SerialLink:
         self._reads = 0
         self._heard = self._nudged = time.monotonic()
         self._was_away = False
-        self._silence = SILENCE_S + 4 * 10 * (size(UP_HEADER) + size(LINE_BODY) + 2 * CRC_BYTES) / baud
+        self._silence = SILENCE_S + 4 * UART_BITS * MOST_ENCODED / baud
         self._port = self._connect()
         self._open()
 
@@ -262,6 +267,9 @@ class SerialLink:
         for encoded in whole:
             if encoded:
                 self._take(decode(encoded))
+        if len(self._received) > MOST_ENCODED:
+            self._received = b""
+            self.counts.damaged += 1
 
     def _take(self, content: bytes | None) -> None:
         if content is None or len(content) < size(UP_HEADER):
@@ -317,7 +325,7 @@ class SerialLink:
 
     def _connect(self) -> serial.Serial:
         try:
-            return serial.Serial(self.path, self.baud, timeout=READ_S, write_timeout=WRITE_S, exclusive=True)
+            port = serial.Serial(self.path, self.baud, timeout=READ_S, write_timeout=WRITE_S, exclusive=True)
         except (*GONE, ValueError) as error:
             number = getattr(error, "errno", None)
             if number == errno.ENOENT:
@@ -329,6 +337,10 @@ class SerialLink:
             else:
                 reason = f"not usable at {self.baud:,} baud: {error}"
             raise LinkError(reason) from None
+        # FTDI's bridges else keep a few bytes back for 16 ms; who is none of them refuses.
+        with contextlib.suppress(*GONE, ValueError, AttributeError):
+            port.set_low_latency_mode(True)
+        return port
 
     def _transmit(self, data: bytes) -> None:
         try:
@@ -361,8 +373,9 @@ class SerialLink:
         while not self._is_open:
             now = time.monotonic()
             if now > until:
+                found = "only damaged frames come" if self.counts.damaged else "no answer"
                 raise LinkError(
-                    f"no answer at {self.baud:,} baud: is it the board's port, is the card flashed, is the baud rate right?"
+                    f"{found} at {self.baud:,} baud: is it the board's port, is the card flashed, is the baud rate right?"
                 )
             if now - asked > self._silence:
                 asked = now

@@ -101,6 +101,21 @@ def test_a_board_without_this_schema_is_refused(board):
         open_card(f"serial:{board.path}", GENERATED.flows, other)
 
 
+@pytest.mark.parametrize(
+    ("constant", "value", "reason"),
+    [
+        ("VERSION", 99, "the board's registers have version 1, not 99: flash it anew"),
+        ("LINK_VERSION", 99, "the board's link has version 1, not 99"),
+        ("IDENTITY", 0, "which is no Tickgate card"),
+    ],
+)
+def test_a_board_of_another_version_is_refused(board, monkeypatch, constant, value, reason):
+    """Seen from a host that is of another one."""
+    monkeypatch.setattr(f"host.card.serial.{constant}", value)
+    with pytest.raises(CardError, match=reason):
+        open_card(f"serial:{board.path}", GENERATED.flows, VENUE)
+
+
 def test_a_board_in_use_is_refused(board):
     with open_card(f"serial:{board.path}", GENERATED.flows, VENUE):
         with pytest.raises(CardError, match="another program has it open"):
