@@ -252,8 +252,10 @@ class SerialLink:
         self._resend()
 
     def _resend(self) -> None:
-        self.counts.resent += len(self._waiting)
-        self._transmit(b"".join(self._frame(*each) for each in self._waiting))
+        if self._waiting:
+            self._resent_from = self._waiting[0][0]
+            self.counts.resent += len(self._waiting)
+            self._transmit(b"".join(self._frame(*each) for each in self._waiting))
 
     # Frames up.
 
@@ -318,7 +320,6 @@ class SerialLink:
         self.counts.dropped += dropped
         if dropped and self._waiting and self._resent_from != self._waiting[0][0]:
             # Once for each frame, as above.
-            self._resent_from = self._waiting[0][0]
             self._resend()
 
     # The device.

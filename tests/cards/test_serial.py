@@ -62,7 +62,7 @@ def test_a_board_that_is_opened_again_begins_anew(board):
 
 
 def test_wrong_bits():
-    with SerialBoard(VENUE, bit_errors=2e-5, seed=1) as board:
+    with SerialBoard(VENUE, bit_errors=5e-5, seed=1) as board:
         counts = over(board)
         assert board.faults > 10
     assert counts.damaged + counts.dropped > 0
@@ -70,7 +70,7 @@ def test_wrong_bits():
 
 
 def test_lost_bytes():
-    with SerialBoard(VENUE, byte_losses=3e-4, seed=2) as board:
+    with SerialBoard(VENUE, byte_losses=1e-3, seed=2) as board:
         counts = over(board, SMALLEST)
         assert board.faults > 10
     assert counts.damaged + counts.dropped > 0
