@@ -1,6 +1,6 @@
 """A dev board that is not there: the serial card's RTL in Verilator, its pins tied to a pseudo-terminal.
 
-``python -m sim.serial_board [SCHEMA]`` prints the terminal's name; ``tickgate replay --card serial:NAME`` then finds a board there.
+``python -m sim.serial_board [SCHEMA]`` prints the card's URL; ``tickgate replay --card URL`` then finds a board there.
 """
 
 import ctypes
@@ -24,6 +24,9 @@ SAMPLES = 4
 BAUD = 1_000_000
 """A bit is SAMPLES cycles, whatever this number is."""
 
+LINE_BAUD = 9600
+"""What the simulated line does on a busy machine: the rate that a host should believe in, which waits accordingly."""
+
 STEP_BITS = 2000
 """How long the board runs between looking at what the caller wants."""
 
@@ -46,6 +49,7 @@ class SerialBoard:
     happens follows from ``seed`` and from when bytes come. Raises ToolMissing without a compiler.
 
     Attributes:
+        url: of the card that it is.
         path: the terminal's name, the same one after the cable was pulled.
         cuts: how often it was.
     """
@@ -72,6 +76,7 @@ class SerialBoard:
         self._disturbances = bit_errors, byte_losses
         self._folder = tempfile.TemporaryDirectory(prefix="tickgate-board-")
         self.path = Path(self._folder.name) / "tty"
+        self.url = f"serial:{self.path}?baud={LINE_BAUD}"
         self.cuts = 0
         self._cut_at = FOREVER
         self._cut_seconds = 0.0
@@ -152,7 +157,7 @@ class SerialBoard:
 def main(arguments: list[str]) -> int:
     """Run a board until it is interrupted."""
     with SerialBoard(load_venue(Path(arguments[0])) if arguments else None) as board:
-        print(f"a board is at serial:{board.path}", flush=True)
+        print(f"a board is at {board.url}", flush=True)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

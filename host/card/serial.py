@@ -34,7 +34,8 @@ from host.card.serial_link import LinkCounts, LinkError, SerialLink
 from host.memory import store_release
 
 HANGS_S = 10.0
-"""A board that answers for so long but does nothing has a fault."""
+HANGS_WINDOWS = 10
+"""A board that answers for so long, and for as long as so many windows take, but does nothing has a fault."""
 
 WORDS = LINE_BYTES // 8
 
@@ -107,6 +108,7 @@ class SerialCard:
         following = first + self._ahead
         link.wake()
         progress, moved = link.progress, time.monotonic()
+        patience = HANGS_S + HANGS_WINDOWS * link.window_s
         try:
             while True:
                 is_published = self._publish_credit()
@@ -118,8 +120,8 @@ class SerialCard:
                 link.exchange()
                 if link.progress != progress:
                     progress, moved = link.progress, time.monotonic()
-                elif time.monotonic() - moved > HANGS_S:
-                    raise LinkError(f"the board answers but has done nothing for {HANGS_S:.0f} s")
+                elif time.monotonic() - moved > patience:
+                    raise LinkError(f"the board answers but has done nothing for {patience:.0f} s")
             link.acknowledge()
         except LinkError as error:
             raise CardError(f"{self.url}: {error}") from None

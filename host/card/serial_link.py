@@ -13,6 +13,7 @@ from typing import NamedTuple
 import serial
 
 from hdl.serial_frame import (
+    CHUNK_BYTES,
     DELIMITER,
     DOWN_HEADER,
     FRAME_WINDOW,
@@ -40,7 +41,7 @@ SILENCE_S = 0.25
 machine keep bytes back for less."""
 
 ANSWER_S = 4.0
-"""A board that says nothing for so long, asked again and again, is not there."""
+"""A board that says nothing for so long, and for as long as a window takes, asked again and again, is not there."""
 
 BACK_S = 10.0
 """How long a device that went away is waited for: a cable is plugged in again, a board is enumerated."""
@@ -48,14 +49,17 @@ BACK_S = 10.0
 LOOK_S = 0.05
 """How often it is looked for."""
 
-WRITE_S = 10.0
-"""A driver that takes no bytes for so long is treated as a device that went away: at 9600 baud a full window takes half of it."""
+WRITE_S = 2.0
+"""A driver that takes no bytes for so long, and for as long as two windows take, is treated as a device that went away."""
 
 ACKNOWLEDGE_LINES = LINE_WINDOW // 4
 """The board hears of lines at least so often, so that its window does not fill."""
 
 MOST_ENCODED = len(encode(bytes(size(UP_HEADER) + size(LINE_BODY))))
 """Bytes of the longest frame from the board; more without a delimiter are noise."""
+
+WINDOW_BYTES = FRAME_WINDOW * len(encode(bytes(size(DOWN_HEADER) + CHUNK_BYTES)))
+"""Bytes of as many frames as may be on their way."""
 
 UART_BITS = 10
 """Bits of a byte on the line."""
@@ -118,6 +122,7 @@ class SerialLink:
     Attributes:
         counts: what was damaged, resent, and so on.
         finished: packets that the board is done with and all of whose lines are here.
+        window_s: how long a full window of frames takes on the line, in seconds.
     """
 
     def __init__(self, path: str, baud: int, write_line: Callable[[int, bytes], None]) -> None:
@@ -142,6 +147,7 @@ class SerialLink:
         self._reads = 0
         self._heard = self._nudged = time.monotonic()
         self._was_away = False
+        self.window_s = UART_BITS * WINDOW_BYTES / baud
         self._silence = SILENCE_S + 4 * UART_BITS * MOST_ENCODED / baud
         self._port = self._connect()
         self._open()
@@ -212,7 +218,7 @@ class SerialLink:
             self._nudge()
         now = time.monotonic()
         if now - max(self._heard, self._nudged) > self._silence:
-            if now - self._heard > ANSWER_S:
+            if now - self._heard > ANSWER_S + self.window_s:
                 raise LinkError(f"the board does not answer any more ({self.counts})")
             self.counts.silences += 1
             self._nudge()
@@ -326,7 +332,8 @@ class SerialLink:
 
     def _connect(self) -> serial.Serial:
         try:
-            port = serial.Serial(self.path, self.baud, timeout=READ_S, write_timeout=WRITE_S, exclusive=True)
+            patience = WRITE_S + 2 * self.window_s
+            port = serial.Serial(self.path, self.baud, timeout=READ_S, write_timeout=patience, exclusive=True)
         except (*GONE, ValueError) as error:
             number = getattr(error, "errno", None)
             if number == errno.ENOENT:
@@ -369,7 +376,7 @@ class SerialLink:
 
     def _open(self) -> None:
         """Begin the session: the board forgets any other."""
-        until = time.monotonic() + ANSWER_S
+        until = time.monotonic() + ANSWER_S + self.window_s
         asked = 0.0
         while not self._is_open:
             now = time.monotonic()

@@ -34,7 +34,7 @@ def expected(geometry: Geometry) -> Reading:
 def over(board: SerialBoard, geometry: Geometry = ROOMY) -> LinkCounts:
     """Read all packets through a board; fails where they are not read as the soft card reads them."""
     ring = Ring.create(None, geometry.frame_slots, geometry.payload_bytes)
-    with SerialCard(f"serial:{board.path}", GENERATED.flows, VENUE, ring) as card:
+    with SerialCard(board.url, GENERATED.flows, VENUE, ring) as card:
         reading = read_all(card, GENERATED.packets, geometry.release)
         difference = first_difference(expected(geometry), reading)
         print(f"{len(reading.frames)} frames; {board.faults} faults; {card.counts}")
@@ -56,7 +56,7 @@ def test_frames_are_those_of_the_soft_card(board):
 def test_a_board_that_is_opened_again_begins_anew(board):
     """Rings without room, so that the card waits for credit again and again; then another session, with the card in its middle."""
     over(board, SMALLEST)
-    with open_card(f"serial:{board.path}", GENERATED.flows, VENUE, frame_slots=4, payload_bytes=1 << 15) as card:
+    with open_card(board.url, GENERATED.flows, VENUE, frame_slots=4, payload_bytes=1 << 15) as card:
         assert card.feed(GENERATED.packets) < len(GENERATED.packets)
     over(board)
 
@@ -88,7 +88,7 @@ def test_a_cable_that_is_pulled_and_plugged_in(after):
 
 def test_a_board_that_lost_its_power_says_so():
     with SerialBoard(VENUE) as board:
-        with open_card(f"serial:{board.path}", GENERATED.flows, VENUE) as card:
+        with open_card(board.url, GENERATED.flows, VENUE) as card:
             board.cut(2000, seconds=0.2, power=True)
             with pytest.raises(CardError, match=r"the board was restarted.*open it anew"):
                 read_all(card, GENERATED.packets, 1 << 10)
@@ -98,7 +98,7 @@ def test_a_board_that_lost_its_power_says_so():
 def test_a_board_without_this_schema_is_refused(board):
     other = VENUE.only(*(message.id for message in VENUE.schema.messages[:1]))
     with pytest.raises(CardError, match="the board decodes another schema or profile"):
-        open_card(f"serial:{board.path}", GENERATED.flows, other)
+        open_card(board.url, GENERATED.flows, other)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_a_board_of_another_version_is_refused(board, monkeypatch, constant, val
     """Seen from a host that is of another one."""
     monkeypatch.setattr(f"host.card.serial.{constant}", value)
     with pytest.raises(CardError, match=reason):
-        open_card(f"serial:{board.path}", GENERATED.flows, VENUE)
+        open_card(board.url, GENERATED.flows, VENUE)
 
 
 def test_a_board_in_use_is_refused(board):
-    with open_card(f"serial:{board.path}", GENERATED.flows, VENUE):
+    with open_card(board.url, GENERATED.flows, VENUE):
         with pytest.raises(CardError, match="another program has it open"):
-            open_card(f"serial:{board.path}", GENERATED.flows, VENUE)
+            open_card(board.url, GENERATED.flows, VENUE)
 
 
 def test_a_device_that_is_not_there_or_does_not_answer():
