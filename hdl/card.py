@@ -4,9 +4,11 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import PacketBeat
+from hdl.beat import LANES, PacketBeat
+from hdl.beat_splitter import BeatSplitter
 from hdl.ethernet import PACKET_COUNTERS, PACKETS_AT_ONCE, Ethernet
 from hdl.fix_parser import FixParser
+from hdl.flow import Parser
 from hdl.limits import FLOWS
 from hdl.payload_store import PayloadStore
 from hdl.registers import RegisterBus, Registers
@@ -20,8 +22,11 @@ PASSED_OVER = ("other", "damaged", "oversize", "fragments", "unmatched", "empty"
 
 
 class Card(wiring.Component):
-    """Everything wired. ``venue`` says how SBE flows are decoded; a card without one must not be given such flows.
-    ``flows`` (at most FLOWS) is how many rows the flow table has, with their memories, for FPGAs too small for all of them.
+    """Everything wired. ``venue`` says how SBE flows are decoded, ``fix_width`` how many bits a cycle of FIX flows are parsed (64, 32
+    or 8); a card without the one or the other must not be given such flows. ``flows`` (at most FLOWS) is how many rows the
+    flow table has, with their memories. All three make it smaller, for FPGAs too small for all of it.
+
+    Raises ValueError for a card that parses nothing.
 
     ``finished`` counts the packets that the card is done with, passed over or written out, modulo 2^32; ``stalled``
     is high while the rings wait for credit. Both are for whoever feeds the card from memory.
@@ -33,29 +38,44 @@ class Card(wiring.Component):
     finished: Out(32)
     stalled: Out(1)
 
-    def __init__(self, venue: Venue | None = None, flows: int = FLOWS):
-        self._venue = venue
-        self._flows = flows
+    def __init__(self, venue: Venue | None = None, flows: int = FLOWS, fix_width: int | None = 8 * LANES):
+        if venue is None and fix_width is None:
+            raise ValueError("a card needs a schema, or a width of its FIX parser")
+        self.venue = venue
+        self.flows = flows
+        self.fix_width = fix_width
         super().__init__()
+
+    @property
+    def parsers(self) -> tuple[Parser, ...]:
+        """Those that it has."""
+        has = {Parser.FIX: self.fix_width, Parser.SBE: self.venue}
+        return tuple(parser for parser in Parser if has[parser] is not None)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.registers = registers = Registers(self._flows)
-        m.submodules.ethernet = ethernet = Ethernet(self._flows)
-        m.submodules.sequence = sequence = TcpSequence(self._flows)
-        m.submodules.store = store = PayloadStore(self._flows)
-        m.submodules.fix_parser = fix_parser = FixParser(flows=self._flows)
-        m.submodules.ring_writer = ring_writer = RingWriter()
+        m.submodules.registers = registers = Registers(self.flows)
+        m.submodules.ethernet = ethernet = Ethernet(self.flows)
+        m.submodules.sequence = sequence = TcpSequence(self.flows)
+        m.submodules.store = store = PayloadStore(self.flows)
+        m.submodules.ring_writer = ring_writer = RingWriter(self.parsers)
 
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         wiring.connect(m, wiring.flipped(self.packets), ethernet.i)
         wiring.connect(m, ethernet.o, sequence.i)
         wiring.connect(m, sequence.o, store.i)
         wiring.connect(m, store.order, ring_writer.order)
-        wiring.connect(m, store.fix, fix_parser.i)
-        wiring.connect(m, fix_parser.o, ring_writer.fix)
-        if self._venue is not None:
-            m.submodules.sbe_decoder = sbe_decoder = SbeDecoder(self._venue)
+        if self.fix_width is not None:
+            m.submodules.fix_parser = fix_parser = FixParser(self.fix_width, self.flows)
+            fix_beats = store.fix
+            if self.fix_width < 8 * LANES:
+                m.submodules.beat_splitter = beat_splitter = BeatSplitter(fix_parser.lanes)
+                wiring.connect(m, store.fix, beat_splitter.i)
+                fix_beats = beat_splitter.o
+            wiring.connect(m, fix_beats, fix_parser.i)
+            wiring.connect(m, fix_parser.o, ring_writer.fix)
+        if self.venue is not None:
+            m.submodules.sbe_decoder = sbe_decoder = SbeDecoder(self.venue)
             wiring.connect(m, store.sbe, sbe_decoder.i)
             wiring.connect(m, sbe_decoder.o, ring_writer.sbe)
         wiring.connect(m, ring_writer.o, wiring.flipped(self.memory))

@@ -1,5 +1,7 @@
 """Frames and raw messages into two rings of host memory (docs/ring.md)."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -14,6 +16,9 @@ from hdl.payload_store import Release, RowAddress
 from hdl.ring_layout import LINE_BYTES
 
 WORDS = LINE_BYTES // LANES
+
+QUEUED_FRAMES = {Parser.FIX: 16, Parser.SBE: ENTRY_LIMIT}
+"""Frames that may wait for their message's end: a FIX message hands over one, an SBE message all of its own."""
 
 KIND_OF_ENTRY = {**dict.fromkeys("01EFJ", Kind.BOOK_UPDATE), "2": Kind.TRADE}
 """MDEntryType to kind; any other is STATISTIC."""
@@ -38,15 +43,14 @@ RingSettings = data.StructLayout(
 class ParsedQueue(wiring.Component):
     """Holds a parser's frames until the message that they belong to is complete.
 
-    So deep that a message with ``ENTRY_LIMIT`` frames fits: a message's bytes are written
-    before its frames, and they are complete only at its end.
+    So deep that all ``frames`` of a message fit: its bytes are written before them, and they are complete only at its end.
     """
 
     i: In(stream.Signature(Parsed))
     frames: Out(stream.Signature(frame_layout()))
     messages: Out(stream.Signature(Message))
 
-    def __init__(self, frames: int = ENTRY_LIMIT):
+    def __init__(self, frames: int):
         self._depth = frames
         super().__init__()
 
@@ -83,6 +87,8 @@ class RingWriter(wiring.Component):
 
     ``packet_end`` goes with the last release of a packet. ``stalled`` is high in a cycle that waits for credit,
     ``wrote_frame`` for each frame written, ``wrote_payload`` for a message whose length is ``payload_length``.
+
+    The other of the two parsers says nothing where there is only one of ``parsers``: what would wait for it is left out.
     """
 
     fix: In(stream.Signature(Parsed))
@@ -102,13 +108,24 @@ class RingWriter(wiring.Component):
     wrote_payload: Out(1)
     payload_length: Out(16)
 
+    def __init__(self, parsers: Sequence[Parser] = tuple(Parser)):
+        self._parsers = parsers
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fix_queue = fix_queue = ParsedQueue(frames=16)
-        m.submodules.sbe_queue = sbe_queue = ParsedQueue()
+        sources = {Parser.FIX: self.fix, Parser.SBE: self.sbe}
+        queues = {parser: ParsedQueue(QUEUED_FRAMES[parser]) for parser in self._parsers}
+        for parser, queue in queues.items():
+            m.submodules[f"{parser.name.lower()}_queue"] = queue
+            wiring.connect(m, wiring.flipped(sources[parser]), queue.i)
+
+        def of_parser(parser, values):
+            """The value of whichever parser it is."""
+            first, *others = (values[each] for each in self._parsers)
+            return Mux(parser == self._parsers[0], first, *others) if others else first
+
         m.submodules.order_queue = order = fifo.SyncFIFOBuffered(width=Shape.cast(Parser).width, depth=64)
-        wiring.connect(m, wiring.flipped(self.fix), fix_queue.i)
-        wiring.connect(m, wiring.flipped(self.sbe), sbe_queue.i)
         m.d.comb += [
             order.w_data.eq(self.order.payload),
             order.w_en.eq(self.order.valid),
@@ -118,16 +135,16 @@ class RingWriter(wiring.Component):
 
         # Placed: messages in the packets' order, each with its place in the ring.
         m.submodules.placer = placer = Placer()
-        from_fix = order.r_data == Parser.FIX
         head = placer.i.payload
         m.d.comb += [
             placer.parser.eq(order.r_data),
             placer.payload_bytes_log2.eq(settings.payload_bytes_log2),
             placer.payload_read.eq(settings.payload_read),
-            head.eq(Mux(from_fix, fix_queue.messages.payload.as_value(), sbe_queue.messages.payload.as_value())),
-            placer.i.valid.eq(order.r_rdy & Mux(from_fix, fix_queue.messages.valid, sbe_queue.messages.valid)),
-            fix_queue.messages.ready.eq(order.r_rdy & from_fix & placer.i.ready),
-            sbe_queue.messages.ready.eq(order.r_rdy & ~from_fix & placer.i.ready),
+            head.eq(of_parser(order.r_data, {each: queues[each].messages.payload.as_value() for each in queues})),
+            placer.i.valid.eq(
+                order.r_rdy & of_parser(order.r_data, {each: queues[each].messages.valid for each in queues})
+            ),
+            *(queues[each].messages.ready.eq(order.r_rdy & (order.r_data == each) & placer.i.ready) for each in queues),
             order.r_en.eq(placer.i.ready & head.packet_end),
             self.wrote_payload.eq(placer.places),
             self.payload_length.eq(head.length),
@@ -155,13 +172,11 @@ class RingWriter(wiring.Component):
             full.eq((frames_written + self.wrote_frame - settings.frames_read)[:64] >= slots),
         ]
 
-        current_is_fix = current.parser == Parser.FIX
         frame, frame_valid, take_frame = Signal(frame_layout()), Signal(), Signal()
         m.d.comb += [
-            frame.eq(Mux(current_is_fix, fix_queue.frames.payload.as_value(), sbe_queue.frames.payload.as_value())),
-            frame_valid.eq(Mux(current_is_fix, fix_queue.frames.valid, sbe_queue.frames.valid)),
-            fix_queue.frames.ready.eq(take_frame & current_is_fix),
-            sbe_queue.frames.ready.eq(take_frame & ~current_is_fix),
+            frame.eq(of_parser(current.parser, {each: queues[each].frames.payload.as_value() for each in queues})),
+            frame_valid.eq(of_parser(current.parser, {each: queues[each].frames.valid for each in queues})),
+            *(queues[each].frames.ready.eq(take_frame & (current.parser == each)) for each in queues),
         ]
 
         def finish(placed):
@@ -195,21 +210,23 @@ class RingWriter(wiring.Component):
             return goes
 
         # The entries of a message: first what is wrong with any of them, then one by one.
-        m.submodules.entries = entries = FixEntries()
         scanned, causes, has_entries = Signal(), Signal(16), Signal()
-        m.d.comb += [
-            entries.i.payload.eq(reader.o.payload),
-            # The message's frame waits at the queue's head until its entries are written.
-            entries.incremental.eq(fix_queue.frames.payload.message_type == ord("X")),
-        ]
-        with m.If(~scanned):
-            m.d.comb += entries.o.ready.eq(1)
-            with m.If(entries.o.valid):
-                m.d.sync += [
-                    causes.eq(causes | (entries.o.payload.flags & (Flag.VALUE | Flag.RANGE))),
-                    has_entries.eq(has_entries | entries.o.payload.present),
-                    scanned.eq(entries.o.payload.last),
-                ]
+        reads_entries = Parser.FIX in self._parsers
+        if reads_entries:
+            m.submodules.entries = entries = FixEntries()
+            m.d.comb += [
+                entries.i.payload.eq(reader.o.payload),
+                # The message's frame waits at the queue's head until its entries are written.
+                entries.incremental.eq(queues[Parser.FIX].frames.payload.message_type == ord("X")),
+            ]
+            with m.If(~scanned):
+                m.d.comb += entries.o.ready.eq(1)
+                with m.If(entries.o.valid):
+                    m.d.sync += [
+                        causes.eq(causes | (entries.o.payload.flags & (Flag.VALUE | Flag.RANGE))),
+                        has_entries.eq(has_entries | entries.o.payload.present),
+                        scanned.eq(entries.o.payload.last),
+                    ]
 
         line = Signal(data.ArrayLayout(8 * LANES, WORDS))
         words = Signal(16)  # of the message, before this one
@@ -219,7 +236,7 @@ class RingWriter(wiring.Component):
                 message, word = reader.message.message, reader.o.payload
                 line_word = words[: WORDS.bit_length() - 1]
                 whole_line = (word.last & (word.count != 0)) | (line_word == WORDS - 1)
-                room, read_on = Signal(), Signal()
+                room, entries_free, read_on = Signal(), Signal(), Signal()
                 bytes_of_word = word.data.as_value()
                 m.d.comb += [
                     write.address.eq(
@@ -229,43 +246,50 @@ class RingWriter(wiring.Component):
                         Cat(Mux(line_word == n, bytes_of_word, Mux(line_word > n, line[n], 0)) for n in range(WORDS))
                     ),
                     room.eq(~whole_line | free),
-                    entries.i.valid.eq(reader.o.valid & room & message.entries),
-                    reader.o.ready.eq(room & (entries.i.ready | ~message.entries)),
+                    entries_free.eq(1),
+                    reader.o.ready.eq(room & entries_free),
                     read_on.eq(reader.o.valid & reader.o.ready),
-                    reader.again.eq(message.entries),
                 ]
+                if reads_entries:
+                    m.d.comb += [
+                        entries.i.valid.eq(reader.o.valid & room & message.entries),
+                        entries_free.eq(entries.i.ready | ~message.entries),
+                        reader.again.eq(message.entries),
+                    ]
                 with m.If(read_on):
                     m.d.comb += writes.eq(whole_line)
                     m.d.sync += [line[line_word].eq(bytes_of_word), words.eq(words + 1)]
                     with m.If(word.last):
                         m.d.sync += [words.eq(0), current.eq(reader.message), frames_left.eq(message.frames)]
-                        with m.If(message.entries):
-                            m.d.sync += second_pass.eq(1)
-                            m.next = "ENTRIES"
-                        with m.Elif(message.frames != 0):
-                            m.next = "FRAMES"
-                        with m.Else():
+                        with m.If(message.frames == 0):
                             finish(reader.message)
+                        with m.Else():
+                            m.next = "FRAMES"
+                        if reads_entries:
+                            with m.If(message.entries):
+                                m.d.sync += second_pass.eq(1)
+                                m.next = "ENTRIES"
 
-            with m.State("ENTRIES"):
-                m.d.comb += [
-                    entries.i.valid.eq(second_pass & reader.o.valid),
-                    reader.o.ready.eq(second_pass & entries.i.ready),
-                ]
-                with m.If(second_pass & reader.o.valid & reader.o.ready & reader.o.payload.last):
-                    m.d.sync += second_pass.eq(0)
-                good = (causes == 0) & has_entries
-                with m.If(scanned):
-                    m.d.comb += frame_waits.eq(entries.o.valid & good)
-                    goes = write_frame(self._entry_frame(m, frame, entries.o.payload))
-                    m.d.comb += entries.o.ready.eq(goes | ~good)
-                    with m.If(entries.o.valid & entries.o.ready & entries.o.payload.last):
-                        m.next = "FRAMES"
-                        with m.If(good):
-                            m.d.comb += take_frame.eq(1)
-                            finish(current)
-                            m.d.sync += [scanned.eq(0), has_entries.eq(0)]
-                            m.next = "BYTES"
+            if reads_entries:
+                with m.State("ENTRIES"):
+                    m.d.comb += [
+                        entries.i.valid.eq(second_pass & reader.o.valid),
+                        reader.o.ready.eq(second_pass & entries.i.ready),
+                    ]
+                    with m.If(second_pass & reader.o.valid & reader.o.ready & reader.o.payload.last):
+                        m.d.sync += second_pass.eq(0)
+                    good = (causes == 0) & has_entries
+                    with m.If(scanned):
+                        m.d.comb += frame_waits.eq(entries.o.valid & good)
+                        goes = write_frame(self._entry_frame(m, frame, entries.o.payload))
+                        m.d.comb += entries.o.ready.eq(goes | ~good)
+                        with m.If(entries.o.valid & entries.o.ready & entries.o.payload.last):
+                            m.next = "FRAMES"
+                            with m.If(good):
+                                m.d.comb += take_frame.eq(1)
+                                finish(current)
+                                m.d.sync += [scanned.eq(0), has_entries.eq(0)]
+                                m.next = "BYTES"
 
             with m.State("FRAMES"):
                 due = Signal(frame_layout())

@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.card import Card
 from hdl.cobs import CobsDecoder, CobsEncoder
-from hdl.limits import FLOWS
-from hdl.sbe_venue import Venue
 from hdl.serial_frame import (
     BOARD,
     BOARD_ADDRESS,
@@ -27,7 +25,7 @@ STALLED_CYCLES = 64
 
 
 class SerialCard(wiring.Component):
-    """Card and link. ``clock`` is in Hz and at least ``samples`` times ``baud``; ``flows`` and ``venue`` are the card's.
+    """A card and its link. ``clock`` is in Hz and at least ``samples`` times ``baud``.
 
     The board only answers: it has no timer, and what it says unasked is that something has changed. A new session resets the card.
     """
@@ -35,18 +33,10 @@ class SerialCard(wiring.Component):
     rx: In(1, init=1)
     tx: Out(1, init=1)
 
-    def __init__(
-        self,
-        clock: int,
-        baud: int = DEFAULT_BAUD,
-        venue: Venue | None = None,
-        flows: int = FLOWS,
-        samples: int = SAMPLES,
-    ):
+    def __init__(self, card: Card, clock: int, baud: int = DEFAULT_BAUD, samples: int = SAMPLES):
         self._receiver = UartReceiver(clock, baud, samples)
         self._transmitter = UartTransmitter(clock, baud)
-        self._venue = venue
-        self._flows = flows
+        self._card = card
         super().__init__()
 
     def elaborate(self, platform):
@@ -71,7 +61,7 @@ class SerialCard(wiring.Component):
         with m.If(receiver.good & (frame.kind == Down.OPEN) & (frame.session != session)):
             m.d.sync += opens.eq(1)
         restarted = ResetInserter(opens)
-        m.submodules.card = card = restarted(Card(self._venue, self._flows))
+        m.submodules.card = card = restarted(self._card)
         m.submodules.buffer = buffer = restarted(PacketBuffer())
         m.submodules.reader = reader = restarted(PacketReader())
         m.submodules.window = window = restarted(LineWindow())
@@ -105,7 +95,7 @@ class SerialCard(wiring.Component):
 
         # Registers: the address stands long enough that what is read is there.
         board = int.from_bytes(
-            pack(BOARD, version=LINK_VERSION, flows=self._flows, venue=venue_code(self._venue)), "little"
+            pack(BOARD, version=LINK_VERSION, flows=self._card.flows, venue=venue_code(self._card.venue)), "little"
         )
         reads, value = Signal(8), Signal(64)
         m.d.comb += [

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hdl.limits import FLOWS
 from hdl.sbe_venue import Venue, load_venue
 from sim.shared_library import Model, card_library
 
@@ -34,9 +33,10 @@ FOREVER = 2**64 - 1
 
 
 def _serial_card(venue: Venue | None) -> Any:
+    from hdl.card import Card
     from hdl.serial_card import SerialCard
 
-    return SerialCard(SAMPLES * BAUD, BAUD, venue, FLOWS, SAMPLES)
+    return SerialCard(Card(venue), SAMPLES * BAUD, BAUD, SAMPLES)
 
 
 SERIAL_CARD = Model("serial_card", "hdl/serial_card.py", "sim/serial_board.cpp", _serial_card)
