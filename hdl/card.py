@@ -11,10 +11,11 @@ from hdl.fix_parser import FixParser
 from hdl.flow import Parser
 from hdl.limits import FLOWS
 from hdl.payload_store import PayloadStore
+from hdl.register_map import parsers_code
 from hdl.registers import RegisterBus, Registers
 from hdl.ring_writer import MemoryWrite, RingWriter
 from hdl.sbe_decoder import SbeDecoder
-from hdl.sbe_venue import Venue
+from hdl.sbe_venue import Venue, venue_code
 from hdl.tcp_sequence import SEGMENT_COUNTERS, TcpSequence
 
 PASSED_OVER = ("other", "damaged", "oversize", "fragments", "unmatched", "empty", "repeated")
@@ -24,7 +25,8 @@ PASSED_OVER = ("other", "damaged", "oversize", "fragments", "unmatched", "empty"
 class Card(wiring.Component):
     """Everything wired. ``venue`` says how SBE flows are decoded, ``fix_width`` how many bits a cycle of FIX flows are parsed (64, 32
     or 8); a card without the one or the other must not be given such flows. ``flows`` (at most FLOWS) is how many rows the
-    flow table has, with their memories. All three make it smaller, for FPGAs too small for all of it.
+    flow table has, with their memories. All three make it smaller, for FPGAs too small for all of it. ``source`` is what its register
+    of that name says.
 
     Raises ValueError for a card that parses nothing.
 
@@ -38,12 +40,15 @@ class Card(wiring.Component):
     finished: Out(32)
     stalled: Out(1)
 
-    def __init__(self, venue: Venue | None = None, flows: int = FLOWS, fix_width: int | None = 8 * LANES):
+    def __init__(
+        self, venue: Venue | None = None, flows: int = FLOWS, fix_width: int | None = 8 * LANES, source: int = 0
+    ):
         if venue is None and fix_width is None:
             raise ValueError("a card needs a schema, or a width of its FIX parser")
         self.venue = venue
         self.flows = flows
         self.fix_width = fix_width
+        self._source = source
         super().__init__()
 
     @property
@@ -54,7 +59,15 @@ class Card(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.registers = registers = Registers(self.flows)
+        m.submodules.registers = registers = Registers(
+            self.flows,
+            {
+                "flow_rows": self.flows,
+                "parsers": parsers_code(self.parsers),
+                "venue": venue_code(self.venue),
+                "source": self._source,
+            },
+        )
         m.submodules.ethernet = ethernet = Ethernet(self.flows)
         m.submodules.sequence = sequence = TcpSequence(self.flows)
         m.submodules.store = store = PayloadStore(self.flows)

@@ -3,12 +3,14 @@
 The gateware (registers.py) and the host read this table; docs/registers.md is made from it.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from hdl.flow import Parser
 from hdl.limits import FLOWS
 
 IDENTITY = int.from_bytes(b"TICKGATE", "little")
-VERSION = 1
+VERSION = 2
 
 
 class Register(NamedTuple):
@@ -52,11 +54,24 @@ REGISTERS = (
     Register("payload_bytes_log2", 5, "write", "log2 of the payload ring's bytes"),
     Register("frames_read", 6, "write", "credit: frames that the host has released, ever"),
     Register("payload_read", 7, "write", "credit: bytes of the payload ring that the host has released, ever"),
+    Register("flow_rows", 8, "read", "rows of the flow table"),
+    Register("parsers", 9, "read", "bit 1: FIX flows are parsed, bit 2: SBE flows"),
+    Register("venue", 10, "read", "32 bits that tell the schema and profile of SBE flows from others; 0: none"),
+    Register("source", 11, "read", "the first 64 bits of the hash of what the card was built from; 0: not told"),
     *(Register(name, COUNTER_BASE + index, "read", meaning) for index, (name, meaning) in enumerate(COUNTERS.items())),
     Register("flow_control", FLOW_TABLE + 0, "write", "bits 7:0 protocol (6, 17; 0: row unused), 15:8 parser (1 FIX, 2 SBE)", FLOWS),
     Register("flow_destination", FLOW_TABLE + 1, "write", "bits 31:0 address, 47:32 port", FLOWS),
     Register("flow_source", FLOW_TABLE + 2, "write", "bits 31:0 address, 47:32 port; 0 fits any", FLOWS),
 )  # fmt: skip
+
+BUILT = ("flow_rows", "parsers", "venue", "source")
+"""Registers that say what the card was built as."""
+
+
+def parsers_code(parsers: Iterable[Parser]) -> int:
+    """What the register ``parsers`` says."""
+    return sum(1 << parser for parser in parsers)
+
 
 ADDRESS = {register.name: register.address for register in REGISTERS}
 """Address of each register (of row 0, for the flow table) by its name."""

@@ -1,12 +1,14 @@
 """The card's registers (table: register_map.py)."""
 
+from collections.abc import Mapping
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
-from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
+from hdl.register_map import ADDRESS, BUILT, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
 from hdl.ring_writer import RingSettings
 
 ADDRESS_BITS = max(register.address + ROW_STRIDE * register.rows for register in REGISTERS).bit_length()
@@ -29,11 +31,14 @@ COUNT_BITS = 16
 class Registers(wiring.Component):
     """Settings that the host writes, and counters that it reads. All 0 at reset.
 
-    The flow table has ``flows`` rows; what is written to rows behind them is lost.
+    The flow table has ``flows`` rows; what is written to rows behind them is lost. ``built`` are the values of the registers
+    BUILT; what is left out reads as 0.
     """
 
-    def __init__(self, flows: int = FLOWS):
+    def __init__(self, flows: int = FLOWS, built: Mapping[str, int] | None = None):
         self._flows = flows
+        self._constants = {"identity": IDENTITY, "version": VERSION, **(built or {})}
+        assert self._constants.keys() <= {"identity", "version", *BUILT}
         super().__init__(
             {
                 "bus": In(RegisterBus),
@@ -50,7 +55,7 @@ class Registers(wiring.Component):
         m.d.sync += bus.read_data.eq(read)
 
         with m.Switch(bus.address):
-            for name, value in (("identity", IDENTITY), ("version", VERSION)):
+            for name, value in self._constants.items():
                 with m.Case(ADDRESS[name]):
                     m.d.comb += read.eq(value)
             for name in COUNTERS:

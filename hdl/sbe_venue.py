@@ -1,5 +1,6 @@
 """A venue's SBE as decoders need it: its schema, the profile that is for it, and the plan that follows from both."""
 
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,3 +35,12 @@ def load_venue(schema: Path | str, profile: str | None = None) -> Venue:
     """
     known = load_schema(schema)
     return Venue.of(known, find_profile(known, profile))
+
+
+def venue_code(venue: Venue | None) -> int:
+    """32 bits that tell a schema with its profile from others; 0 is none."""
+    if venue is None:
+        return 0
+    # What schema and profile say counts, not where they stand.
+    said = repr((replace(venue.schema, path=""), replace(venue.profile, path="")))
+    return zlib.crc32(said.encode()) or 1

@@ -7,15 +7,12 @@ from amaranth.lib.wiring import In, Out
 from hdl.card import Card
 from hdl.cobs import CobsDecoder, CobsEncoder
 from hdl.serial_frame import (
-    BOARD,
-    BOARD_ADDRESS,
     DEFAULT_BAUD,
+    LINK_ADDRESS,
     LINK_VERSION,
     NUMBERED,
     Down,
     Up,
-    pack,
-    venue_code,
 )
 from hdl.serial_link import FrameReceiver, FrameSender, LineWindow, PacketBuffer, PacketReader
 from hdl.uart import SAMPLES, UartReceiver, UartTransmitter
@@ -94,9 +91,6 @@ class SerialCard(wiring.Component):
         ]
 
         # Registers: the address stands long enough that what is read is there.
-        board = int.from_bytes(
-            pack(BOARD, version=LINK_VERSION, flows=self._card.flows, venue=venue_code(self._card.venue)), "little"
-        )
         reads, value = Signal(8), Signal(64)
         m.d.comb += [
             card.bus.address.eq(frame.address),
@@ -104,7 +98,10 @@ class SerialCard(wiring.Component):
             card.bus.write.eq(takes & (frame.kind == Down.WRITE)),
         ]
         with m.If(takes & (frame.kind == Down.READ)):
-            m.d.sync += [reads.eq(reads + 1), value.eq(Mux(frame.address == BOARD_ADDRESS, board, card.bus.read_data))]
+            m.d.sync += [
+                reads.eq(reads + 1),
+                value.eq(Mux(frame.address == LINK_ADDRESS, LINK_VERSION, card.bus.read_data)),
+            ]
 
         # For how long the card has waited for credit.
         waited = Signal(range(STALLED_CYCLES + 1))

@@ -7,10 +7,8 @@ in plain Python stands here too, beside its gateware in cobs.py.
 import enum
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 
 from hdl.ring_layout import LINE_BYTES
-from hdl.sbe_venue import Venue
 
 LINK_VERSION = 1
 
@@ -81,11 +79,8 @@ LINE_BODY = {"line": 32, "data": 8 * LINE_BYTES}
 PACKET_HEADER = {"length": 32, "timestamp": 64}
 """In front of a packet's bytes in the stream that PACKETS frames carry."""
 
-BOARD_ADDRESS = 0xFFFF
-"""A READ from here gives ``BOARD``, which is no register of the card."""
-
-BOARD = {"version": 8, "flows": 16, "venue": 32}
-"""``version`` is LINK_VERSION, ``flows`` the rows of the flow table, ``venue`` a :func:`venue_code`."""
+LINK_ADDRESS = 0xFFFF
+"""A READ from here gives LINK_VERSION; it is no register of the card."""
 
 
 def size(fields: Mapping[str, int]) -> int:
@@ -105,15 +100,6 @@ def unpack(fields: Mapping[str, int], data: bytes) -> dict[str, int]:
         found[name] = int.from_bytes(data[at : at + bits // 8], "little")
         at += bits // 8
     return found
-
-
-def venue_code(venue: Venue | None) -> int:
-    """32 bits that tell a schema with its profile from others; 0 is none."""
-    if venue is None:
-        return 0
-    # What schema and profile say counts, not where they stand.
-    said = repr((replace(venue.schema, path=""), replace(venue.profile, path="")))
-    return zlib.crc32(said.encode()) or 1
 
 
 def encode(content: bytes) -> bytes:

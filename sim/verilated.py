@@ -7,10 +7,11 @@ from typing import Self
 import numpy as np
 
 from hdl.flow import Flow
-from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
+from hdl.register_map import ADDRESS, COUNTERS
 from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.ring import Ring
+from host.card.start import check_card, settings
 from sim.shared_library import card_library
 
 
@@ -43,24 +44,13 @@ class VerilatedCard:
         self._handle = library.tickgate_open(ring.header.ctypes.data, memory_bytes)
         # Packets that are inside the card while the caller sees them as not done.
         self._ahead = 0
-        if (found := (self.read("identity"), self.read("version"))) != (IDENTITY, VERSION):
-            raise RuntimeError(f"the card answers {found}, not {(IDENTITY, VERSION)}")
-        self.write("frames_base", int(header["frames_offset"]))
-        self.write("frame_slots_log2", int(header["frame_slots"]).bit_length() - 1)
-        self.write("payload_base", int(header["payload_offset"]))
-        self.write("payload_bytes_log2", int(header["payload_bytes"]).bit_length() - 1)
-        for row, flow in enumerate(flows):
-            self.write("flow_destination", flow.destination.address | flow.destination.port << 32, row)
-            self.write("flow_source", flow.source.address | flow.source.port << 32, row)
-            self.write("flow_control", flow.protocol | flow.parser << 8, row)
+        check_card(self.url, self.read, flows, venue)
+        for address, value in settings(ring, flows):
+            library.tickgate_write(self._handle, address, value)
 
-    def read(self, register: str, row: int = 0) -> int:
+    def read(self, register: str) -> int:
         """Read a register by its name in hdl/register_map.py."""
-        return self._functions.tickgate_read(self._handle, ADDRESS[register] + ROW_STRIDE * row)
-
-    def write(self, register: str, value: int, row: int = 0) -> None:
-        """Write a register by its name in hdl/register_map.py."""
-        self._functions.tickgate_write(self._handle, ADDRESS[register] + ROW_STRIDE * row, value)
+        return self._functions.tickgate_read(self._handle, ADDRESS[register])
 
     @property
     def cycles(self) -> int:

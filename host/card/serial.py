@@ -11,26 +11,23 @@ import numpy as np
 from numba import njit
 
 from hdl.flow import Flow
-from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
+from hdl.register_map import ADDRESS, COUNTERS
 from hdl.ring_layout import LINE_BYTES
 from hdl.sbe_venue import Venue
 from hdl.serial_frame import (
-    BOARD,
-    BOARD_ADDRESS,
     CHUNK_BYTES,
     DEFAULT_BAUD,
+    LINK_ADDRESS,
     LINK_VERSION,
     PACKET_HEADER,
     Down,
     pack,
-    size,
-    unpack,
-    venue_code,
 )
 from host.capture.packets import Packets
 from host.card import CardError
 from host.card.ring import FRAMES_READ, PAYLOAD_READ, Ring
 from host.card.serial_link import LinkCounts, LinkError, SerialLink
+from host.card.start import check_card, settings
 from host.memory import store_release
 
 HANGS_S = 10.0
@@ -92,7 +89,8 @@ class SerialCard:
             raise CardError(f"{url}: {error}") from None
         try:
             self._check(flows, venue)
-            self._set_up(flows)
+            for address, value in settings(self.ring, flows):
+                self._write(address, value)
         except BaseException:
             self._link.close()
             raise
@@ -149,37 +147,9 @@ class SerialCard:
         self.close()
 
     def _check(self, flows: Sequence[Flow], venue: Venue | None) -> None:
-        board = unpack(BOARD, self._read(BOARD_ADDRESS).to_bytes(size(BOARD), "little"))
-        if board["version"] != LINK_VERSION:
-            raise CardError(f"{self.url}: the board's link has version {board['version']}, not {LINK_VERSION}")
-        identity, version = self._read(ADDRESS["identity"]), self._read(ADDRESS["version"])
-        if identity != IDENTITY:
-            raise CardError(f"{self.url}: the board answers {identity:#018x}, which is no Tickgate card")
-        if version != VERSION:
-            raise CardError(f"{self.url}: the board's registers have version {version}, not {VERSION}: flash it anew")
-        if len(flows) > board["flows"]:
-            raise CardError(f"{self.url}: {len(flows)} flows are too many: the board has {board['flows']} rows")
-        if venue is not None and board["venue"] != venue_code(venue):
-            what = "another schema or profile" if board["venue"] else "no SBE"
-            raise CardError(f"{self.url}: the board decodes {what}: build and flash it for {venue.schema.path}")
-
-    def _set_up(self, flows: Sequence[Flow]) -> None:
-        header = self.ring.header[0]
-        settings = {
-            "frames_base": int(header["frames_offset"]),
-            "frame_slots_log2": int(header["frame_slots"]).bit_length() - 1,
-            "payload_base": int(header["payload_offset"]),
-            "payload_bytes_log2": int(header["payload_bytes"]).bit_length() - 1,
-        }
-        for name, value in settings.items():
-            self._write(ADDRESS[name], value)
-        for row, flow in enumerate(flows):
-            for name, value in (
-                ("flow_destination", flow.destination.address | flow.destination.port << 32),
-                ("flow_source", flow.source.address | flow.source.port << 32),
-                ("flow_control", flow.protocol | flow.parser << 8),
-            ):
-                self._write(ADDRESS[name] + ROW_STRIDE * row, value)
+        if (version := self._read(LINK_ADDRESS)) != LINK_VERSION:
+            raise CardError(f"{self.url}: the board's link has version {version}, not {LINK_VERSION}: flash it anew")
+        check_card(self.url, lambda name: self._read(ADDRESS[name]), flows, venue)
 
     def _read(self, address: int) -> int:
         self._link.wake()

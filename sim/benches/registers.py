@@ -8,18 +8,19 @@ from amaranth.lib import data, wiring
 
 from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
-from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
+from hdl.register_map import ADDRESS, BUILT, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
 from hdl.registers import ADDRESS_BITS, COUNT_BITS, Registers
 from hdl.ring_writer import RingSettings
 from sim.benches.packing import packing
 from sim.benches.streams import Clocked
 
 INCREMENTS = data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS))
+BUILT_AS = {name: random.Random(name).getrandbits(64) for name in BUILT}
 TABLE = data.ArrayLayout(FlowRow, FLOWS)
 
 
 def component() -> wiring.Component:
-    return Registers()
+    return Registers(built=BUILT_AS)
 
 
 async def start(dut: Any) -> Clocked:
@@ -89,10 +90,11 @@ async def counters(dut):
 
 @cocotb.test()
 async def addresses(dut):
-    """Identity and version; all that is no register to be read is 0, and writing there changes nothing that is read."""
+    """Identity, version and what the card was built as; all that is no register to be read is 0, and writing there changes nothing that is read."""
     bench = await start(dut)
     for address in range(1 << ADDRESS_BITS):
         await write(bench, address, (1 << 64) - 1)
-    readable = {ADDRESS["identity"]: IDENTITY, ADDRESS["version"]: VERSION}
+    constants = {"identity": IDENTITY, "version": VERSION, **BUILT_AS}
+    readable = {ADDRESS[name]: value for name, value in constants.items()}
     for address in range(1 << ADDRESS_BITS):
         assert await read(bench, address) == readable.get(address, 0), f"address {address}"

@@ -1,0 +1,41 @@
+"""How a card is begun with: is it the right one, and what its registers are set to."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from hdl.flow import Flow
+from hdl.register_map import ADDRESS, IDENTITY, ROW_STRIDE, VERSION, parsers_code
+from hdl.sbe_venue import Venue, venue_code
+from host.card import CardError
+from host.card.ring import Ring
+
+
+def check_card(url: str, read: Callable[[str], int], flows: Sequence[Flow], venue: Venue | None) -> None:
+    """See that a card, whose registers are read by name, can take these flows. Raises CardError where it cannot."""
+    if (identity := read("identity")) != IDENTITY:
+        raise CardError(f"{url}: what is there answers {identity:#018x}, which is no Tickgate card")
+    if (version := read("version")) != VERSION:
+        raise CardError(f"{url}: the card's registers have version {version}, not {VERSION}: flash it anew")
+    if len(flows) > (rows := read("flow_rows")):
+        raise CardError(f"{url}: {len(flows)} flows are too many: the card's flow table has {rows} rows")
+    parsers = read("parsers")
+    for flow in flows:
+        if not parsers & parsers_code([flow.parser]):
+            raise CardError(f"{url}: the card was built without a parser for {flow.parser.name} flows")
+    if venue is not None and (code := read("venue")) != venue_code(venue):
+        what = "another schema or profile" if code else "no SBE"
+        raise CardError(f"{url}: the card decodes {what}: build and flash it for {venue.schema.path}")
+
+
+def settings(ring: Ring, flows: Sequence[Flow]) -> Iterator[tuple[int, int]]:
+    """Addresses of registers and their values: where the rings are, and the flow table."""
+    header = ring.header[0]
+    yield ADDRESS["frames_base"], int(header["frames_offset"])
+    yield ADDRESS["frame_slots_log2"], int(header["frame_slots"]).bit_length() - 1
+    yield ADDRESS["payload_base"], int(header["payload_offset"])
+    yield ADDRESS["payload_bytes_log2"], int(header["payload_bytes"]).bit_length() - 1
+    for row, flow in enumerate(flows):
+        at = ROW_STRIDE * row
+        yield ADDRESS["flow_destination"] + at, flow.destination.address | flow.destination.port << 32
+        yield ADDRESS["flow_source"] + at, flow.source.address | flow.source.port << 32
+        # Last: it makes the row one that packets are compared with.
+        yield ADDRESS["flow_control"] + at, flow.protocol | flow.parser << 8
