@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import LANES, PacketBeat
 from hdl.beat_splitter import BeatSplitter
 from hdl.ethernet import PACKET_COUNTERS, PACKETS_AT_ONCE, Ethernet
-from hdl.fix_parser import FixParser
+from hdl.fix_parser import FixParser, tables_beside
 from hdl.flow import Parser
 from hdl.limits import FLOWS
 from hdl.payload_store import PayloadStore
@@ -71,7 +71,7 @@ class Card(wiring.Component):
         m.submodules.ethernet = ethernet = Ethernet(self.flows)
         m.submodules.sequence = sequence = TcpSequence(self.flows)
         m.submodules.store = store = PayloadStore(self.flows)
-        m.submodules.ring_writer = ring_writer = RingWriter(self.parsers)
+        m.submodules.ring_writer = ring_writer = RingWriter(self.parsers, tables_beside(self.fix_width or 8 * LANES))
 
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         wiring.connect(m, wiring.flipped(self.packets), ethernet.i)

@@ -20,7 +20,7 @@ from hdl.fix_tags import (
     RPT_SEQ_TAG,
     SYMBOL_TAG,
 )
-from hdl.fixed_point import FixedPoint, Form
+from hdl.fixed_point import FixedPoint, Form, Tables
 from hdl.frame import Flag
 
 CHARACTERS = {MD_ENTRY_TYPE_TAG: "entry_type", MD_UPDATE_ACTION_TAG: "update_action"}
@@ -103,6 +103,7 @@ class FixEntries(wiring.Component):
     the last beat to the last entry: ``LATENCY`` cycles. ``incremental`` holds from a message's first beat to its last entry.
 
     Bytes that are no well-formed message give entries of no meaning, but as many ``last`` as there were messages.
+    ``tables`` is where the powers of ten are.
     """
 
     LATENCY = 10
@@ -110,6 +111,10 @@ class FixEntries(wiring.Component):
     i: In(stream.Signature(MessageBeat))
     incremental: In(1)
     o: Out(stream.Signature(Entry))
+
+    def __init__(self, tables: Tables = Tables.BLOCK_RAM):
+        self._tables = tables
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -207,7 +212,7 @@ class FixEntries(wiring.Component):
                 ]
 
         # Meanwhile the number and the symbol's CRC.
-        m.submodules.fixed_point = fixed_point = FixedPoint()
+        m.submodules.fixed_point = fixed_point = FixedPoint(tables=self._tables)
         is_price, is_quantity = decoded.taken[TAKEN[MD_ENTRY_PX_TAG]], decoded.taken[TAKEN[MD_ENTRY_SIZE_TAG]]
         m.d.comb += [
             fixed_point.enable.eq(advance),

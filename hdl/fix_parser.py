@@ -17,6 +17,11 @@ from hdl.limits import FLOWS
 DATA_WIDTHS = (8, 32, 64)
 
 
+def tables_beside(data_width: int) -> Tables:
+    """Where powers of ten are, in a parser of this width and around it: small FPGAs, for which the narrow one is, have little block RAM."""
+    return Tables.LOGIC if data_width == min(DATA_WIDTHS) else Tables.BLOCK_RAM
+
+
 class FixParser(wiring.Component):
     """FIX bytes of many flows to frames.
 
@@ -74,8 +79,7 @@ class FixParser(wiring.Component):
             builder.step.eq(messages.step),
         ]
         # Each field of a beat has a converter. The second one's value stands between `|34=` and `|` (SOH), so that is a small one.
-        # Small FPGAs, for which the narrow parser is, have little block RAM.
-        tables = Tables.LOGIC if self.lanes == 1 else Tables.BLOCK_RAM
+        tables = tables_beside(8 * self.lanes)
         for k in range(ends_a_beat(self.lanes)):
             field = tokenizer.o.fields[k]
             m.submodules[f"converter{k}"] = converter = FixedPoint(

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, Message, Parsed
 from hdl.fix_entries import FixEntries
+from hdl.fixed_point import Tables
 from hdl.flow import Parser
 from hdl.frame import FRAME_BYTES, Flag, Kind, frame_layout
 from hdl.limits import ENTRY_LIMIT
@@ -88,7 +89,8 @@ class RingWriter(wiring.Component):
     ``packet_end`` goes with the last release of a packet. ``stalled`` is high in a cycle that waits for credit,
     ``wrote_frame`` for each frame written, ``wrote_payload`` for a message whose length is ``payload_length``.
 
-    The other of the two parsers says nothing where there is only one of ``parsers``: what would wait for it is left out.
+    Where there is only one of the ``parsers``, what the other one would need is left out. ``tables`` is where ``FixEntries`` has its
+    powers of ten.
     """
 
     fix: In(stream.Signature(Parsed))
@@ -108,8 +110,9 @@ class RingWriter(wiring.Component):
     wrote_payload: Out(1)
     payload_length: Out(16)
 
-    def __init__(self, parsers: Sequence[Parser] = tuple(Parser)):
+    def __init__(self, parsers: Sequence[Parser] = tuple(Parser), tables: Tables = Tables.BLOCK_RAM):
         self._parsers = parsers
+        self._tables = tables
         super().__init__()
 
     def elaborate(self, platform):
@@ -213,7 +216,7 @@ class RingWriter(wiring.Component):
         scanned, causes, has_entries = Signal(), Signal(16), Signal()
         reads_entries = Parser.FIX in self._parsers
         if reads_entries:
-            m.submodules.entries = entries = FixEntries()
+            m.submodules.entries = entries = FixEntries(self._tables)
             m.d.comb += [
                 entries.i.payload.eq(reader.o.payload),
                 # The message's frame waits at the queue's head until its entries are written.

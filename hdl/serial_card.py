@@ -22,13 +22,17 @@ STALLED_CYCLES = 64
 
 
 class SerialCard(wiring.Component):
-    """A card and its link. ``clock`` is in Hz and at least ``samples`` times ``baud``.
+    """A card and its link. ``clock`` is in Hz and at least ``samples`` times ``baud``. ``is_open`` says that a host has begun a session,
+    ``packet`` that the card is done with one, ``stalled`` that it waits for credit.
 
     The board only answers: it has no timer, and what it says unasked is that something has changed. A new session resets the card.
     """
 
     rx: In(1, init=1)
     tx: Out(1, init=1)
+    is_open: Out(1)
+    packet: Out(1)
+    stalled: Out(1)
 
     def __init__(self, card: Card, clock: int, baud: int = DEFAULT_BAUD, samples: int = SAMPLES):
         self._receiver = UartReceiver(clock, baud, samples)
@@ -102,6 +106,14 @@ class SerialCard(wiring.Component):
                 reads.eq(reads + 1),
                 value.eq(Mux(frame.address == LINK_ADDRESS, LINK_VERSION, card.bus.read_data)),
             ]
+
+        finished = Signal.like(card.finished)
+        m.d.sync += finished.eq(card.finished)
+        m.d.comb += [
+            self.is_open.eq(session != 0),
+            self.packet.eq(card.finished != finished),
+            self.stalled.eq(card.stalled),
+        ]
 
         # For how long the card has waited for credit.
         waited = Signal(range(STALLED_CYCLES + 1))

@@ -45,6 +45,7 @@ def _fail(text: object) -> typer.Exit:
 @contextlib.contextmanager
 def _bad_input() -> Iterator[None]:
     """Turn what the user can mend into one line and exit code 2."""
+    from bitstreams.tools import ToolFailed
     from host.gateway.pipeline import GatewayError
     from host.journal import JournalError
     from sim.toolchain import ToolMissing
@@ -56,7 +57,7 @@ def _bad_input() -> Iterator[None]:
     except OSError as error:
         raise _fail(f"{error.filename or 'operating system'}: {error.strerror}") from None
     # CaptureError, SchemaError, CardError, RingError and LimitsError are ValueErrors.
-    except (ValueError, JournalError, GatewayError, ToolMissing) as error:
+    except (ValueError, JournalError, GatewayError, ToolMissing, ToolFailed) as error:
         raise _fail(error) from None
 
 
@@ -333,6 +334,60 @@ def demo(
         raise typer.Exit(INTERRUPTED)
     if not all(each.closes for each in checks):
         raise typer.Exit(1)
+
+
+BoardArgument = Annotated[str, typer.Argument(metavar="BOARD", help="As `tickgate boards` names it.")]
+
+
+@app.command()
+def boards(
+    udev: Annotated[bool, typer.Option("--udev", help="Print udev rules for their programmers and ports.")] = False,
+) -> None:
+    """List dev boards: what fits on them, and what was built."""
+    from host.boards.commands import list_boards
+
+    with _bad_input():
+        list_boards(udev)
+
+
+@app.command()
+def build(
+    board: BoardArgument,
+    interface: Annotated[
+        str | None, typer.Option("--interface", metavar="NAME", help="serial or eth; by default the board's first.")
+    ] = None,
+    schema: SchemaOption = None,
+    profile: ProfileOption = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the bitstream and its manifest go.")] = Path(
+        "build/bitstreams"
+    ),
+) -> None:
+    """Build the card for a dev board."""
+    from host.boards.commands import build_board
+
+    with _bad_input():
+        build_board(board, interface, schema, profile, out)
+
+
+@app.command()
+def flash(
+    board: BoardArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    persistent: Annotated[
+        bool, typer.Option("--persistent", help="Into the flash, which the board starts from; else until power-off.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="A folder of `tickgate build`; by default bitstreams/.")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option("--card", metavar="URL", help="Where the card is read back; by default its own UART.")
+    ] = None,
+) -> None:
+    """Program a dev board, and read back what is on it."""
+    from host.boards.commands import flash_board
+
+    with _bad_input():
+        flash_board(board, dry_run=dry_run, persistent=persistent, url=card, folder=folder)
 
 
 @contextlib.contextmanager

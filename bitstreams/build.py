@@ -1,0 +1,194 @@
+"""Builds a board's card: from Amaranth to the file that programs the chip."""
+
+import hashlib
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bitstreams import tools
+from bitstreams.devices import LFE5UM5G_85F
+from bitstreams.tools import ToolFailed
+from hdl.boards import Board
+from hdl.boards.on_platform import OnPlatform
+from hdl.boards.top import make_card, make_top
+from hdl.sbe_venue import Venue, venue_code
+from hdl.sources import ROOT, closure, content_hash
+from sim import toolchain
+
+FOLDER = ROOT / "build" / "boards"
+
+SEEDS = 3
+"""So many placements are tried until one meets the clocks."""
+
+PACKAGES = ("amaranth", "amaranth-boards")
+"""Those that make the RTL and the constraints."""
+
+TOP = "top"
+REPORT = "report.json"
+
+FILES = {"ecp5": f"{TOP}.bit", "ice40": f"{TOP}.bin"}
+"""What is programmed into a chip of each family."""
+
+LUTS = {"ecp5": "TRELLIS_COMB", "ice40": "ICESTORM_LC"}
+"""What nextpnr calls the cells that it counts LUTs in."""
+
+ECP5_OPTIONS = {
+    # LUTs are mapped by abc: for these clocks that is enough, and abc9 takes four times as long.
+    "script_after_read": f"{LFE5UM5G_85F.script}\n{LFE5UM5G_85F.mappers['abc']}",
+    "synth_opts": "-run map_cells:",
+    "ecppack_opts": "--compress",
+}
+
+USED = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%")
+
+
+class BuildError(ValueError):
+    """A card cannot be built for a board. The text is one line and says by how much it misses."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock of a design: what it reaches, and what it must."""
+
+    mhz: float
+    target_mhz: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of a build: the file, the seed that met all clocks, LUTs used and there, and the clocks by their names."""
+
+    file: Path
+    seed: int
+    luts: int
+    luts_available: int
+    clocks: dict[str, Clock]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A board with what is to be on it."""
+
+    board: Board
+    interface: str
+    venue: Venue | None = None
+
+    @cached_property
+    def source_hash(self) -> str:
+        """A hash of everything that decides what is built, but for the tools: RTL, constraints and scripts. 40 hexadecimal digits.
+
+        Names of files and lines are not in it, so a comment changes nothing. Its first 64 bits are what the card's register
+        ``source`` says."""
+        return self._plan(0).digest(20).hex()
+
+    @cached_property
+    def sources(self) -> str:
+        """A hash of the files that :attr:`source_hash` follows from, comments and all."""
+        boards = ROOT / "hdl" / "boards"
+        files = closure([boards / f"{self.board.name}.py", boards / "on_platform.py", Path(__file__)])
+        said = repr((self.interface, self.venue and venue_code(self.venue), [version(name) for name in PACKAGES]))
+        return hashlib.sha256((content_hash(files) + said).encode()).hexdigest()[:20]
+
+    @property
+    def source(self) -> int:
+        """What the register ``source`` says."""
+        return int(self.source_hash[:16], 16)
+
+    def plan(self) -> Any:
+        """Amaranth's build plan: the files and the commands."""
+        return self._plan(self.source)
+
+    def _plan(self, source: int) -> Any:
+        toolchain.apply()
+        platform = self.board.make_platform()
+        top = make_top(self.board, self.interface, make_card(self.board, self.venue, source))
+        options = ECP5_OPTIONS if getattr(platform, "family", "") == "ecp5" else {}
+        return platform.build(OnPlatform(top), name=TOP, do_build=False, emit_src=False, debug_verilog=False, **options)
+
+
+def commands(plan: Any) -> Iterator[tuple[str, list[str]]]:
+    """The tools that a plan calls, by the variables of sim/toolchain.py, with their arguments."""
+    for line in plan.files[f"{plan.script}.sh"].splitlines():
+        if line.startswith('"$'):
+            variable, *arguments = shlex.split(line)
+            yield variable.removeprefix("$"), arguments
+
+
+def build(design: Design, folder: Path, say: Callable[[str], None]) -> Built:
+    """Build a design in ``folder``; ``say`` gets a line for each step.
+
+    Raises :class:`BuildError` where it does not fit or misses a clock, :class:`bitstreams.tools.ToolFailed` where a tool does.
+    """
+    say("elaborating")
+    plan = design.plan()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    plan.extract(str(folder))
+    (synthesis, synthesis_arguments), (placer, placer_arguments), *packers = commands(plan)
+    say("synthesizing")
+    _run(synthesis, synthesis_arguments, folder)
+    for seed in range(1, SEEDS + 1):
+        say(f"placing, seed {seed}")
+        options = ["--seed", str(seed), "--report", REPORT, "--timing-allow-fail"]
+        failure = tools.run(placer, [*placer_arguments, *options], folder)
+        used = _used(folder / f"{TOP}.tim")
+        over = [f"{kind} {number:,} of {there:,}" for kind, (number, there) in used.items() if number > there]
+        if over:
+            raise BuildError(f"{design.board.name}: does not fit on {design.board.device}: {', '.join(over)}")
+        if failure:
+            raise ToolFailed(f"{tools.name(placer)} failed ({failure}): {folder / f'{TOP}.tim'}")
+        clocks = _clocks(folder)
+        missed = {name: clock for name, clock in clocks.items() if clock.mhz < clock.target_mhz}
+        if not missed:
+            break
+    else:
+        misses = ", ".join(
+            f"{name} reaches {clock.mhz:.1f} MHz, {clock.target_mhz - clock.mhz:.1f} less than {clock.target_mhz:g}"
+            for name, clock in missed.items()
+        )
+        raise BuildError(f"{design.board.name}: {misses} (the last of {SEEDS} seeds)")
+    say("packing")
+    for packer, arguments in packers:
+        _run(packer, arguments, folder)
+    family = "ecp5" if placer == "NEXTPNR_ECP5" else "ice40"
+    return Built(folder / FILES[family], seed, *used[LUTS[family]], clocks)
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def tool_versions(design: Design) -> dict[str, str]:
+    """Names and versions of what a design is built with."""
+    named = (tools.version(variable).rpartition(" ") for variable, _ in commands(design.plan()))
+    return {name: version for name, _, version in named}
+
+
+def _run(variable: str, arguments: list[str], folder: Path) -> None:
+    if failure := tools.run(variable, arguments, folder):
+        raise ToolFailed(f"{tools.name(variable)} failed ({failure}): {folder}")
+
+
+def _used(log: Path) -> dict[str, tuple[int, int]]:
+    """What of the chip is used, and how many there are, by kind, as far as the log of nextpnr says."""
+    found = {}
+    if log.exists():
+        for kind, number, there in USED.findall(log.read_text()):
+            found[kind] = int(number), int(there)
+    return found
+
+
+def _clocks(folder: Path) -> dict[str, Clock]:
+    report = json.loads((folder / REPORT).read_text())
+    return {
+        name.removeprefix("$glbnet$"): Clock(round(clock["achieved"], 2), clock["constraint"])
+        for name, clock in report["fmax"].items()
+    }

@@ -1,0 +1,123 @@
+"""The commands ``tickgate boards``, ``build`` and ``flash``."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bitstreams.manifest import Entry
+    from hdl.boards import Board
+
+console = Console()
+
+
+def list_boards(udev: bool) -> None:
+    """What there is for each board."""
+    from bitstreams import manifest
+    from hdl.boards import BOARDS
+    from host.boards.usb import udev_rules
+
+    if udev:
+        print(udev_rules(list(BOARDS.values())), end="")
+        return
+    built = {entry.board: entry for entry in manifest.load()}
+    table = Table(show_lines=True)
+    table.add_column("board, device", no_wrap=True)
+    for title in ("interfaces", "parsers", "flows", "clock", "LUTs"):
+        table.add_column(title)
+    for board in BOARDS.values():
+        names = f"{board.name}\n[dim]{board.device}[/dim]"
+        table.add_row(names, ", ".join(board.interfaces), _parsers(board), *_reached(board, built))
+    console.print(table)
+    console.print("clock: reached, of what is needed, by what is in bitstreams/", style="dim")
+
+
+def _parsers(board: "Board") -> str:
+    fix = f"FIX ({board.fix_width} bits)"
+    if not board.sbe:
+        return fix
+    return f"{fix} and SBE" if board.beside_fix else f"{fix} or SBE"
+
+
+def _reached(board: "Board", built: "dict[str, Entry]") -> tuple[str, str, str]:
+    flows = str(board.flows)
+    if not board.built_here:
+        return flows, f"{board.clock_hz / 1e6:g} MHz, not built here", "-"
+    entry = built.get(board.name)
+    if entry is None:
+        return flows, f"{board.clock_hz / 1e6:g} MHz, not built", "-"
+    clocks = "\n".join(f"{clock.mhz:.1f} of {clock.target_mhz:g} MHz" for clock in entry.clocks.values())
+    return flows, clocks, f"{entry.luts:,} of {entry.luts_available:,}"
+
+
+def flash_board(name: str, *, dry_run: bool, persistent: bool, url: str | None, folder: Path | None) -> None:
+    """Program a board, and read back what is on it."""
+    from bitstreams import manifest
+    from hdl.boards import find_board
+    from host.boards import usb
+    from host.boards.flash import FlashError, plan_flash, program
+
+    board = find_board(name)
+    plan = plan_flash(board, persistent=persistent, folder=folder or manifest.FOLDER)
+    console.print(f"{plan.file.name}: {', '.join(plan.entry.parsers)}; SHA-256 as in the manifest", highlight=False)
+    console.print(shlex.join(plan.command), highlight=False, soft_wrap=True)
+    if dry_run:
+        try:
+            device = usb.find_board(board)
+            console.print(f"would program '{device.text}' at {device.node}", highlight=False)
+        except usb.UsbError as error:
+            console.print(f"not to be programmed now: {error}", highlight=False, soft_wrap=True)
+        return
+    device = usb.find_board(board)
+    program(plan)
+    if url is None:
+        if plan.entry.interface != "serial" or not device.ports:
+            raise FlashError(
+                f"programmed, but not read back: say where the card is, --card {plan.entry.interface}:DEVICE"
+            )
+        # A bridge with several ports programs by its first one.
+        url = f"serial:{device.ports[-1]}?baud={board.baud}"
+    console.print(f"{url}: {read_back(url, plan.entry)}", highlight=False)
+
+
+def read_back(url: str, entry: "Entry") -> str:
+    """What the card at a URL says that it is. Raises FlashError where it is not the one of the manifest."""
+    from host.boards.flash import check
+    from host.card.registers import open_registers
+
+    with open_registers(url) as read:
+        return check(entry, read)
+
+
+def build_board(name: str, interface: str | None, schema: Path | None, profile: str | None, out: Path) -> None:
+    """Build a card for a board into a folder, with a manifest."""
+    import shutil
+    import time
+
+    from bitstreams import manifest, tools
+    from bitstreams.build import FOLDER, Design, build
+    from bitstreams.make import NEEDED, entry_of, print_entries
+    from hdl.boards import find_board
+    from hdl.sbe_venue import load_venue
+    from sim.toolchain import ToolMissing
+
+    board = find_board(name)
+    if absent := tools.missing(NEEDED):
+        raise ToolMissing(absent)
+    design = Design(board, interface or board.interfaces[0], load_venue(schema, profile) if schema else None)
+    begun = time.monotonic()
+    built = build(
+        design,
+        FOLDER / f"{board.name}-{design.interface}",
+        lambda text: console.print(f"{time.monotonic() - begun:5.0f} s  {text}", highlight=False),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    entry = entry_of(design, built, f"{board.name}{built.file.suffix}")
+    shutil.copyfile(built.file, out / entry.file)
+    manifest.put(entry, out)
+    print_entries([entry], console)
+    place = "" if out == manifest.FOLDER else f" --from {shlex.quote(str(out))}"
+    console.print(f"tickgate flash {board.name}{place}", highlight=False)
