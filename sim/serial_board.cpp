@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <random>
 
-#include "Vserial_card.h"
+#include "Vserial_top.h"
 
 namespace {
 
@@ -18,7 +18,7 @@ constexpr int REST_MS = 5;
 
 struct Board {
     VerilatedContext context;
-    Vserial_card card{&context};
+    Vserial_top card{&context};
     int cycles_a_bit;
     int terminal = -1;  // -1: the cable is not there
     std::mt19937_64 random;

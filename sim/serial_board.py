@@ -1,6 +1,6 @@
-"""A dev board that is not there: the serial card's RTL in Verilator, its pins tied to a pseudo-terminal.
+"""A dev board that is not there: the RTL of its top in Verilator, the UART's pins tied to a pseudo-terminal.
 
-``python -m sim.serial_board [SCHEMA]`` prints the card's URL; ``tickgate replay --card URL`` then finds a board there.
+``python -m sim.serial_board BOARD [SCHEMA]`` prints the card's URL; ``tickgate replay --card URL`` then finds a board there.
 """
 
 import ctypes
@@ -10,10 +10,12 @@ import tempfile
 import threading
 import time
 import tty
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hdl.boards import Board, find_board
 from hdl.sbe_venue import Venue, load_venue
 from sim.shared_library import Model, card_library
 
@@ -32,14 +34,17 @@ STEP_BITS = 2000
 FOREVER = 2**64 - 1
 
 
-def _serial_card(venue: Venue | None) -> Any:
-    from hdl.card import Card
-    from hdl.serial_card import SerialCard
+def model(board: Board) -> Model:
+    """The top of a board, but for its clock, which is slower."""
 
-    return SerialCard(Card(venue), SAMPLES * BAUD, BAUD, SAMPLES)
+    def top(venue: Venue | None) -> Any:
+        from hdl.boards.top import make_card, make_top
 
+        simulated = replace(board, clock_hz=SAMPLES * BAUD, baud=BAUD)
+        return make_top(simulated, "serial", make_card(board, venue))
 
-SERIAL_CARD = Model("serial_card", "hdl/serial_card.py", "sim/serial_board.cpp", _serial_card)
+    sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
+    return Model("serial_top", sources, "sim/serial_board.cpp", top, board.name)
 
 
 class SerialBoard:
@@ -55,9 +60,9 @@ class SerialBoard:
     """
 
     def __init__(
-        self, venue: Venue | None = None, *, bit_errors: float = 0, byte_losses: float = 0, seed: int = 1
+        self, board: Board, venue: Venue | None = None, *, bit_errors: float = 0, byte_losses: float = 0, seed: int = 1
     ) -> None:
-        self._library = library = ctypes.CDLL(str(card_library(venue, SERIAL_CARD)))
+        self._library = library = ctypes.CDLL(str(card_library(venue, model(board))))
         pointer, u64, real = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_double
         for name, result, arguments in (
             ("open", pointer, [ctypes.c_int, u64]),
@@ -156,8 +161,9 @@ class SerialBoard:
 
 def main(arguments: list[str]) -> int:
     """Run a board until it is interrupted."""
-    with SerialBoard(load_venue(Path(arguments[0])) if arguments else None) as board:
-        print(f"a board is at {board.url}", flush=True)
+    name, *schema = arguments
+    with SerialBoard(find_board(name), load_venue(Path(*schema)) if schema else None) as board:
+        print(f"{name} is at {board.url}", flush=True)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

@@ -24,12 +24,13 @@ CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
 @dataclass(frozen=True)
 class Model:
     """What a library is made of: the component ``top`` for a venue, elaborated by ``component`` from the gateware in
-    ``source``, and the C++ around it, both named from the repository's root."""
+    ``sources``, and the C++ around it, both named from the repository's root. ``variant`` tells models of the same files apart."""
 
     top: str
-    source: str
+    sources: tuple[str, ...]
     harness: str
     component: Callable[[Venue | None], Any]
+    variant: str = ""
 
 
 def _card(venue: Venue | None) -> Any:
@@ -38,7 +39,7 @@ def _card(venue: Venue | None) -> Any:
     return Card(venue)
 
 
-CARD = Model("card", "hdl/card.py", "sim/harness.cpp", _card)
+CARD = Model("card", ("hdl/card.py",), "sim/harness.cpp", _card)
 
 VERILATOR_FLAGS = (
     "--cc",
@@ -76,7 +77,8 @@ def harness_constants() -> str:
 @cache
 def _hash_of_sources(model: Model) -> str:
     """Once a process: what is changed later is not what it has loaded."""
-    return content_hash([*closure([ROOT / model.source, ROOT / "sim" / "verilog.py"]), ROOT / model.harness])
+    sources = [ROOT / source for source in (*model.sources, "sim/verilog.py")]
+    return content_hash([*closure(sources), ROOT / model.harness])
 
 
 def source_hash(venue: Venue | None, model: Model = CARD) -> str:
@@ -86,7 +88,7 @@ def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
     digest.update(harness_constants().encode())
-    digest.update(repr([VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
+    digest.update(repr([model.variant, VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
     return digest.hexdigest()[:20]
 
 
