@@ -39,6 +39,16 @@ class FlowSwap(wiring.Component):
         )
 
     def elaborate(self, platform):
+        return self._one() if self.flows == 1 else self._many()
+
+    def _one(self):
+        """There is nothing to swap."""
+        m = Module()
+        with m.If(self.valid & (self.advance | self.step)):
+            m.d.sync += self.state.eq(self.next)
+        return m
+
+    def _many(self):
         m = Module()
         bits = len(Value.cast(self.state))
         rows = memory.Memory(shape=bits, depth=self.flows, init=[], attrs={"ram_style": "block"})
