@@ -99,11 +99,12 @@ class SmallFixParser(wiring.Component):
     """FIX bytes of one flow to frames, by the same stages as FixParser(8), for FPGAs with few cells and a slow clock (12 MHz).
 
     Between the stages are no registers, one row of state needs no memory, and numbers are converted a digit a cycle, while
-    the input waits: for :data:`hdl.digit_serial.DIGITS` cycles and one, at the end of a field that is one. Else it takes a byte a
-    cycle but for 2 behind each frame and each packet's end. A frame is valid ``LATENCY`` cycles after its message's last byte was
-    taken.
+    the input waits: at the end of a field that is one for :data:`hdl.digit_serial.DIGITS` cycles, and for ``TELLING_CYCLES`` behind
+    each frame and each packet's end. Else it takes a byte a cycle. A frame is valid ``LATENCY`` cycles after its message's last
+    byte was taken.
     """
 
+    TELLING_CYCLES = OneFlowBuilder.LATENCY - 1
     LATENCY = Classifier.LATENCY + OneFlowBuilder.LATENCY
 
     i: In(stream.Signature(payload_beat(1)))

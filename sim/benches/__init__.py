@@ -23,6 +23,7 @@ NAMES = (
     "payload_store",
     "fix_tokenizer",
     "fix_parser",
+    "fix_parser_small",
     "sbe_decoder",
     "fix_entries",
     "ring_writer",
