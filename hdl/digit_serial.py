@@ -56,8 +56,7 @@ class DigitSerial(wiring.Component):
             digit.eq(select([*reversed(list(number.whole)), *number.fraction], taken, 4)),
             signed_digit.eq(Mux(number.negative, -digit, digit)),
             done.eq(
-                taken
-                == Mux(integer, DIGITS[Form.INTEGER], Mux(quantity, DIGITS[Form.QUANTITY], DIGITS[Form.PRICE]))
+                taken == Mux(integer, DIGITS[Form.INTEGER], Mux(quantity, DIGITS[Form.QUANTITY], DIGITS[Form.PRICE]))
             ),
             self.settled.eq(~self.wanted | done),
         ]

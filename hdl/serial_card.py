@@ -31,9 +31,7 @@ class SerialCard(wiring.Component):
         flows: int = FLOWS,
         samples: int = SAMPLES,
     ):
-        self._session = SerialSession(
-            clock, baud, samples, kind=BoardKind.CARD, flows=flows, venue=venue_code(venue)
-        )
+        self._session = SerialSession(clock, baud, samples, kind=BoardKind.CARD, flows=flows, venue=venue_code(venue))
         self._venue = venue
         self._flows = flows
         super().__init__()

@@ -95,7 +95,10 @@ class SerialSession(wiring.Component):
             self.bus.write.eq(takes & (frame.kind == Down.WRITE)),
         ]
         with m.If(takes & (frame.kind == Down.READ)):
-            m.d.sync += [reads.eq(reads + 1), value.eq(Mux(frame.address == BOARD_ADDRESS, self._board, self.bus.read_data))]
+            m.d.sync += [
+                reads.eq(reads + 1),
+                value.eq(Mux(frame.address == BOARD_ADDRESS, self._board, self.bus.read_data)),
+            ]
 
         with m.If(opens):
             m.d.sync += session.eq(frame.session)

@@ -1,6 +1,7 @@
 """A dev board that is not there: the serial card's RTL in Verilator, its pins tied to a pseudo-terminal.
 
-``python -m sim.serial_board [SCHEMA]`` prints the card's URL; ``tickgate replay --card URL`` then finds a board there.
+``python -m sim.serial_board [SCHEMA]`` prints the card's URL; ``tickgate replay --card URL`` then finds a board there. With ``--fix`` it is
+the one of small boards, which reads FIX alone.
 """
 
 import ctypes
@@ -39,7 +40,15 @@ def _serial_card(venue: Venue | None) -> Any:
     return SerialCard(SAMPLES * BAUD, BAUD, venue, FLOWS, SAMPLES)
 
 
+def _serial_fix_card(_venue: Venue | None) -> Any:
+    from hdl.serial_fix_card import SerialFixCard
+
+    return SerialFixCard(SAMPLES * BAUD, BAUD, SAMPLES)
+
+
 SERIAL_CARD = Model("serial_card", "hdl/serial_card.py", "sim/serial_board.cpp", _serial_card)
+SERIAL_FIX_CARD = Model("serial_card", "hdl/serial_fix_card.py", "sim/serial_board.cpp", _serial_fix_card)
+"""The one of small boards, which reads FIX alone."""
 
 
 class SerialBoard:
@@ -55,9 +64,15 @@ class SerialBoard:
     """
 
     def __init__(
-        self, venue: Venue | None = None, *, bit_errors: float = 0, byte_losses: float = 0, seed: int = 1
+        self,
+        venue: Venue | None = None,
+        *,
+        model: Model = SERIAL_CARD,
+        bit_errors: float = 0,
+        byte_losses: float = 0,
+        seed: int = 1,
     ) -> None:
-        self._library = library = ctypes.CDLL(str(card_library(venue, SERIAL_CARD)))
+        self._library = library = ctypes.CDLL(str(card_library(venue, model)))
         pointer, u64, real = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_double
         for name, result, arguments in (
             ("open", pointer, [ctypes.c_int, u64]),
@@ -156,7 +171,9 @@ class SerialBoard:
 
 def main(arguments: list[str]) -> int:
     """Run a board until it is interrupted."""
-    with SerialBoard(load_venue(Path(arguments[0])) if arguments else None) as board:
+    model = SERIAL_FIX_CARD if arguments == ["--fix"] else SERIAL_CARD
+    venue = load_venue(Path(arguments[0])) if arguments and model is SERIAL_CARD else None
+    with SerialBoard(venue, model=model) as board:
         print(f"a board is at {board.url}", flush=True)
         try:
             threading.Event().wait()

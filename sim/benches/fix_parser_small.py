@@ -51,7 +51,10 @@ async def input_waits_for_numbers_and_frames_alone(dut):
     for _ in range(packets):
         bench.send(message)
     await bench.check()
-    assert bench.source.stalls == packets * (sum(DIGITS.values()) + SmallFixParser.TELLING_CYCLES) - SmallFixParser.TELLING_CYCLES
+    assert (
+        bench.source.stalls
+        == packets * (sum(DIGITS.values()) + SmallFixParser.TELLING_CYCLES) - SmallFixParser.TELLING_CYCLES
+    )
 
 
 @cocotb.test()
