@@ -10,13 +10,13 @@ from numba import njit
 from hdl.beat import POSITION_BITS
 from hdl.fix_tags import CHECK_SUM_FIELD_BYTES, SOH
 from hdl.flow import ANYWHERE, Flow, Parser, Protocol
-from hdl.frame import FRAME_DTYPE, Flag, Kind
+from hdl.frame import FRAME_BYTES, FRAME_DTYPE, Flag, Kind
 from hdl.limits import PACKET_LIMIT
 from hdl.register_map import COUNTERS
 from hdl.serial_frame import ENTRIES, LINE_BODY, SEGMENT_HEADER, Segment, pack
 from host.capture.packets import Packets
 from host.card.ring import SMALLEST_FRAME_SLOTS, SMALLEST_PAYLOAD_BYTES, Ring
-from host.card.ring_writer import NO_CREDIT, has_frame_credit, write_frame, write_message, writer_of
+from host.card.ring_writer import NO_CREDIT, frame_at, has_frame_credit, write_frame, write_message, writer_of
 from host.card.serial_board import SerialBoard
 from host.card.serial_link import LinkError, SerialLink
 from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, dissect, flow_table, follow, settle
@@ -24,7 +24,7 @@ from host.card.soft_feed import FIX_BYTES, GAPS, PACKETS, read_only
 from host.card.soft_fix import ENTRY_TAG_OF_MSG_TYPE, FIX_STATE_DTYPE
 from host.card.soft_fix_entries import find_entry_causes, write_entries
 from host.card.soft_fix_fields import NO_TAG, read_announcement, read_tag
-from host.memory import KERNEL, find_byte
+from host.memory import KERNEL, address_of, find_byte
 
 FRAMES, PAYLOAD_BYTES = (list(COUNTERS).index(name) for name in ("frames", "payload_bytes"))
 ABSENT = int(Flag.PRICE_ABSENT | Flag.QUANTITY_ABSENT)
@@ -50,9 +50,10 @@ def find_first_entry(data, stop, entry_tag):
 
 
 @njit(**KERNEL)
-def write_record(ring, state, frame, words, has_entries, data):
-    """Write a message ``data`` and its frame, of which ``words`` is the memory, or the frames of its entries; False without credit:
-    then call again."""
+def write_record(ring, state, words, has_entries, data):
+    """Write a message ``data`` and its frame, which is in ``words``, or the frames of its entries; False without credit: then call
+    again."""
+    frame = frame_at(address_of(words, 0))
     length = data.size
     if has_entries:
         trailer = length - CHECK_SUM_FIELD_BYTES
@@ -90,8 +91,8 @@ def _compile() -> None:
     follow(followed, nothing, 0, 0, 0)
     settle(followed, 0, 0, NO_HOLE)
     ring = Ring.create(None, SMALLEST_FRAME_SLOTS, SMALLEST_PAYLOAD_BYTES)
-    writer, frame = writer_of(ring), np.zeros(1, FRAME_DTYPE)
-    write_record(writer, np.zeros(1, FIX_STATE_DTYPE)[0], frame[0], frame.view(np.uint64), False, data)
+    words = np.zeros(FRAME_BYTES // 8, np.uint64)
+    write_record(writer_of(ring), np.zeros(1, FIX_STATE_DTYPE)[0], words, False, data)
     ring.close()
 
 
@@ -182,7 +183,7 @@ class SegmentBoard(SerialBoard):
             if length > len(self._kept) or frame["payload_offset"][0] != self._start:
                 raise LinkError("the board's messages are not those of the bytes that it was sent")
             data = np.frombuffer(bytes(self._kept[:length]), np.uint8)
-            if not write_record(self._writer, self._state, frame[0], frame.view(np.uint64), has_entries, data):
+            if not write_record(self._writer, self._state, frame.view(np.uint64), has_entries, data):
                 break
             self._records.popleft()
             del self._kept[:length]

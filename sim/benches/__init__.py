@@ -16,6 +16,7 @@ class Bench(NamedTuple):
 
 NAMES = (
     "fixed_point",
+    "digit_serial",
     "strip",
     "ethernet",
     "tcp_sequence",
