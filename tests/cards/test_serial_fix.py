@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 FLOW = (FLOWS[0],)
 ORDER = [b"35=D", b"34=17", b"11=A-1", b"55=ESZ5", b"54=1", b"38=12.5", b"44=-4300.25", b"40=2"]
-GENERATED = generate(orders=10, seed=7, malformed=0.1)
+GENERATED = generate(orders=20, seed=7, sessions=1, malformed=0.1)
 VENUE = load_venue(SCHEMA)
 
 MARKET_DATA = (
