@@ -7,12 +7,12 @@ from pathlib import Path
 
 from amaranth.lib import data, wiring
 
-from bitstreams.devices import ICE40HX8K, LFE5UM5G_85F, Device
+from bitstreams.devices import ICE40HX8K, ICE40UP5K, LFE5UM5G_85F, Device
 from hdl.beat import LANES
 from hdl.card import Card
 from hdl.ethernet import Ethernet, IpMeta
 from hdl.fix_entries import FixEntries
-from hdl.fix_parser import FixParser
+from hdl.fix_parser import FixParser, SmallFixParser
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
 from hdl.limits import FLOWS
@@ -21,6 +21,7 @@ from hdl.registers import Registers
 from hdl.ring_writer import RingWriter
 from hdl.sbe_decoder import SbeDecoder
 from hdl.sbe_venue import load_venue
+from hdl.serial_fix_card import SerialFixCard
 from hdl.strip import Strip
 from hdl.tcp_sequence import TcpSequence
 
@@ -84,6 +85,13 @@ SMALL_FLOWS = 2
 """Flows on an iCE40, which has no distributed RAM to keep them in."""
 
 
+SMALL_CLOCK = 12_000_000
+"""Hz of the crystal of iCE40 boards, which is the card's clock."""
+
+SMALL_SAMPLES = 12
+"""Samples a bit at 1 Mbaud: a cycle each."""
+
+
 def _fix_parser(
     data_width: int, flows: int = FLOWS, device: Device = LFE5UM5G_85F, bound: Bound | None = None
 ) -> Block:
@@ -118,6 +126,11 @@ BLOCKS = (
     _fix_parser(32),
     _fix_parser(8),
     _fix_parser(8, SMALL_FLOWS, ICE40HX8K),
+    Block("fix_parser_small", SmallFixParser, 8, 1, ICE40UP5K),
+    *(
+        Block("serial_fix_card", lambda: SerialFixCard(SMALL_CLOCK, samples=SMALL_SAMPLES), 8, 1, device)
+        for device in (ICE40UP5K, ICE40HX8K)
+    ),
     _sbe_decoder("sbe_decoder", DEMO_SCHEMA),
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),

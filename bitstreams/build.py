@@ -17,7 +17,7 @@ from bitstreams.devices import LFE5UM5G_85F
 from bitstreams.tools import ToolFailed
 from hdl.boards import Board
 from hdl.boards.on_platform import OnPlatform
-from hdl.boards.top import make_card, make_top
+from hdl.boards.top import make_top
 from hdl.sbe_venue import Venue, venue_code
 from hdl.sources import ROOT, closure, content_hash
 from sim import toolchain
@@ -108,7 +108,7 @@ class Design:
     def _plan(self, source: int) -> Any:
         toolchain.apply()
         platform = self.board.make_platform()
-        top = make_top(self.board, self.interface, make_card(self.board, self.venue, source))
+        top = make_top(self.board, self.interface, self.venue, source)
         options = ECP5_OPTIONS if getattr(platform, "family", "") == "ecp5" else {}
         return platform.build(OnPlatform(top), name=TOP, do_build=False, emit_src=False, debug_verilog=False, **options)
 

@@ -1,7 +1,7 @@
 """The FPGAs that blocks are placed on, and how each is synthesized for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -96,4 +96,12 @@ ICE40HX8K = Device(
     bram=("SB_RAM40_4K",),
     dsp=(),
     has={"lut4": 7_680, "ff": 7_680, "bram": 32, "dsp": 0},
+)
+
+ICE40UP5K = replace(
+    ICE40HX8K,
+    name="iCE40UP5K",
+    speed_grade="UP",
+    options=("--up5k", "--package", "sg48", "--pcf-allow-unconstrained"),
+    has={"lut4": 5_280, "ff": 5_280, "bram": 30, "dsp": 8},
 )

@@ -35,6 +35,7 @@ from hdl.fixed_point import WHOLE_DIGITS
 from hdl.frame import Kind
 from hdl.limits import FLOWS, MESSAGE_LIMIT
 from hdl.select import is_in
+from hdl.stage import stage
 
 TAKEN_TAGS = (
     ACCOUNT_TAG, CL_ORD_ID_TAG, MSG_SEQ_NUM_TAG, MSG_TYPE_TAG, ORDER_QTY_TAG, ORD_TYPE_TAG,
@@ -257,13 +258,14 @@ def _above(digits, most: int):
 
 
 class Facts(wiring.Component):
-    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``. ``next_has_steps``: the beat on its way in
-    will take more than one step."""
+    """Reads the fields of a beat. Latency ``LATENCY`` step of ``advance``; not ``pipelined`` none. ``next_has_steps``: the beat on
+    its way in will take more than one step."""
 
     LATENCY = 1
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int, pipelined: bool = True):
         self.lanes = lanes
+        self._pipelined = pipelined
         super().__init__(
             {
                 "advance": In(1),
@@ -294,8 +296,8 @@ class Facts(wiring.Component):
         ]
         if ends == 2:
             self._compare(m, now, self.beat)
-        with m.If(self.advance):
-            m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(now)]
+        with stage(m, self.advance, self._pipelined) as register:
+            register += [self.o_valid.eq(self.valid), self.o.eq(now)]
         return m
 
     def _know(self, m, k, known, field, beat):

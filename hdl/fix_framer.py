@@ -11,6 +11,7 @@ from hdl.fix_facts import CLOSE_BITS, FRAMING_FLAGS, WHICH_BITS, known_beat_layo
 from hdl.flow_swap import FlowSwap
 from hdl.frame import Flag
 from hdl.limits import FLOWS, MESSAGE_LIMIT
+from hdl.stage import stage
 
 LEFT_BITS = MESSAGE_LIMIT.bit_length()
 
@@ -89,14 +90,16 @@ class Framer(wiring.Component):
     Where two fields of a beat may both complete a span (where the second one has BEGIN, but the first one has not and
     it begins with it), and where a field is too long, a beat takes two or three steps: it ``waits``, and ``ready`` is
     low, in all but the last. ``advance`` moves the whole; ``coming`` says that a beat of ``coming_flow`` is on its way
-    into the stage before, ``next_has_steps`` that the beat on its way into this one takes more than one step.
+    into the stage before, ``next_has_steps`` that the beat on its way into this one takes more than one step. Not ``pipelined``,
+    which is for beats of one byte, it has no step of latency, and what is on its way is here.
     """
 
     LATENCY = 1
 
-    def __init__(self, lanes: int, flows: int = FLOWS):
+    def __init__(self, lanes: int, flows: int = FLOWS, pipelined: bool = True):
         self.lanes = lanes
         self.flows = flows
+        self._pipelined = pipelined
         super().__init__(
             {
                 "advance": In(1),
@@ -133,11 +136,16 @@ class Framer(wiring.Component):
             carry.coming_new.eq(self.coming_new),
             carry.valid.eq(self.valid),
         ]
-        with m.If(self.ready):
-            m.d.sync += [cut_done.eq(0), half.eq(0), body_is_set.eq(0), self.waits.eq(self.next_has_steps)]
-        with m.Elif(self.advance):
-            m.d.sync += [cut_done.eq(1), half.eq(~cuts), self.waits.eq(cuts & split)]
-            m.d.sync += body_is_set.eq(framed.outcomes[0].too_long & ~cuts)
+        if self._pipelined:
+            with m.If(self.ready):
+                m.d.sync += [cut_done.eq(0), half.eq(0), body_is_set.eq(0), self.waits.eq(self.next_has_steps)]
+            with m.Elif(self.advance):
+                m.d.sync += [cut_done.eq(1), half.eq(~cuts), self.waits.eq(cuts & split)]
+                m.d.sync += body_is_set.eq(framed.outcomes[0].too_long & ~cuts)
+        else:
+            m.d.comb += self.waits.eq(self.next_has_steps & ~cut_done)
+            with m.If(self.advance):
+                m.d.sync += cut_done.eq(self.waits)
 
         runs = [known.fields[0].valid & ~cuts & ~half]
         if ends == 2:
@@ -172,8 +180,8 @@ class Framer(wiring.Component):
             framed.half.eq(half),
             framed.last_step.eq(~self.waits),
         ]
-        with m.If(self.advance):
-            m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(framed)]
+        with stage(m, self.advance, self._pipelined) as register:
+            register += [self.o_valid.eq(self.valid), self.o.eq(framed)]
         return m
 
     @staticmethod

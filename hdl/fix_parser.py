@@ -1,15 +1,17 @@
 """FIX tag=value messages to frames (docs/fix.md)."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, Parsed, payload_beat
-from hdl.fix_characters import ends_a_beat
+from hdl.digit_serial import DigitSerial
+from hdl.fix_characters import Classifier, ends_a_beat
 from hdl.fix_facts import Facts
 from hdl.fix_framer import Framer
 from hdl.fix_frames import FrameBuilder
 from hdl.fix_messages import Messages
+from hdl.fix_one_flow import OneFlowBuilder
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import MOST_CHARACTERS, FixedPoint, Tables
 from hdl.limits import FLOWS
@@ -93,5 +95,62 @@ class FixParser(wiring.Component):
                     Cat(converter.value, converter.bad, converter.range)
                 ),
             ]
+        wiring.connect(m, builder.o, wiring.flipped(self.o))
+        return m
+
+
+class SmallFixParser(wiring.Component):
+    """FIX bytes of one flow to frames, by the same stages as FixParser(8), for FPGAs with few cells and a slow clock (12 MHz).
+
+    Between the stages are no registers, one row of state needs no memory, and numbers are converted a digit a cycle, while
+    the input waits: at the end of a field that is one for :data:`hdl.digit_serial.DIGITS` cycles, and for ``TELLING_CYCLES`` behind
+    each frame and each packet's end. Else it takes a byte a cycle. A frame is valid ``LATENCY`` cycles after its message's last
+    byte was taken.
+    """
+
+    TELLING_CYCLES = OneFlowBuilder.LATENCY - 1
+    LATENCY = Classifier.LATENCY + OneFlowBuilder.LATENCY
+
+    i: In(stream.Signature(payload_beat(1)))
+    o: Out(stream.Signature(Parsed))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.tokenizer = tokenizer = Tokenizer(1, flows=1, pipelined=False)
+        m.submodules.facts = facts = Facts(1, pipelined=False)
+        m.submodules.framer = framer = Framer(1, flows=1, pipelined=False)
+        m.submodules.messages = messages = Messages(1, flows=1)
+        m.submodules.builder = builder = OneFlowBuilder()
+        m.submodules.converter = converter = DigitSerial()
+        field = tokenizer.o.fields[0]
+        advance = Signal()
+        m.d.comb += [
+            advance.eq(builder.ready & converter.settled),
+            tokenizer.advance.eq(framer.ready),
+            tokenizer.valid.eq(self.i.valid),
+            tokenizer.beat.eq(self.i.payload),
+            self.i.ready.eq(tokenizer.ready),
+            converter.wanted.eq(tokenizer.o_valid & tokenizer.o.ends[0] & field.is_number),
+            converter.advance.eq(framer.ready),
+            converter.number.eq(field.number),
+            converter.form.eq(field.form),
+            facts.advance.eq(framer.ready),
+            facts.valid.eq(tokenizer.o_valid),
+            facts.beat.eq(tokenizer.o),
+            framer.advance.eq(advance),
+            framer.next_has_steps.eq(facts.next_has_steps),
+            framer.valid.eq(facts.o_valid),
+            framer.known.eq(facts.o),
+            messages.advance.eq(advance),
+            messages.waits.eq(framer.waits),
+            messages.valid.eq(framer.o_valid),
+            messages.framed.eq(framer.o),
+            builder.advance.eq(advance),
+            builder.valid.eq(framer.o_valid),
+            builder.step.eq(messages.step),
+            Cat(builder.number.value, builder.number.bad, builder.number.range).eq(
+                Cat(converter.value, converter.bad, converter.range)
+            ),
+        ]
         wiring.connect(m, builder.o, wiring.flipped(self.o))
         return m

@@ -9,6 +9,7 @@ from hdl.fix_characters import OpenField, character_beat, ends_a_beat
 from hdl.fix_tags import BEGIN
 from hdl.limits import FLOWS
 from hdl.select import is_in
+from hdl.stage import stage
 
 TAG_DIGITS = 3
 """Digits kept of a tag: no tag that is read here has more."""
@@ -136,13 +137,14 @@ class Segmenter(wiring.Component):
     """Cuts beats into segments. Latency ``LATENCY`` step; it moves where ``advance`` is high.
 
     ``open`` says what is known of the field that was left open before the beat, ``left`` what of the one behind it, in
-    the same step.
+    the same step. Not ``pipelined``, which is for beats of one byte: it takes no step.
     """
 
     LATENCY = 1
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int, pipelined: bool = True):
         self.lanes = lanes
+        self._pipelined = pipelined
         super().__init__(
             {
                 "advance": In(1),
@@ -244,11 +246,12 @@ class Segmenter(wiring.Component):
                 & last_time.replicate(BEGIN_REACH)
             ),
         ]
-        with m.If(self.advance):
-            m.d.sync += [self.o_valid.eq(self.valid), self.o.eq(out)]
-        # What is behind the last SOH is told with that. Not within the other condition, so this is a reset of flip-flops.
-        with m.If(self.advance & known.more):
-            m.d.sync += [self.o.last_open.eq(0), self.o.tail_open.eq(0)]
+        with stage(m, self.advance, self._pipelined) as register:
+            register += [self.o_valid.eq(self.valid), self.o.eq(out)]
+        if self._pipelined:
+            # What is behind the last SOH is told with that. Not within the other condition, so this is a reset of flip-flops.
+            with m.If(self.advance & known.more):
+                m.d.sync += [self.o.last_open.eq(0), self.o.tail_open.eq(0)]
         return m
 
     def _read(self, m, name, segment, content):

@@ -13,6 +13,7 @@ from hdl.fixed_point import FRACTION_DIGITS, MOST_CHARACTERS, WHOLE_DIGITS, Deci
 from hdl.flow_swap import FlowSwap
 from hdl.limits import FIELD_LIMIT, FLOWS
 from hdl.select import is_in, select
+from hdl.stage import stage
 
 NUMBER_FORMS = {MSG_SEQ_NUM_TAG: Form.INTEGER, ORDER_QTY_TAG: Form.QUANTITY, PRICE_TAG: Form.PRICE}
 """Tags whose values the frame has as numbers."""
@@ -124,14 +125,15 @@ class Tokenizer(wiring.Component):
 
     It moves where ``advance`` is high. Of each flow the unfinished field is kept, so packets may cut fields anywhere. A beat
     with more ends than ``ends_a_beat`` takes a step more for each so many. ``next_valid`` says that a beat of ``next_flow`` comes
-    out with the next step, ``next_new`` that it is its flow's first one since the reset.
+    out with the next step, ``next_new`` that it is its flow's first one since the reset. Not ``pipelined`` it takes one step.
     """
 
     LATENCY = Classifier.LATENCY + Segmenter.LATENCY + 1
 
-    def __init__(self, lanes: int, flows: int = FLOWS):
+    def __init__(self, lanes: int, flows: int = FLOWS, pipelined: bool = True):
         self.lanes = lanes
         self.flows = flows
+        self._pipelined = pipelined
         super().__init__(
             {
                 "advance": In(1),
@@ -150,7 +152,7 @@ class Tokenizer(wiring.Component):
         m = Module()
         lanes, ends = self.lanes, ends_a_beat(self.lanes)
         m.submodules.classifier = classifier = Classifier(lanes, self.flows)
-        m.submodules.segmenter = segmenter = Segmenter(lanes)
+        m.submodules.segmenter = segmenter = Segmenter(lanes, self._pipelined)
         m.submodules.carry = carry = FlowSwap(
             data.StructLayout({"token": Token, "begun": len(BEGIN) - 1, "sum": 8}), self.flows
         )
@@ -281,8 +283,8 @@ class Tokenizer(wiring.Component):
                     field.first_sum.eq(stop_sums[k - 1]),
                     field.begin_at_first.eq(beat.begin_at_second),
                 ]
-        with m.If(self.advance):
-            m.d.sync += [self.o_valid.eq(segmenter.o_valid), self.o.eq(out)]
+        with stage(m, self.advance, self._pipelined) as register:
+            register += [self.o_valid.eq(segmenter.o_valid), self.o.eq(out)]
         return m
 
     @staticmethod

@@ -19,6 +19,8 @@ class FlowSwap(wiring.Component):
     The RAM is read on the first of these moves. A row is written to it two moves after it was computed, so what was computed in
     the last three comes from elsewhere: from ``next``, or from ``recent``, which is chosen a move ahead. Of ``recent`` and
     what was read one at least is 0, so a bit of the state takes one LUT of four inputs, and one more for that of ``recent``.
+
+    Of one flow the row stays in its register, and nothing of ``coming`` is looked at.
     """
 
     def __init__(self, layout: data.Layout, flows: int = FLOWS):
@@ -39,6 +41,16 @@ class FlowSwap(wiring.Component):
         )
 
     def elaborate(self, platform):
+        return self._one() if self.flows == 1 else self._many()
+
+    def _one(self):
+        """The row of the only flow: there is nothing to swap."""
+        m = Module()
+        with m.If(self.valid & (self.advance | self.step)):
+            m.d.sync += self.state.eq(self.next)
+        return m
+
+    def _many(self):
         m = Module()
         bits = len(Value.cast(self.state))
         rows = memory.Memory(shape=bits, depth=self.flows, init=[], attrs={"ram_style": "block"})

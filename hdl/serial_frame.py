@@ -40,6 +40,13 @@ LONGEST_BLOCK = 254
 """Bytes other than 0 behind one code byte of COBS."""
 
 
+class BoardKind(enum.IntEnum):
+    """What a board does: all that a card does, or read FIX from the bytes of a flow, while the host does the rest."""
+
+    CARD = 0
+    FIX = 1
+
+
 class Down(enum.IntEnum):
     """Kinds of frames from the host to the board."""
 
@@ -79,8 +86,26 @@ LINE_BODY = {"line": 32, "data": 8 * LINE_BYTES}
 PACKET_HEADER = {"length": 32, "timestamp": 64}
 """In front of a packet's bytes in the stream that PACKETS frames carry."""
 
+SEGMENT_HEADER = {"length": 16, "flags": 8, "missing": 32, "timestamp": 64}
+"""In front of a segment's bytes, of which there is one at least, in the stream that PACKETS frames carry to a board that reads FIX.
+``flags`` is a Segment; ``missing``: bytes that were lost before a GAP, modulo 2^32."""
+
+
+class Segment(enum.IntFlag):
+    """What is to be said of a segment."""
+
+    GAP = 1
+    FRAGMENT = 2
+
+
+ENTRIES = 1
+"""In a record's ``generation``: the message's entries are still to be read (``Message.entries``)."""
+
 LINK_ADDRESS = 0xFFFF
-"""A READ from here gives LINK_VERSION; it is no register of the card."""
+"""A READ from here gives ``LINK``; it is no register of the card."""
+
+LINK = {"version": 8, "kind": 8}
+"""``version`` is LINK_VERSION, ``kind`` a BoardKind."""
 
 
 def size(fields: Mapping[str, int]) -> int:

@@ -38,10 +38,10 @@ def model(board: Board) -> Model:
     """The top of a board, but for its clock, which is slower."""
 
     def top(venue: Venue | None) -> Any:
-        from hdl.boards.top import make_card, make_top
+        from hdl.boards.top import make_top
 
         simulated = replace(board, clock_hz=SAMPLES * BAUD, baud=BAUD)
-        return make_top(simulated, "serial", make_card(board, venue))
+        return make_top(simulated, "serial", venue)
 
     sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
     return Model("serial_top", sources, "sim/serial_board.cpp", top, board.name)

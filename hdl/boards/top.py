@@ -9,15 +9,11 @@ from hdl.boards.lights import Lights
 from hdl.card import Card
 from hdl.sbe_venue import Venue
 from hdl.serial_card import SerialCard
+from hdl.serial_fix_card import SerialFixCard
 from hdl.uart import LEAST_SAMPLES, SAMPLES
 
 LIGHTS = ("alive", "traffic", "waits")
 """In the order in which a board's LEDs take them."""
-
-
-def make_card(board: Board, venue: Venue | None, source: int = 0) -> Card:
-    """The card of a board; see :meth:`hdl.boards.board.Board.fix_width_beside`."""
-    return Card(venue, board.flows, board.fix_width_beside(venue is not None), source)
 
 
 class SerialTop(wiring.Component):
@@ -29,30 +25,37 @@ class SerialTop(wiring.Component):
     traffic: Out(1)
     waits: Out(1)
 
-    def __init__(self, board: Board, card: Card):
+    def __init__(self, board: Board, card: SerialCard | SerialFixCard):
         self.board = board
         self._card = card
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        board = self.board
-        samples = min(SAMPLES, max(LEAST_SAMPLES, board.clock_hz // board.baud))
-        m.submodules.link = link = SerialCard(self._card, board.clock_hz, board.baud, samples)
-        m.submodules.lights = lights = Lights(board.clock_hz)
+        m.submodules.card = card = self._card
+        m.submodules.lights = lights = Lights(self.board.clock_hz)
         m.d.comb += [
-            link.rx.eq(self.rx),
-            self.tx.eq(link.tx),
-            lights.is_open.eq(link.is_open),
-            lights.packet.eq(link.packet),
-            lights.stalled.eq(link.stalled),
+            card.rx.eq(self.rx),
+            self.tx.eq(card.tx),
+            lights.is_open.eq(card.is_open),
+            lights.packet.eq(card.packet),
+            lights.stalled.eq(card.stalled),
             *(getattr(self, name).eq(getattr(lights, name)) for name in LIGHTS),
         ]
         return m
 
 
-def make_top(board: Board, interface: str, card: Card) -> SerialTop:
-    """What is on a board whose way to the host is ``interface``. Raises ValueError where it has none of that name."""
+def make_top(board: Board, interface: str, venue: Venue | None = None, source: int = 0) -> SerialTop:
+    """What is on a board whose way to the host is ``interface``: a card with FIX, and where there is a ``venue`` with SBE beside it,
+    or instead of it where both do not fit. ``source`` is what the card's register says.
+
+    Raises ValueError where the board has no such interface, or no room for SBE.
+    """
     if interface not in board.interfaces:
-        raise ValueError(f"{board.name} has no {interface}: (there is {', '.join(board.interfaces)})")
-    return SerialTop(board, card)
+        raise ValueError(f"{board.name} has no interface '{interface}' (there is {', '.join(board.interfaces)})")
+    fix_width = board.fix_width_beside(venue is not None)
+    samples = min(SAMPLES, max(LEAST_SAMPLES, board.clock_hz // board.baud))
+    if board.is_small:
+        return SerialTop(board, SerialFixCard(board.clock_hz, board.baud, samples, source))
+    card = Card(venue, board.flows, fix_width, source)
+    return SerialTop(board, SerialCard(card, board.clock_hz, board.baud, samples))

@@ -87,9 +87,9 @@ def open_card(
 
         return VerilatedCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))
     if scheme == "serial":
-        from host.card.serial import SerialCard
+        from host.card.serial import open_serial
 
-        return SerialCard(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
+        return open_serial(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
     from host.card.soft import SoftCard
 
     return SoftCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))

@@ -15,7 +15,7 @@ def open_registers(url: str) -> Iterator[Callable[[str], int]]:
     if check_url(url) != "serial":
         raise CardError(f"{url}: only the registers of a serial: card are read so")
     try:
-        link = SerialLink(*parse_url(url), lambda line, data: None)
+        link = SerialLink(*parse_url(url))
     except LinkError as error:
         raise CardError(f"{url}: {error}") from None
 

@@ -112,11 +112,13 @@ def _next_generation(ring):
 @njit(**INLINED)
 def next_frame(ring):
     """The next frame's slot as a record, to be filled before :func:`finish_frame`."""
-    return _frame_at(_next_slot(ring))
+    return frame_at(_next_slot(ring))
 
 
 @intrinsic
-def _frame_at(typing_context, address):
+def frame_at(typing_context, address):
+    """The frame at an address as a record."""
+
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 

@@ -108,29 +108,34 @@ class LinkCounts:
         return ", ".join(f"{count:,} {text}" for count, text in counted if count) or "nothing was resent"
 
 
+def _not_expected(line: int, _data: bytes) -> None:
+    raise LinkError(f"the board wrote line {line} before it was given anything")
+
+
 def signed(difference: int) -> int:
     """A difference of two sequence numbers, which count modulo 256: both are of the same window."""
     return (difference + SEQUENCE // 2) % SEQUENCE - SEQUENCE // 2
 
 
 class SerialLink:
-    """A session with a board. ``write_line`` is called with the number and the bytes of each line, once, in order.
+    """A session with a board.
 
     Not thread-safe; bytes are read and written only while a method runs. Raises :class:`LinkError` where there is no device, no
     answer, or another board than the one that the session began with.
 
     Attributes:
+        write_line: called with the number and the bytes of each line, once, in order. To be set before packets are sent.
         counts: what was damaged, resent, and so on.
         finished: packets that the board is done with and all of whose lines are here.
         window_s: how long a full window of frames takes on the line, in seconds.
     """
 
-    def __init__(self, path: str, baud: int, write_line: Callable[[int, bytes], None]) -> None:
+    def __init__(self, path: str, baud: int) -> None:
         self.path = path
         self.baud = baud
         self.counts = LinkCounts()
         self.finished = 0
-        self._write_line = write_line
+        self.write_line: Callable[[int, bytes], None] = _not_expected
         self._received = b""
         self._session = secrets.randbelow(2 ** DOWN_HEADER["session"] - 1) + 1
         self._is_open = False
@@ -310,7 +315,7 @@ class SerialLink:
         ahead = signed(sequence - self._lines)
         if ahead == 0:
             line = int.from_bytes(body[: LINE_BODY["line"] // 8], "little")
-            self._write_line(line, body[LINE_BODY["line"] // 8 :])
+            self.write_line(line, body[LINE_BODY["line"] // 8 :])
             self._lines += 1
         elif ahead < 0:
             self.counts.repeated += 1

@@ -16,7 +16,8 @@ def check_card(url: str, read: Callable[[str], int], flows: Sequence[Flow], venu
     if (version := read("version")) != VERSION:
         raise CardError(f"{url}: the card's registers have version {version}, not {VERSION}: flash it anew")
     if len(flows) > (rows := read("flow_rows")):
-        raise CardError(f"{url}: {len(flows)} flows are too many: the card's flow table has {rows} rows")
+        has = "1 row" if rows == 1 else f"{rows} rows"
+        raise CardError(f"{url}: {len(flows)} flows are too many: the card's flow table has {has}")
     parsers = read("parsers")
     for flow in flows:
         if not parsers & parsers_code([flow.parser]):

@@ -16,6 +16,7 @@ class Bench(NamedTuple):
 
 NAMES = (
     "fixed_point",
+    "digit_serial",
     "strip",
     "ethernet",
     "tcp_sequence",
@@ -23,6 +24,7 @@ NAMES = (
     "payload_store",
     "fix_tokenizer",
     "fix_parser",
+    "fix_parser_small",
     "sbe_decoder",
     "fix_entries",
     "ring_writer",

@@ -90,7 +90,7 @@ class Stimulus:
         sent = 0
         while sent < count:
             if self.random.random() < 0.03:
-                self._active[self.random.randrange(ACTIVE)] = self._flow_deck.deal()
+                self._active[self.random.randrange(len(self._active))] = self._flow_deck.deal()
             for packet in self._turn():
                 sent += 1
                 yield packet

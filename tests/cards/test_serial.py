@@ -14,7 +14,7 @@ from hdl.sbe_venue import load_venue
 from host.card import CardError, open_card
 from host.card.registers import open_registers
 from host.card.ring import Ring
-from host.card.serial import SerialCard
+from host.card.serial import open_serial
 from host.card.serial_link import LinkCounts
 from host.card.soft import SoftCard
 from host.generate import SCHEMA, generate
@@ -41,7 +41,7 @@ def expected(geometry: Geometry) -> Reading:
 def over(board: SerialBoard, geometry: Geometry = ROOMY) -> LinkCounts:
     """Read all packets through a board; fails where they are not read as the soft card reads them."""
     ring = Ring.create(None, geometry.frame_slots, geometry.payload_bytes)
-    with SerialCard(board.url, FLOWS, None, ring) as card:
+    with open_serial(board.url, FLOWS, None, ring) as card:
         reading = read_all(card, GENERATED.packets, geometry.release)
         difference = first_difference(expected(geometry), reading)
         print(f"{len(reading.frames)} frames; {board.faults} faults; {card.counts}")
