@@ -167,8 +167,9 @@ def sha256(file: Path) -> str:
 
 
 def tool_versions(design: Design) -> dict[str, str]:
-    """Names and versions of what a design is built with."""
-    named = (tools.version(variable).rpartition(" ") for variable, _ in commands(design.plan()))
+    """Names and versions of what a design is built with; the packer comes with the placer."""
+    (synthesis, _), (placer, _), *_packers = commands(design.plan())
+    named = (tools.version(variable).rpartition(" ") for variable in (synthesis, placer))
     return {name: version for name, _, version in named}
 
 
