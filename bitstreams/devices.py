@@ -1,7 +1,7 @@
 """The FPGAs that blocks are placed on, and how each is synthesized for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,15 @@ LFE5UM5G_85F = Device(
     dsp=("MULT18X18D", "ALU54B"),
     has={"lut4": 83_640, "ff": 83_640, "bram": 208, "dsp": 156},
 )
+
+LFE5U_25F = replace(
+    LFE5UM5G_85F,
+    name="LFE5U-25F",
+    speed_grade="6",
+    options=("--25k", "--package", "CABGA256", "--speed", "6", "--out-of-context"),
+    has={"lut4": 24_288, "ff": 24_288, "bram": 56, "dsp": 28},
+)
+"""The chip of the smallest boards with a gigabit port."""
 
 ICE40HX8K = Device(
     name="iCE40HX8K",

@@ -1,33 +1,22 @@
 """The card on a board that has nothing but two wires to its host (docs/serial.md)."""
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.card import Card
 from hdl.cobs import CobsDecoder, CobsEncoder
 from hdl.limits import FLOWS
+from hdl.link_frame import Down, Up, board_word
+from hdl.link_session import LinkSession, SessionFrame, SessionStatus
 from hdl.sbe_venue import Venue
-from hdl.serial_frame import (
-    BOARD,
-    BOARD_ADDRESS,
-    DEFAULT_BAUD,
-    LINK_VERSION,
-    NUMBERED,
-    Down,
-    Up,
-    pack,
-    venue_code,
-)
+from hdl.serial_frame import DEFAULT_BAUD, LINK_VERSION
 from hdl.serial_link import FrameReceiver, FrameSender, LineWindow, PacketBuffer, PacketReader
 from hdl.uart import SAMPLES, UartReceiver, UartTransmitter
 
-STALLED_CYCLES = 64
-"""How long the card must have waited for credit to say so: longer than its pipeline takes to use what was written."""
-
 
 class SerialCard(wiring.Component):
-    """Card and link. ``clock`` is in Hz and at least ``samples`` times ``baud``; ``flows`` and ``venue`` are the card's.
+    """A card and its link. ``card`` has the ports of :class:`hdl.card.Card`; ``flows`` and ``venue`` are those that it was made with. ``clock`` is in
+    Hz and at least ``samples`` times ``baud``.
 
     The board only answers: it has no timer, and what it says unasked is that something has changed. A new session resets the card.
     """
@@ -37,16 +26,18 @@ class SerialCard(wiring.Component):
 
     def __init__(
         self,
+        card: wiring.Component,
         clock: int,
         baud: int = DEFAULT_BAUD,
-        venue: Venue | None = None,
-        flows: int = FLOWS,
         samples: int = SAMPLES,
+        *,
+        flows: int = FLOWS,
+        venue: Venue | None = None,
     ):
+        self._card = card
         self._receiver = UartReceiver(clock, baud, samples)
         self._transmitter = UartTransmitter(clock, baud)
-        self._venue = venue
-        self._flows = flows
+        self._board = board_word(LINK_VERSION, flows, venue)
         super().__init__()
 
     def elaborate(self, platform):
@@ -54,6 +45,7 @@ class SerialCard(wiring.Component):
         m.submodules.uart_receiver = uart_receiver = self._receiver
         m.submodules.decoder = decoder = CobsDecoder()
         m.submodules.receiver = receiver = FrameReceiver()
+        m.submodules.session = session = LinkSession()
         m.submodules.sender = sender = FrameSender()
         m.submodules.encoder = encoder = CobsEncoder()
         m.submodules.uart_transmitter = uart_transmitter = self._transmitter
@@ -63,82 +55,41 @@ class SerialCard(wiring.Component):
         wiring.connect(m, sender.o, encoder.i)
         wiring.connect(m, encoder.o, uart_transmitter.i)
 
-        # What a session has, its card too, is reset by the next one. An answer begins after that.
-        frame = receiver.frame
-        session, opens, asked = Signal(32), Signal(), Signal()
-        of_session = receiver.good & (frame.session == session) & (session != 0)
-        m.d.sync += [opens.eq(0), asked.eq(receiver.good | receiver.bad), sender.asked.eq(asked)]
-        with m.If(receiver.good & (frame.kind == Down.OPEN) & (frame.session != session)):
-            m.d.sync += opens.eq(1)
-        restarted = ResetInserter(opens)
-        m.submodules.card = card = restarted(Card(self._venue, self._flows))
+        # What a session has, its card too, is reset by the next one.
+        restarted = ResetInserter(session.opens)
+        m.submodules.card = card = restarted(self._card)
         m.submodules.buffer = buffer = restarted(PacketBuffer())
         m.submodules.reader = reader = restarted(PacketReader())
         m.submodules.window = window = restarted(LineWindow())
         wiring.connect(m, buffer.o, reader.i)
         wiring.connect(m, reader.o, card.packets)
         wiring.connect(m, card.memory, window.i)
+        wiring.connect(m, session.bus, card.bus)
 
-        # Numbered frames: the one that is expected is taken, those that came before are known, those behind it come again.
-        expected, dropped = Signal(8), Signal(8)
-        ahead = Signal(8)
-        takes = Signal()
-        with m.Switch(frame.kind):
-            with m.Case(*NUMBERED):
-                m.d.comb += takes.eq(of_session & (ahead == 0) & (buffer.fits | (frame.kind != Down.PACKETS)))
-                with m.If(of_session & ~takes & ~ahead[-1]):
-                    m.d.sync += dropped.eq(dropped + 1)
-        m.d.comb += ahead.eq(frame.sequence - expected)
-        with m.If(receiver.bad):
-            m.d.sync += dropped.eq(dropped + 1)
-        with m.If(takes):
-            m.d.sync += expected.eq(expected + 1)
+        frame = receiver.frame
         m.d.comb += [
+            *(session.frame[name].eq(frame[name]) for name in SessionFrame.members),
+            session.good.eq(receiver.good),
+            session.bad.eq(receiver.bad),
+            session.fits.eq(buffer.fits | (frame.kind != Down.PACKETS)),
+            session.outside.eq(self._board),
+            session.card_stalled.eq(card.stalled),
             buffer.body.eq(receiver.body),
             buffer.has_body.eq(receiver.has_body),
-            buffer.commit.eq(takes & (frame.kind == Down.PACKETS)),
+            buffer.commit.eq(session.takes & (frame.kind == Down.PACKETS)),
             buffer.drop.eq(receiver.good | receiver.bad),
-            window.acknowledge.eq(of_session),
+            window.acknowledge.eq(session.of_session),
             window.acknowledged.eq(frame.acknowledged),
             window.go_back.eq(frame.kind == Down.POLL),
         ]
-
-        # Registers: the address stands long enough that what is read is there.
-        board = int.from_bytes(
-            pack(BOARD, version=LINK_VERSION, flows=self._flows, venue=venue_code(self._venue)), "little"
-        )
-        reads, value = Signal(8), Signal(64)
-        m.d.comb += [
-            card.bus.address.eq(frame.address),
-            card.bus.write_data.eq(frame.value),
-            card.bus.write.eq(takes & (frame.kind == Down.WRITE)),
-        ]
-        with m.If(takes & (frame.kind == Down.READ)):
-            m.d.sync += [reads.eq(reads + 1), value.eq(Mux(frame.address == BOARD_ADDRESS, board, card.bus.read_data))]
-
-        # For how long the card has waited for credit.
-        waited = Signal(range(STALLED_CYCLES + 1))
-        stalled = waited == STALLED_CYCLES
-        with m.If(~card.stalled | card.bus.write):
-            m.d.sync += waited.eq(0)
-        with m.Elif(~stalled):
-            m.d.sync += waited.eq(waited + 1)
-
-        with m.If(opens):
-            m.d.sync += session.eq(frame.session)
-            m.d.sync += [register.eq(0) for register in (expected, dropped, reads, value, waited)]
         status = sender.status
         m.d.comb += [
+            *(status[name].eq(session.status[name]) for name in SessionStatus.members),
             status.kind.eq(Up.STATUS),
             status.sequence.eq(window.following),
-            status.acknowledged.eq(expected),
             status.taken.eq(buffer.taken),
-            status.session.eq(session),
             status.finished.eq(card.finished),
-            status.stalled.eq(stalled),
-            status.dropped.eq(dropped),
-            status.reads.eq(reads),
-            status.value.eq(value),
+            sender.asked.eq(session.asked),
             sender.has_line.eq(window.has_line),
             sender.line.eq(window.line),
             window.sent.eq(sender.sent),

@@ -4,13 +4,9 @@ The gateware (serial_link.py) and the host (host/card/serial_link.py) read these
 in plain Python stands here too, beside its gateware in cobs.py.
 """
 
-import enum
 import zlib
-from collections.abc import Mapping
-from dataclasses import replace
 
 from hdl.ring_layout import LINE_BYTES
-from hdl.sbe_venue import Venue
 
 LINK_VERSION = 1
 
@@ -41,29 +37,6 @@ DELIMITER = 0
 LONGEST_BLOCK = 254
 """Bytes other than 0 behind one code byte of COBS."""
 
-
-class Down(enum.IntEnum):
-    """Kinds of frames from the host to the board."""
-
-    OPEN = 1
-    POLL = 2
-    ACKNOWLEDGE = 3
-    WRITE = 4
-    READ = 5
-    PACKETS = 6
-
-
-NUMBERED = (Down.WRITE, Down.READ, Down.PACKETS)
-"""Kinds that are taken in order, once each."""
-
-
-class Up(enum.IntEnum):
-    """Kinds of frames from the board to the host."""
-
-    STATUS = 1
-    LINE = 2
-
-
 DOWN_HEADER = {"kind": 8, "sequence": 8, "acknowledged": 8, "session": 32}
 """Fields and their bits. ``acknowledged``: the line that is expected next."""
 
@@ -80,40 +53,6 @@ LINE_BODY = {"line": 32, "data": 8 * LINE_BYTES}
 
 PACKET_HEADER = {"length": 32, "timestamp": 64}
 """In front of a packet's bytes in the stream that PACKETS frames carry."""
-
-BOARD_ADDRESS = 0xFFFF
-"""A READ from here gives ``BOARD``, which is no register of the card."""
-
-BOARD = {"version": 8, "flows": 16, "venue": 32}
-"""``version`` is LINK_VERSION, ``flows`` the rows of the flow table, ``venue`` a :func:`venue_code`."""
-
-
-def size(fields: Mapping[str, int]) -> int:
-    """Bytes of a table's fields."""
-    return sum(fields.values()) // 8
-
-
-def pack(fields: Mapping[str, int], **values: int) -> bytes:
-    """The bytes of fields; what is left out is 0."""
-    return b"".join(values.get(name, 0).to_bytes(bits // 8, "little") for name, bits in fields.items())
-
-
-def unpack(fields: Mapping[str, int], data: bytes) -> dict[str, int]:
-    """The fields at the beginning of ``data``."""
-    found, at = {}, 0
-    for name, bits in fields.items():
-        found[name] = int.from_bytes(data[at : at + bits // 8], "little")
-        at += bits // 8
-    return found
-
-
-def venue_code(venue: Venue | None) -> int:
-    """32 bits that tell a schema with its profile from others; 0 is none."""
-    if venue is None:
-        return 0
-    # What schema and profile say counts, not where they stand.
-    said = repr((replace(venue.schema, path=""), replace(venue.profile, path="")))
-    return zlib.crc32(said.encode()) or 1
 
 
 def encode(content: bytes) -> bytes:

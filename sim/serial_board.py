@@ -34,9 +34,10 @@ FOREVER = 2**64 - 1
 
 
 def _serial_card(venue: Venue | None) -> Any:
+    from hdl.card import Card
     from hdl.serial_card import SerialCard
 
-    return SerialCard(SAMPLES * BAUD, BAUD, venue, FLOWS, SAMPLES)
+    return SerialCard(Card(venue, FLOWS), SAMPLES * BAUD, BAUD, SAMPLES, flows=FLOWS, venue=venue)
 
 
 SERIAL_CARD = Model("serial_card", "hdl/serial_card.py", "sim/serial_board.cpp", _serial_card)
