@@ -12,12 +12,13 @@ from bitstreams.devices import ICE40HX8K, LFE5U_25F, LFE5UM5G_85F, Device
 from hdl.beat import LANES
 from hdl.card import Card
 from hdl.ethernet import Ethernet, IpMeta
-from hdl.ethernet_frame import ETHERTYPE, LINK_WORDS, STORE_WORDS, Down
+from hdl.ethernet_frame import ETHERTYPE, LINK_WORDS, STORE_WORDS
 from hdl.fix_entries import FixEntries
 from hdl.fix_parser import FixParser
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
 from hdl.limits import FLOWS
+from hdl.link_frame import Down
 from hdl.mac_port import ReceivePath, TransmitPath
 from hdl.payload_store import PayloadStore
 from hdl.registers import Registers

@@ -89,17 +89,17 @@ class EthernetCard(wiring.Component):
         wiring.connect(m, session.bus, card.bus)
 
         # A session: from whom it is, where the payload ring begins, what the time is. Packets are taken once it is started.
+        # Whoever asks is answered, one of another session too: so a host learns that its board was restarted.
         frame, host = receiver.packet, Signal(8 * MAC_BYTES)
-        source = Signal.like(host)
         payload_line, base, runs = Signal(32), Signal(64), Signal()
         now = Signal(64)
         m.d.sync += now.eq(from_gray(synchronized(m, transmit.time, "sync")) << CYCLE_NS_LOG2)
         with m.If(receiver.good):
-            m.d.sync += source.eq(frame.source)
+            m.d.sync += host.eq(frame.source)
         with m.If(session.takes & (frame.kind == Down.START)):
             m.d.sync += runs.eq(1)
         with m.If(session.opens):
-            m.d.sync += [host.eq(source), payload_line.eq(frame.address), base.eq(frame.value - now), runs.eq(0)]
+            m.d.sync += [payload_line.eq(frame.address), base.eq(frame.value - now), runs.eq(0)]
 
         m.d.comb += [
             *(session.frame[name].eq(frame[name]) for name in SessionFrame.members),

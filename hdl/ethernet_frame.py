@@ -3,9 +3,11 @@
 The gateware (ethernet_link.py) and the host (host/card/eth_link.py) read these tables. All numbers behind the EtherType are little endian.
 """
 
+from collections.abc import Sequence
+
 from hdl.headers import ETHERTYPE_BYTES, ETHERTYPE_OFFSET
-from hdl.link_frame import size
-from hdl.mac import WORD_BYTES
+from hdl.link_frame import Up, pack, size
+from hdl.mac import SHORTEST_PACKET, WORD_BYTES
 from hdl.ring_layout import LINE_BYTES
 
 LINK_VERSION = 1
@@ -23,8 +25,10 @@ BROADCAST = 2 ** (8 * MAC_BYTES) - 1
 ETHERNET_BYTES = ETHERTYPE_OFFSET + ETHERTYPE_BYTES
 """In front of every frame's header: two addresses and the EtherType."""
 
-DOWN_HEADER = {"kind": 8, "sequence": 8, "session": 32, "address": 32, "value": 64}
-"""``address`` and ``value``: of WRITE and READ a register's; of OPEN the number of the payload ring's first line and the time in ns; of MARK
+DOWN_HEADER = {"kind": 8, "sequence": 8, "session": 32}
+
+REGISTER_BODY = {"address": 32, "value": 64}
+"""Of every frame. ``address`` and ``value``: of WRITE and READ a register's; of OPEN the number of the payload ring's first line and the time in ns; of MARK
 nothing and what ``finished`` is to be (32 bits)."""
 
 UP_HEADER = {
@@ -86,3 +90,15 @@ SLOWEST_CLOCK = 40_000_000
 
 HOLD_NS = 2000
 """How long lines wait for others, so that a message's are in one frame. A full frame leaves at once."""
+
+
+def lines_frame(
+    lines: Sequence[tuple[int, bytes]], destination: int = BROADCAST, source: int = BOARD_MAC, **header: int
+) -> bytes:
+    """A frame from the board in plain Python: lines by number and bytes, and the header's other fields."""
+    addresses = destination.to_bytes(MAC_BYTES, "big") + source.to_bytes(MAC_BYTES, "big")
+    fields = pack(UP_HEADER, kind=Up.LINES, count=len(lines), **header)
+    bodies = (number.to_bytes(LINE_BODY["line"] // 8, "little") + data for number, data in lines)
+    return b"".join((addresses, ETHERTYPE.to_bytes(ETHERTYPE_BYTES, "big"), fields, *bodies)).ljust(
+        SHORTEST_PACKET, b"\0"
+    )

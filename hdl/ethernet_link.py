@@ -15,6 +15,7 @@ from hdl.ethernet_frame import (
     LINE_WORDS,
     MAC_BYTES,
     MOST_LINES,
+    REGISTER_BODY,
     UP_HEADER,
 )
 from hdl.headers import ETHERTYPE_BYTES
@@ -27,7 +28,7 @@ from hdl.ring_writer import MemoryWrite
 ADDRESSES = {"destination": 8 * MAC_BYTES, "source": 8 * MAC_BYTES, "ethertype": 8 * ETHERTYPE_BYTES}
 """The first byte in the lowest bits, so these three are read the other way round than all that follows."""
 
-DownPacket = data.StructLayout({**ADDRESSES, **DOWN_HEADER})
+DownPacket = data.StructLayout({**ADDRESSES, **DOWN_HEADER, **REGISTER_BODY})
 UpPacket = data.StructLayout({**ADDRESSES, **UP_HEADER})
 
 CYCLE_NS_LOG2 = 3

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hdl.ethernet_frame import ETHERTYPE
 from hdl.register_map import ADDRESS
 from hdl.ring_layout import LINE_BYTES, header_offset
 from hdl.sbe_venue import Venue
@@ -30,6 +31,8 @@ class Model:
     source: str
     harness: str
     component: Callable[[Venue | None], Any]
+    parameters: tuple[int, ...] = ()
+    """What else the component is made with: models that differ in that are different ones."""
 
 
 def _card(venue: Venue | None) -> Any:
@@ -69,6 +72,7 @@ def harness_constants() -> str:
             "PAYLOAD_READ_OFFSET": header_offset("payload_read"),
             "FRAMES_READ_REGISTER": ADDRESS["frames_read"],
             "PAYLOAD_READ_REGISTER": ADDRESS["payload_read"],
+            "ETHERTYPE": ETHERTYPE,
         }.items()
     )
 
@@ -85,6 +89,7 @@ def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     # What schema and profile say counts, not where they stand.
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
+    digest.update(repr(model.parameters).encode())
     digest.update(harness_constants().encode())
     digest.update(repr([VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
     return digest.hexdigest()[:20]

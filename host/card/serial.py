@@ -1,36 +1,22 @@
 """The ``serial:`` card: a board at the other end of a UART (docs/serial.md)."""
 
-import logging
-import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs
 
 import numpy as np
 from numba import njit
 
 from hdl.flow import Flow
-from hdl.register_map import ADDRESS, COUNTERS, IDENTITY, ROW_STRIDE, VERSION
+from hdl.link_frame import pack
 from hdl.ring_layout import LINE_BYTES
 from hdl.sbe_venue import Venue
-from hdl.serial_frame import (
-    BOARD,
-    BOARD_ADDRESS,
-    CHUNK_BYTES,
-    DEFAULT_BAUD,
-    LINK_VERSION,
-    PACKET_HEADER,
-    Down,
-    pack,
-    size,
-    unpack,
-    venue_code,
-)
+from hdl.serial_frame import CHUNK_BYTES, DEFAULT_BAUD, LINK_VERSION, PACKET_HEADER
 from host.capture.packets import Packets
 from host.card import CardError
-from host.card.ring import FRAMES_READ, PAYLOAD_READ, Ring
-from host.card.serial_link import LinkCounts, LinkError, SerialLink
+from host.card.link_session import LinkError
+from host.card.linked import LinkedCard
+from host.card.ring import Ring
+from host.card.serial_link import SerialLink
 from host.memory import store_release
 
 HANGS_S = 10.0
@@ -38,11 +24,6 @@ HANGS_WINDOWS = 10
 """A board that answers for so long, and for as long as so many windows take, but does nothing has a fault."""
 
 WORDS = LINE_BYTES // 8
-
-CREDITS = (("frames_read", FRAMES_READ), ("payload_read", PAYLOAD_READ))
-"""Registers that the host goes on writing, and the words of the ring's header that they follow."""
-
-log = logging.getLogger(__name__)
 
 
 def parse_url(url: str) -> tuple[str, int]:
@@ -63,7 +44,7 @@ def write_line(words: np.ndarray, index: int, line: np.ndarray) -> None:
     store_release(words, index + WORDS - 1, line[WORDS - 1])
 
 
-class SerialCard:
+class SerialCard(LinkedCard):
     """A board that fills the ring over a serial line. See :class:`host.card.Card`.
 
     Raises CardError where there is no device, no permission, no answer, another card than this version's, or one that decodes
@@ -71,8 +52,6 @@ class SerialCard:
     """
 
     def __init__(self, url: str, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> None:
-        self.url = url
-        self.ring = ring
         device, baud = parse_url(url)
         header = ring.header[0]
         self._parts = [
@@ -81,132 +60,24 @@ class SerialCard:
         ]
         # Compiled now and not when the first line comes, which would wait meanwhile.
         write_line(np.zeros(WORDS, np.uint64), 0, np.frombuffer(bytes(LINE_BYTES), np.uint64))
-        # Packets that were handed over, those of them that the caller sees as not done, and bytes that are still to be sent.
-        self._pushed = 0
-        self._ahead = 0
+        # Bytes of packets that are still to be sent.
         self._stream = bytearray()
-        self._published = {name: 0 for name, _ in CREDITS}
         try:
-            self._link = SerialLink(device, baud, self._write_line)
+            self._link = link = SerialLink(device, baud, self._write_line)
         except LinkError as error:
             raise CardError(f"{url}: {error}") from None
-        try:
-            self._check(flows, venue)
-            self._set_up(flows)
-        except BaseException:
-            self._link.close()
-            raise
-
-    @property
-    def counts(self) -> LinkCounts:
-        """What was damaged, missed and resent on the line."""
-        return self._link.counts
-
-    def feed(self, packets: Packets, first: int = 0) -> int:
-        """See :meth:`host.card.Card.feed`. Raises CardError where the board is lost."""
-        link = self._link
-        following = first + self._ahead
-        link.wake()
-        progress, moved = link.progress, time.monotonic()
-        patience = HANGS_S + HANGS_WINDOWS * link.window_s
-        try:
-            while True:
-                is_published = self._publish_credit()
-                following = self._push(packets, following)
-                if following == len(packets) and not self._stream and link.finished == self._pushed:
-                    break
-                if is_published and link.is_stalled:
-                    break
-                link.exchange()
-                if link.progress != progress:
-                    progress, moved = link.progress, time.monotonic()
-                elif time.monotonic() - moved > patience:
-                    raise LinkError(f"the board answers but has done nothing for {patience:.0f} s")
-            link.acknowledge()
-        except LinkError as error:
-            raise CardError(f"{self.url}: {error}") from None
-        self._ahead = self._pushed - link.finished
-        return following - self._ahead
-
-    def counters(self) -> dict[str, int]:
-        """See :meth:`host.card.Card.counters`."""
-        return {name: self._read(ADDRESS[name]) for name in COUNTERS}
+        super().__init__(url, link, LINK_VERSION, flows, venue, ring, HANGS_S + HANGS_WINDOWS * link.window_s)
 
     def close(self) -> None:
-        """See :meth:`host.card.Card.close`. Logs what was resent, if anything was."""
-        self._link.close()
-        if self.counts != LinkCounts():
-            log.warning("%s: %s", self.url, self.counts)
+        """See :meth:`host.card.Card.close`."""
         del self._parts
-        self.ring.close()
+        super().close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check(self, flows: Sequence[Flow], venue: Venue | None) -> None:
-        board = unpack(BOARD, self._read(BOARD_ADDRESS).to_bytes(size(BOARD), "little"))
-        if board["version"] != LINK_VERSION:
-            raise CardError(f"{self.url}: the board's link has version {board['version']}, not {LINK_VERSION}")
-        identity, version = self._read(ADDRESS["identity"]), self._read(ADDRESS["version"])
-        if identity != IDENTITY:
-            raise CardError(f"{self.url}: the board answers {identity:#018x}, which is no Tickgate card")
-        if version != VERSION:
-            raise CardError(f"{self.url}: the board's registers have version {version}, not {VERSION}: flash it anew")
-        if len(flows) > board["flows"]:
-            raise CardError(f"{self.url}: {len(flows)} flows are too many: the board has {board['flows']} rows")
-        if venue is not None and board["venue"] != venue_code(venue):
-            what = "another schema or profile" if board["venue"] else "no SBE"
-            raise CardError(f"{self.url}: the board decodes {what}: build and flash it for {venue.schema.path}")
-
-    def _set_up(self, flows: Sequence[Flow]) -> None:
-        header = self.ring.header[0]
-        settings = {
-            "frames_base": int(header["frames_offset"]),
-            "frame_slots_log2": int(header["frame_slots"]).bit_length() - 1,
-            "payload_base": int(header["payload_offset"]),
-            "payload_bytes_log2": int(header["payload_bytes"]).bit_length() - 1,
-        }
-        for name, value in settings.items():
-            self._write(ADDRESS[name], value)
-        for row, flow in enumerate(flows):
-            for name, value in (
-                ("flow_destination", flow.destination.address | flow.destination.port << 32),
-                ("flow_source", flow.source.address | flow.source.port << 32),
-                ("flow_control", flow.protocol | flow.parser << 8),
-            ):
-                self._write(ADDRESS[name] + ROW_STRIDE * row, value)
-
-    def _read(self, address: int) -> int:
-        self._link.wake()
-        try:
-            return self._link.read(address)
-        except LinkError as error:
-            raise CardError(f"{self.url}: {error}") from None
-
-    def _write(self, address: int, value: int) -> None:
-        try:
-            self._link.write(address, value)
-        except LinkError as error:
-            raise CardError(f"{self.url}: {error}") from None
-
-    def _publish_credit(self) -> bool:
-        """Have the board know how far the ring is read; False where it cannot be told now."""
-        for name, word in CREDITS:
-            read = int(self.ring.words[word])
-            if read != self._published[name]:
-                if not self._link.has_room:
-                    return False
-                self._link.write(ADDRESS[name], read)
-                self._published[name] = read
-        return True
+    @property
+    def _all_sent(self) -> bool:
+        return not self._stream
 
     def _push(self, packets: Packets, following: int) -> int:
-        """Send packets from number ``following`` on as far as the board has room; returns the next number."""
         while self._link.has_room:
             while len(self._stream) < CHUNK_BYTES and following < len(packets):
                 length, timestamp = int(packets.length[following]), int(packets.timestamp[following])
@@ -216,7 +87,7 @@ class SerialCard:
             chunk = bytes(self._stream[:CHUNK_BYTES])
             if not chunk or len(chunk) > self._link.credit:
                 break
-            self._link.send(Down.PACKETS, chunk)
+            self._link.send_packets(chunk)
             del self._stream[: len(chunk)]
         return following
 
