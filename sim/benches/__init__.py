@@ -30,6 +30,7 @@ NAMES = (
     "uart",
     "cobs",
     "serial_link",
+    "mac",
     "card",
 )
 
