@@ -7,6 +7,7 @@ import ctypes
 import socket
 import sys
 import threading
+import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,8 +119,10 @@ class EthernetBoard:
         return self._library.tickgate_board_frames_up(self._handle)
 
     def restart(self) -> None:
-        """Have the board lose its power, and all that it knows."""
+        """Have the board lose its power, and all that it knows; returns when it is on again."""
         self._restarts = True
+        while self._restarts:
+            time.sleep(0.001)
 
     def close(self) -> None:
         """Stop the board."""
@@ -145,9 +148,9 @@ class EthernetBoard:
         while not self._closing:
             self._library.tickgate_board_run(self._handle, STEP_BYTES)
             if self._restarts:
-                self._restarts = False
                 self._library.tickgate_board_close(self._handle)
                 self._power_on()
+                self._restarts = False
 
 
 def main(arguments: list[str]) -> int:

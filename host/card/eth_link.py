@@ -37,6 +37,8 @@ class EthCounts(LinkCounts):
     """What did not go smoothly. Lines that were lost are GAP frames in the ring; packets that were lost on their way to the card are what they are
     on any wire."""
 
+    missed: int = field(default=0, metadata={"text": "lines were lost"})
+    repeated: int = field(default=0, metadata={"text": "frames of the board came again"})
     gaps: int = field(default=0, metadata={"text": "frames are gaps"})
     lost: int = field(default=0, metadata={"text": "packets came damaged to the board"})
     overflow: int = field(default=0, metadata={"text": "packets found no room on the board"})
