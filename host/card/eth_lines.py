@@ -12,6 +12,7 @@ from hdl.frame import FIELDS, NO_FLOW, Kind
 from hdl.headers import ETHERTYPE_OFFSET
 from hdl.link_frame import Up, size
 from hdl.ring_layout import LINE_BYTES
+from host.card.ring import Ring
 from host.memory import KERNEL, address_of, load_acquire, load_number, store_line, store_release
 
 STATE = (
@@ -38,6 +39,20 @@ STATE = (
     FOLLOWING, FINISHED, PENDING, PENDING_LINES, STALLED, DROPPED, READS, VALUE, ACKNOWLEDGED, LOST, OVERFLOW,
     BOARD, MISSED, REPEATED, FOREIGN, HEARD,
 ) = range(len(STATE))  # fmt: skip
+
+
+def new_state(session: int, ring: Ring) -> np.ndarray:
+    """The state at a session's begin."""
+    header = ring.header[0]
+    state = np.zeros(len(STATE), np.int64)
+    state[SESSION] = session
+    state[FRAMES_LINE] = header["frames_offset"] // LINE_BYTES
+    state[FRAME_SLOTS] = header["frame_slots"]
+    state[PAYLOAD_LINE] = header["payload_offset"] // LINE_BYTES
+    state[PAYLOAD_LINES] = header["payload_bytes"] // LINE_BYTES
+    state[PAYLOAD_INDEX] = state[PAYLOAD_NUMBER] = -1
+    return state
+
 
 GOOD, OUTSIDE, OUT_OF_ORDER = range(3)
 """What came of reading: all is well, the board wrote outside the rings, or frames into the wrong slots."""

@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from hdl.ethernet_frame import (
     BROADCAST,
     DOWN_HEADER,
@@ -17,7 +15,6 @@ from hdl.ethernet_frame import (
 )
 from hdl.link_frame import Down, pack
 from hdl.mac import SHORTEST_PACKET
-from hdl.ring_layout import LINE_BYTES
 from host.card import eth_lines as lines
 from host.card.link_session import PACKET_COUNT, SEQUENCE, LinkCounts, LinkError, LinkSession, Numbered, Status
 from host.card.packet_ring import Interface, PacketRing
@@ -60,18 +57,7 @@ class EthLink(LinkSession):
         self._traffic = traffic
         self._board = board or BROADCAST.to_bytes(MAC_BYTES, "big")
         self._marked = 0
-        header = ring.header[0]
-        self._state = state = np.zeros(len(lines.STATE), np.int64)
-        for place, value in (
-            (lines.SESSION, self._session),
-            (lines.FRAMES_LINE, int(header["frames_offset"]) // LINE_BYTES),
-            (lines.FRAME_SLOTS, int(header["frame_slots"])),
-            (lines.PAYLOAD_LINE, int(header["payload_offset"]) // LINE_BYTES),
-            (lines.PAYLOAD_LINES, int(header["payload_bytes"]) // LINE_BYTES),
-            (lines.PAYLOAD_INDEX, -1),
-            (lines.PAYLOAD_NUMBER, -1),
-        ):
-            state[place] = value
+        self._state = lines.new_state(self._session, ring)
         self._frames, self._payload = ring.frame_bytes.ctypes.data, ring.payload.ctypes.data
         # As the board counted them last, modulo 2^16; it may have counted before this session.
         self._lost: int | None = None

@@ -97,18 +97,7 @@ class Wire:
         self._interface = Interface(pair.host, ETHERTYPE)
         self._packets = PacketRing(self._interface)
         self._ring = ring
-        self.state = np.zeros(len(eth_lines.STATE), np.int64)
-        header = ring.header[0]
-        for place, value in (
-            (eth_lines.SESSION, SESSION),
-            (eth_lines.FRAMES_LINE, int(header["frames_offset"]) // LINE_BYTES),
-            (eth_lines.FRAME_SLOTS, FRAME_SLOTS),
-            (eth_lines.PAYLOAD_LINE, int(header["payload_offset"]) // LINE_BYTES),
-            (eth_lines.PAYLOAD_LINES, PAYLOAD_BYTES // LINE_BYTES),
-            (eth_lines.PAYLOAD_INDEX, -1),
-            (eth_lines.PAYLOAD_NUMBER, -1),
-        ):
-            self.state[place] = value
+        self.state = eth_lines.new_state(SESSION, ring)
         self.arrived: set[int] = set()
         self.sent = 0
 
