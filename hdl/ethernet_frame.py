@@ -53,6 +53,31 @@ last MARK before which all packets were done) and ``stalled`` hold. ``lost`` pac
 ``acknowledged`` is the numbered frame that is expected next, ``dropped`` counts those that came too early, ``reads`` READs, and ``value`` is that of the
 last one. Counts go round."""
 
+MEANING = {
+    "kind": "what the frame is",
+    "session": "chosen at random by the host with OPEN; frames of another one are dropped",
+    "address": "of WRITE and READ: the register; of OPEN: the number of the payload ring's first line",
+    "value": "of WRITE: what is written; of OPEN: the time in ns since 1970; of MARK: what `finished` is to be (32 bits)",
+    "count": "lines that follow",
+    "sequence": "number of the first line that follows, counted from the session's begin",
+    "following": "number behind all lines that the card had written",
+    "frames": "frames among the lines before `sequence`",
+    "finished": "value of the last MARK before which all packets are done; holds when the lines before `following` are there",
+    "lost": "packets that came with a wrong FCS, too short, too long or marked by the PHY, modulo 2^16",
+    "overflow": "packets for which there was no room, modulo 2^16",
+    "acknowledged": "the numbered frame that is expected next",
+    "stalled": "1: the card waits for credit of the rings; holds like `finished`",
+    "dropped": "numbered frames that came too early, modulo 256",
+    "reads": "READs that were taken, modulo 256",
+    "line": "where the line stands in the ring's file, divided by 64",
+    "data": "its bytes",
+}
+"""What the fields of both directions say, for docs/eth_frames.md."""
+
+DIFFERENT_DOWN = {"sequence": "number of a numbered frame (WRITE, READ, START), modulo 256; else 0"}
+DIFFERENT_UP = {"value": "what the last READ gave"}
+"""Meanings of fields that both directions have, where they are others there."""
+
 LINE_BODY = {"line": 32, "data": 8 * LINE_BYTES}
 """A line of the ring's file: its offset divided by LINE_BYTES, and its bytes."""
 
