@@ -31,6 +31,7 @@ NAMES = (
     "cobs",
     "serial_link",
     "mac",
+    "ethernet_link",
     "card",
 )
 
