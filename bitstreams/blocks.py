@@ -120,14 +120,6 @@ def _on_its_clock(domain: str, path: wiring.Component) -> wiring.Component:
 
 
 BLOCKS = (
-    Block(
-        "mac_receive",
-        lambda: _on_its_clock("rx", ReceivePath(ETHERTYPE, Down.MARK, STORE_WORDS, LINK_WORDS)),
-        device=LFE5U_25F,
-        bound=MAC_BOUND,
-        data_width=8,
-    ),
-    Block("mac_transmit", lambda: _on_its_clock("tx", TransmitPath()), device=LFE5U_25F, bound=MAC_BOUND, data_width=8),
     Block("strip", lambda: Strip(data.StructLayout({}), IpMeta)),
     Block("ethernet", Ethernet, flows=FLOWS),
     Block("tcp_sequence", TcpSequence, flows=FLOWS),
@@ -143,6 +135,14 @@ BLOCKS = (
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
+    Block(
+        "mac_receive",
+        lambda: _on_its_clock("rx", ReceivePath(ETHERTYPE, Down.MARK, STORE_WORDS, LINK_WORDS)),
+        device=LFE5U_25F,
+        bound=MAC_BOUND,
+        data_width=8,
+    ),
+    Block("mac_transmit", lambda: _on_its_clock("tx", TransmitPath()), device=LFE5U_25F, bound=MAC_BOUND, data_width=8),
     Block(
         "card",
         lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED),
