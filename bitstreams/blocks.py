@@ -5,17 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from amaranth.hdl import DomainRenamer
 from amaranth.lib import data, wiring
 
-from bitstreams.devices import ICE40HX8K, ICE40UP5K, LFE5UM5G_85F, Device
+from bitstreams.devices import ICE40HX8K, ICE40UP5K, LFE5U_25F, LFE5UM5G_85F, Device
 from hdl.beat import LANES
 from hdl.card import Card
 from hdl.ethernet import Ethernet, IpMeta
+from hdl.ethernet_frame import ETHERTYPE, LINK_WORDS, STORE_WORDS
 from hdl.fix_entries import FixEntries
 from hdl.fix_parser import FixParser, SmallFixParser
 from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
 from hdl.limits import FLOWS
+from hdl.link_frame import Down
+from hdl.mac_port import ReceivePath, TransmitPath
 from hdl.payload_store import PayloadStore
 from hdl.registers import Registers
 from hdl.ring_writer import RingWriter
@@ -114,6 +118,15 @@ def _sbe_decoder(name: str, schema: Path, *templates: int, bound: Bound | None =
     return Block(name, decoder, bound=bound, sources=(schema,))
 
 
+MAC_BOUND = Bound(mhz=125, lut4=2000, latency_cycles=40, goal_mhz=150)
+"""125 MHz is the clock of gigabit Ethernet's RGMII; the goal leaves a fifth for the rest of a full chip."""
+
+
+def _on_its_clock(domain: str, path: wiring.Component) -> wiring.Component:
+    """A path between two domains whose ``domain`` is on the clock that is measured. The other one has a clock of its own."""
+    return DomainRenamer({domain: "sync", "sync": "card"})(path)
+
+
 BLOCKS = (
     Block("strip", lambda: Strip(data.StructLayout({}), IpMeta)),
     Block("ethernet", Ethernet, flows=FLOWS),
@@ -135,6 +148,14 @@ BLOCKS = (
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
+    Block(
+        "mac_receive",
+        lambda: _on_its_clock("rx", ReceivePath(ETHERTYPE, Down.MARK, STORE_WORDS, LINK_WORDS)),
+        device=LFE5U_25F,
+        bound=MAC_BOUND,
+        data_width=8,
+    ),
+    Block("mac_transmit", lambda: _on_its_clock("tx", TransmitPath()), device=LFE5U_25F, bound=MAC_BOUND, data_width=8),
     Block(
         "card",
         lambda: Card(load_venue(DEMO_SCHEMA), FLOWS_PLACED),

@@ -79,6 +79,15 @@ LFE5UM5G_85F = Device(
     has={"lut4": 83_640, "ff": 83_640, "bram": 208, "dsp": 156},
 )
 
+LFE5U_25F = replace(
+    LFE5UM5G_85F,
+    name="LFE5U-25F",
+    speed_grade="6",
+    options=("--25k", "--package", "CABGA256", "--speed", "6", "--out-of-context"),
+    has={"lut4": 24_288, "ff": 24_288, "bram": 56, "dsp": 28},
+)
+"""The chip of the smallest boards with a gigabit port."""
+
 ICE40HX8K = Device(
     name="iCE40HX8K",
     speed_grade="HX",

@@ -2,8 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bitstreams.harness import BLOCK
@@ -132,6 +132,14 @@ class Delays:
     setup: dict[Pin, float]
     clocks: frozenset[Pin]
     types: dict[str, str]
+
+    def without(self, cells: Container[str]) -> "Delays":
+        """The same without the paths that begin or end in ``cells``, by their names in the netlist."""
+        return replace(
+            self,
+            setup={pin: ns for pin, ns in self.setup.items() if MEMORY_CELL.sub("", pin[0]) not in cells},
+            clocks=frozenset(pin for pin in self.clocks if MEMORY_CELL.sub("", pin[0]) not in cells),
+        )
 
 
 def read_delays(lines: Iterable[str]) -> Delays:

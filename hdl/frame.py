@@ -166,7 +166,7 @@ FIELDS = (
     Field("payload_offset", 32, 32, False, "bytes", "where the raw message begins in the payload ring"),
     Field("payload_length", 36, 16, False, "bytes", "length of the raw message"),
     Field("flow", 38, 16, False, "", "the row of the flow table that the bytes came by"),
-    Field("sequence", 40, 32, False, "", "MsgSeqNum, or the packet's sequence number; 0 when absent. In a GAP frame of FIX: bytes that are missing"),
+    Field("sequence", 40, 32, False, "", "MsgSeqNum, or the packet's sequence number; 0 when absent. In a GAP frame of FIX: bytes that are missing; in one of no flow: frames that a link lost in a row"),
     Field("kind", 44, 8, False, "Kind", "what the frame is about"),
     Field("side", 45, 8, False, "Side", "tag 54", "order"),
     Field("order_type", 46, 8, False, "OrderType", "tag 40", "order"),

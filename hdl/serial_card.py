@@ -1,17 +1,15 @@
 """The card on a board that has nothing but two wires to its host (docs/serial.md)."""
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.card import Card
-from hdl.serial_frame import DEFAULT_BAUD, BoardKind
+from hdl.link_frame import BoardKind
+from hdl.serial_frame import DEFAULT_BAUD
 from hdl.serial_link import PacketReader
 from hdl.serial_session import SerialSession
 from hdl.uart import SAMPLES
-
-STALLED_CYCLES = 64
-"""How long the card must have waited for credit to say so: longer than its pipeline takes to use what was written."""
 
 
 class SerialCard(wiring.Component):
@@ -39,19 +37,11 @@ class SerialCard(wiring.Component):
         wiring.connect(m, reader.o, card.packets)
         wiring.connect(m, card.memory, session.lines)
         wiring.connect(m, session.bus, card.bus)
-
-        # For how long the card has waited for credit.
-        waited = Signal(range(STALLED_CYCLES + 1))
-        stalled = waited == STALLED_CYCLES
-        with m.If(~card.stalled | session.bus.write | session.restarts):
-            m.d.sync += waited.eq(0)
-        with m.Elif(~stalled):
-            m.d.sync += waited.eq(waited + 1)
         m.d.comb += [
             session.rx.eq(self.rx),
             self.tx.eq(session.tx),
             session.finished.eq(card.finished),
-            session.stalled.eq(stalled),
+            session.stalled.eq(card.stalled),
             self.is_open.eq(session.is_open),
             self.packet.eq(session.packet),
             self.stalled.eq(card.stalled),

@@ -7,9 +7,10 @@ from amaranth.lib.wiring import In, Out
 from hdl.beat import POSITION_BITS, payload_beat
 from hdl.fix_parser import SmallFixParser
 from hdl.flow import Parser
+from hdl.link_frame import BoardKind, size
 from hdl.register_map import ADDRESS, IDENTITY, VERSION, parsers_code
 from hdl.ring_layout import LINE_BYTES
-from hdl.serial_frame import DEFAULT_BAUD, ENTRIES, SEGMENT_HEADER, BoardKind, Segment, size
+from hdl.serial_frame import DEFAULT_BAUD, ENTRIES, SEGMENT_HEADER, Segment
 from hdl.serial_session import SerialSession
 from hdl.uart import SAMPLES
 

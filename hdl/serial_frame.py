@@ -6,7 +6,6 @@ in plain Python stands here too, beside its gateware in cobs.py.
 
 import enum
 import zlib
-from collections.abc import Mapping
 
 from hdl.ring_layout import LINE_BYTES
 
@@ -39,36 +38,6 @@ DELIMITER = 0
 LONGEST_BLOCK = 254
 """Bytes other than 0 behind one code byte of COBS."""
 
-
-class BoardKind(enum.IntEnum):
-    """What a board does: all that a card does, or read FIX from the bytes of a flow, while the host does the rest."""
-
-    CARD = 0
-    FIX = 1
-
-
-class Down(enum.IntEnum):
-    """Kinds of frames from the host to the board."""
-
-    OPEN = 1
-    POLL = 2
-    ACKNOWLEDGE = 3
-    WRITE = 4
-    READ = 5
-    PACKETS = 6
-
-
-NUMBERED = (Down.WRITE, Down.READ, Down.PACKETS)
-"""Kinds that are taken in order, once each."""
-
-
-class Up(enum.IntEnum):
-    """Kinds of frames from the board to the host."""
-
-    STATUS = 1
-    LINE = 2
-
-
 DOWN_HEADER = {"kind": 8, "sequence": 8, "acknowledged": 8, "session": 32}
 """Fields and their bits. ``acknowledged``: the line that is expected next."""
 
@@ -100,31 +69,6 @@ class Segment(enum.IntFlag):
 
 ENTRIES = 1
 """In a record's ``generation``: the message's entries are still to be read (``Message.entries``)."""
-
-LINK_ADDRESS = 0xFFFF
-"""A READ from here gives ``LINK``; it is no register of the card."""
-
-LINK = {"version": 8, "kind": 8}
-"""``version`` is LINK_VERSION, ``kind`` a BoardKind."""
-
-
-def size(fields: Mapping[str, int]) -> int:
-    """Bytes of a table's fields."""
-    return sum(fields.values()) // 8
-
-
-def pack(fields: Mapping[str, int], **values: int) -> bytes:
-    """The bytes of fields; what is left out is 0."""
-    return b"".join(values.get(name, 0).to_bytes(bits // 8, "little") for name, bits in fields.items())
-
-
-def unpack(fields: Mapping[str, int], data: bytes) -> dict[str, int]:
-    """The fields at the beginning of ``data``."""
-    found, at = {}, 0
-    for name, bits in fields.items():
-        found[name] = int.from_bytes(data[at : at + bits // 8], "little")
-        at += bits // 8
-    return found
 
 
 def encode(content: bytes) -> bytes:

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import LANES, PacketBeat
 from hdl.cobs import PacketByte
+from hdl.link_frame import Up, size
 from hdl.ring_layout import LINE_BYTES
 from hdl.ring_writer import MemoryWrite
 from hdl.serial_frame import (
@@ -19,8 +20,6 @@ from hdl.serial_frame import (
     REGISTER_BODY,
     STATUS_BODY,
     UP_HEADER,
-    Up,
-    size,
 )
 
 DownFrame = data.StructLayout({**DOWN_HEADER, **REGISTER_BODY})

@@ -69,7 +69,8 @@ CardOption = Annotated[
     typer.Option(
         "--card",
         metavar="URL",
-        help="rtl: (the card's RTL, simulated), soft: (the same in Numba) or serial:DEVICE (a board; DEVICE?baud=NUMBER).",
+        help="rtl: (the card's RTL, simulated), soft: (the same in Numba), serial:DEVICE (a board; DEVICE?baud=NUMBER) or "
+        "eth:INTERFACE (a board; INTERFACE?traffic=INTERFACE&board=MAC).",
     ),
 ]
 SchemaOption = Annotated[

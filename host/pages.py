@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from hdl import frame, limits, register_map, ring_layout
+from hdl import ethernet_frame, frame, limits, register_map, ring_layout
+from hdl.link_frame import Down, Up
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -226,11 +227,42 @@ def limits_page() -> str:
     )
 
 
+def eth_frames_page() -> str:
+    """docs/eth_frames.md."""
+
+    def layout(fields: dict[str, int], first: int, different: dict[str, str]) -> str:
+        meanings = ethernet_frame.MEANING | different
+        rows, at = [], first
+        for name, bits in fields.items():
+            rows.append((at, bits // 8, _code(name), meanings[name]))
+            at += bits // 8
+        return _table(("offset", "bytes", "field", "meaning"), rows)
+
+    kinds = [Down.OPEN, Down.POLL, Down.WRITE, Down.READ, Down.START, Down.MARK]
+    behind = ethernet_frame.ETHERNET_BYTES
+    return _page(
+        "Frames of the Ethernet link",
+        "hdl/ethernet_frame.py",
+        f"An Ethernet frame begins with two addresses of 6 bytes and the EtherType {ethernet_frame.ETHERTYPE:#06x} (IEEE 802's local "
+        f"experimental EtherType 1), highest byte first. Behind that, from byte {behind} on, all is little endian. [eth.md](eth.md) says what the "
+        f"frames do. The link's version is {ethernet_frame.LINK_VERSION}.",
+        "## From the host",
+        layout(ethernet_frame.DOWN_HEADER | ethernet_frame.REGISTER_BODY, behind, ethernet_frame.DIFFERENT_DOWN),
+        _table(("kind", "name"), [(int(kind), _code(kind.name)) for kind in kinds]),
+        "## From the board",
+        layout(ethernet_frame.UP_HEADER, behind, ethernet_frame.DIFFERENT_UP),
+        f"The kind is {int(Up.LINES)}, `{Up.LINES.name}`. Lines follow, at most {ethernet_frame.MOST_LINES}, each:",
+        layout(ethernet_frame.LINE_BODY, 0, {}),
+        f"A board without another address has {ethernet_frame.BOARD_MAC.to_bytes(6, 'big').hex(':')}.",
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "frame.md": frame_page,
     "registers.md": registers_page,
     "ring_header.md": ring_header_page,
     "limits.md": limits_page,
+    "eth_frames.md": eth_frames_page,
 }
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hdl.ethernet_frame import ETHERTYPE
 from hdl.register_map import ADDRESS
 from hdl.ring_layout import LINE_BYTES, header_offset
 from hdl.sbe_venue import Venue
@@ -70,6 +71,7 @@ def harness_constants() -> str:
             "PAYLOAD_READ_OFFSET": header_offset("payload_read"),
             "FRAMES_READ_REGISTER": ADDRESS["frames_read"],
             "PAYLOAD_READ_REGISTER": ADDRESS["payload_read"],
+            "ETHERTYPE": ETHERTYPE,
         }.items()
     )
 

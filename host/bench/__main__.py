@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import cards, gateway, market_data
+from host.bench import cards, ethernet, gateway, market_data
 from host.bench.measure import Row
+from sim.veth import NoVeth
 
 BENCH_FILE = Path("build/bench.json")
 
@@ -21,18 +22,28 @@ def main() -> None:
     console.print(f"Market data: {data.name}.", highlight=False, soft_wrap=True)
     traffic = gateway.Traffic()
     rows: list[Row] = []
+
+    def eth_rows() -> list[Row]:
+        try:
+            return ethernet.rows()
+        except NoVeth as reason:
+            console.print(f"  eth: not measured: {reason}", highlight=False)
+            return []
+
     for measure in (
         cards.rtl_row,
         cards.fix_row,
         cards.fix_split_row,
+        eth_rows,
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
     ):
-        row = measure()
-        rows.append(row)
-        console.print(f"  {row.name}: {row.value:,.0f} {row.unit}", highlight=False)
+        measured = measure()
+        for row in measured if isinstance(measured, list) else [measured]:
+            rows.append(row)
+            console.print(f"  {row.name}: {row.value:,.0f} {row.unit}", highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("figure", "unit", "peer"):
         table.add_column(column)

@@ -44,20 +44,20 @@ def timed(work: Callable[[], int]) -> Work:
     return run
 
 
-def compare(name: str, unit: str, work: Work, peer: str, peer_work: Work) -> Row:
-    """Measure ``work`` and ``peer_work`` in turns, after one run of each to warm up."""
+def compare(name: str, unit: str, work: Work, peer: str, peer_work: Work, turn_seconds: float = TURN_SECONDS) -> Row:
+    """Measure ``work`` and ``peer_work`` in turns of at least ``turn_seconds``, after one run of each to warm up."""
     work()
     peer_work()
     best = peer_best = 0.0
     for _ in range(TURNS):
-        best = max(best, _turn(work))
-        peer_best = max(peer_best, _turn(peer_work))
+        best = max(best, _turn(work, turn_seconds))
+        peer_best = max(peer_best, _turn(peer_work, turn_seconds))
     return Row(name, best, unit, peer, peer_best)
 
 
-def _turn(work: Work) -> float:
+def _turn(work: Work, turn_seconds: float) -> float:
     units, seconds = 0, 0.0
-    while seconds < TURN_SECONDS:
+    while seconds < turn_seconds:
         more, took = work()
         units += more
         seconds += took

@@ -44,8 +44,8 @@ class Card(Protocol):
     ) -> None: ...
 
 
-NOT_YET = ("eth", "pcie")
-THERE_ARE = "there are rtl:, soft: and serial:DEVICE"
+NOT_YET = ("pcie",)
+THERE_ARE = "there are rtl:, soft:, serial:DEVICE and eth:INTERFACE"
 
 
 def check_url(url: str) -> str:
@@ -57,6 +57,10 @@ def check_url(url: str) -> str:
         from host.card.serial import parse_url
 
         parse_url(url)
+    elif scheme == "eth" and colon:
+        from host.card.eth import parse_url as parse_eth_url
+
+        parse_eth_url(url)
     elif url not in ("rtl:", "soft:"):
         raise CardError(f"'{url}' is no card ({THERE_ARE})")
     return scheme
@@ -90,6 +94,10 @@ def open_card(
         from host.card.serial import open_serial
 
         return open_serial(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
+    if scheme == "eth":
+        from host.card.eth import EthCard
+
+        return EthCard(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
     from host.card.soft import SoftCard
 
     return SoftCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))

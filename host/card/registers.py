@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 from hdl.register_map import ADDRESS
 from host.card import CardError, check_url
+from host.card.link_session import LinkError
 from host.card.serial import parse_url
-from host.card.serial_link import LinkError, SerialLink
+from host.card.serial_link import SerialLink
 
 
 @contextlib.contextmanager

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 from hdl.flow import Flow
-from hdl.register_map import ADDRESS
+from hdl.link_frame import BoardKind
 from hdl.sbe_venue import Venue
-from hdl.serial_frame import DEFAULT_BAUD, LINK, LINK_ADDRESS, LINK_VERSION, REGISTER_BODY, BoardKind, unpack
+from hdl.serial_frame import DEFAULT_BAUD, LINK_VERSION
 from host.card import CardError
+from host.card.link_session import LinkError
+from host.card.linked import LinkedCard, check_board
 from host.card.ring import Ring
-from host.card.serial_board import SerialBoard
-from host.card.serial_link import LinkError, SerialLink
+from host.card.serial_link import SerialLink
 from host.card.serial_packets import PacketBoard
 from host.card.serial_segments import SegmentBoard
-from host.card.start import check_card
 
 
 def parse_url(url: str) -> tuple[str, int]:
@@ -26,7 +26,7 @@ def parse_url(url: str) -> tuple[str, int]:
     return device, int(baud)
 
 
-def open_serial(url: str, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> SerialBoard:
+def open_serial(url: str, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> LinkedCard:
     """The card that answers: a whole one, or one that reads FIX alone. See :class:`host.card.Card`.
 
     Raises CardError where there is no device, no permission, no answer, another card than this version's, or one that cannot do
@@ -37,24 +37,15 @@ def open_serial(url: str, flows: Sequence[Flow], venue: Venue | None, ring: Ring
         link = SerialLink(device, baud)
     except LinkError as error:
         raise CardError(f"{url}: {error}") from None
+    boards = {BoardKind.CARD: PacketBoard, BoardKind.FIX: SegmentBoard}
     try:
-        if _kind_of_board(url, link, flows, venue) is BoardKind.FIX:
-            return SegmentBoard(url, link, flows, ring)
-        return PacketBoard(url, link, flows, ring)
+        kind = check_board(url, link, LINK_VERSION, flows, venue)["kind"]
+        if kind not in set(BoardKind):
+            raise CardError(f"{url}: the board is of a kind that this version does not know ({kind})")
+        return boards[BoardKind(kind)](url, link, flows, ring)
     except LinkError as error:
         link.close()
         raise CardError(f"{url}: {error}") from None
     except BaseException:
         link.close()
         raise
-
-
-def _kind_of_board(url: str, link: SerialLink, flows: Sequence[Flow], venue: Venue | None) -> BoardKind:
-    """What the board is; CardError where it is none for these flows."""
-    said = unpack(LINK, link.read(LINK_ADDRESS).to_bytes(REGISTER_BODY["value"] // 8, "little"))
-    if said["version"] != LINK_VERSION:
-        raise CardError(f"{url}: the board's link has version {said['version']}, not {LINK_VERSION}: flash it anew")
-    if said["kind"] not in set(BoardKind):
-        raise CardError(f"{url}: the board is of a kind that this version does not know ({said['kind']})")
-    check_card(url, lambda name: link.read(ADDRESS[name]), flows, venue)
-    return BoardKind(said["kind"])

@@ -1,4 +1,4 @@
-"""A board that is a whole card: it is sent packets, and its lines are those of the ring's memory."""
+"""A whole card at a serial line: it is sent packets, and its lines are those of the ring's memory."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,18 @@ import numpy as np
 from numba import njit
 
 from hdl.flow import Flow
-from hdl.register_map import ADDRESS, COUNTERS
+from hdl.link_frame import pack
 from hdl.ring_layout import LINE_BYTES
-from hdl.serial_frame import PACKET_HEADER, pack
+from hdl.serial_frame import PACKET_HEADER
 from host.capture.packets import Packets
-from host.card import CardError
-from host.card.ring import FRAMES_READ, PAYLOAD_READ, Ring
-from host.card.serial_board import SerialBoard
-from host.card.serial_link import LinkError, SerialLink
-from host.card.start import settings
+from host.card.link_session import LinkError
+from host.card.linked import WholeCard
+from host.card.ring import Ring
+from host.card.serial_link import SerialLink
+from host.card.serial_stream import SerialStream, patience_s
 from host.memory import store_release
 
 WORDS = LINE_BYTES // 8
-
-CREDITS = (("frames_read", FRAMES_READ), ("payload_read", PAYLOAD_READ))
-"""Registers that the host goes on writing, and the words of the ring's header that they follow."""
 
 
 @njit(cache=True)
@@ -31,8 +28,8 @@ def write_line(words: np.ndarray, index: int, line: np.ndarray) -> None:
     store_release(words, index + WORDS - 1, line[WORDS - 1])
 
 
-class PacketBoard(SerialBoard):
-    """See :class:`host.card.Card`; its flow table is written when it is made."""
+class PacketBoard(WholeCard):
+    """See :class:`host.card.Card`."""
 
     def __init__(self, url: str, link: SerialLink, flows: Sequence[Flow], ring: Ring) -> None:
         header = ring.header[0]
@@ -42,20 +39,9 @@ class PacketBoard(SerialBoard):
         ]
         # Compiled now and not when the first line comes, which would wait meanwhile.
         write_line(np.zeros(WORDS, np.uint64), 0, np.frombuffer(bytes(LINE_BYTES), np.uint64))
-        self._pushed = 0
-        self._published = {name: 0 for name, _ in CREDITS}
-        self._is_published = False
-        super().__init__(url, link, ring)
-        for address, value in settings(ring, flows):
-            link.write(address, value)
-
-    def counters(self) -> dict[str, int]:
-        """See :meth:`host.card.Card.counters`."""
-        self._link.wake()
-        try:
-            return {name: self._link.read(ADDRESS[name]) for name in COUNTERS}
-        except LinkError as error:
-            raise CardError(f"{self.url}: {error}") from None
+        self._stream = SerialStream(link, self._hand_over)
+        link.write_line = self._take_line
+        super().__init__(url, link, flows, ring, patience_s(link))
 
     def close(self) -> None:
         """See :meth:`host.card.Card.close`."""
@@ -69,25 +55,14 @@ class PacketBoard(SerialBoard):
                 return
         raise LinkError(f"the board wrote outside the ring, at line {line}")
 
-    def _settle(self) -> None:
-        """Have the board know how far the ring is read, if it can be told now."""
-        self._is_published = True
-        for name, word in CREDITS:
-            read = int(self.ring.words[word])
-            if read != self._published[name]:
-                if not self._link.has_room:
-                    self._is_published = False
-                    return
-                self._link.write(ADDRESS[name], read)
-                self._published[name] = read
+    @property
+    def _all_sent(self) -> bool:
+        return self._stream.is_empty
+
+    def _push(self, packets: Packets, following: int) -> int:
+        return self._stream.push(packets, following)
 
     def _hand_over(self, packets: Packets, index: int) -> bytes:
         self._pushed += 1
         length, timestamp = int(packets.length[index]), int(packets.timestamp[index])
         return pack(PACKET_HEADER, length=length, timestamp=timestamp) + packets.packet(index)
-
-    def _unfinished(self) -> int:
-        return self._pushed - self._link.finished
-
-    def _waits_for_credit(self) -> bool:
-        return self._is_published and self._link.is_stalled

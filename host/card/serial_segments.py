@@ -12,13 +12,16 @@ from hdl.fix_tags import CHECK_SUM_FIELD_BYTES, SOH
 from hdl.flow import ANYWHERE, Flow, Parser, Protocol
 from hdl.frame import FRAME_BYTES, FRAME_DTYPE, Flag, Kind
 from hdl.limits import PACKET_LIMIT
+from hdl.link_frame import pack
 from hdl.register_map import COUNTERS
-from hdl.serial_frame import ENTRIES, LINE_BODY, SEGMENT_HEADER, Segment, pack
+from hdl.serial_frame import ENTRIES, LINE_BODY, SEGMENT_HEADER, Segment
 from host.capture.packets import Packets
+from host.card.link_session import LinkError
+from host.card.linked import LinkedCard
 from host.card.ring import SMALLEST_FRAME_SLOTS, SMALLEST_PAYLOAD_BYTES, Ring
 from host.card.ring_writer import NO_CREDIT, frame_at, has_frame_credit, write_frame, write_message, writer_of
-from host.card.serial_board import SerialBoard
-from host.card.serial_link import LinkError, SerialLink
+from host.card.serial_link import SerialLink
+from host.card.serial_stream import SerialStream, patience_s
 from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, dissect, flow_table, follow, settle
 from host.card.soft_feed import FIX_BYTES, GAPS, PACKETS, read_only
 from host.card.soft_fix import ENTRY_TAG_OF_MSG_TYPE, FIX_STATE_DTYPE
@@ -105,7 +108,7 @@ class Record(NamedTuple):
     has_entries: bool
 
 
-class SegmentBoard(SerialBoard):
+class SegmentBoard(LinkedCard):
     """See :class:`host.card.Card`: Ethernet, IP, TCP, raw messages and entries of market data are the host's, by the soft card's rules."""
 
     def __init__(self, url: str, link: SerialLink, flows: Sequence[Flow], ring: Ring) -> None:
@@ -124,7 +127,9 @@ class SegmentBoard(SerialBoard):
         # For each packet that is not done: how many segments must be.
         self._open: deque[int] = deque()
         self._records: deque[Record] = deque()
-        super().__init__(url, link, ring)
+        self._stream = SerialStream(link, self._hand_over)
+        link.write_line = self._take_line
+        super().__init__(url, link, ring, patience_s(link))
 
     def counters(self) -> dict[str, int]:
         """See :meth:`host.card.Card.counters`."""
@@ -136,6 +141,13 @@ class SegmentBoard(SerialBoard):
         """See :meth:`host.card.Card.close`."""
         del self._writer, self._mapped
         super().close()
+
+    @property
+    def _all_sent(self) -> bool:
+        return self._stream.is_empty
+
+    def _push(self, packets: Packets, following: int) -> int:
+        return self._stream.push(packets, following)
 
     def _hand_over(self, packets: Packets, index: int) -> bytes:
         if self._source is None or self._source[0] is not packets:
@@ -174,7 +186,9 @@ class SegmentBoard(SerialBoard):
         frame = np.frombuffer(bytearray(data), FRAME_DTYPE)
         has_entries = bool(frame["generation"][0] & ENTRIES)
         frame["generation"] = 0
-        self._records.append(Record(self._link.finished + (line - self._link.finished) % SEGMENTS, frame, has_entries))
+        self._records.append(
+            Record(self._session.finished + (line - self._session.finished) % SEGMENTS, frame, has_entries)
+        )
 
     def _settle(self) -> None:
         while self._records:
@@ -190,7 +204,7 @@ class SegmentBoard(SerialBoard):
             self._start = (self._start + length) % POSITIONS
 
     def _unfinished(self) -> int:
-        done = self._records[0].segment if self._records else self._link.finished
+        done = self._records[0].segment if self._records else self._session.finished
         while self._open and self._open[0] <= done:
             self._open.popleft()
         return len(self._open)

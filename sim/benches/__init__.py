@@ -32,6 +32,8 @@ NAMES = (
     "uart",
     "cobs",
     "serial_link",
+    "mac",
+    "ethernet_link",
     "card",
 )
 

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.beat import PacketBeat
 from hdl.cobs import PacketByte
+from hdl.link_frame import Down, Up, pack, size, unpack
 from hdl.ring_writer import MemoryWrite
 from hdl.serial_frame import (
     CHUNK_BYTES,
@@ -23,11 +24,6 @@ from hdl.serial_frame import (
     REGISTER_BODY,
     STATUS_BODY,
     UP_HEADER,
-    Down,
-    Up,
-    pack,
-    size,
-    unpack,
 )
 from hdl.serial_link import (
     DownFrame,

@@ -132,3 +132,8 @@ class TestWorstPaths:
 
     def test_no_more_than_asked_for(self) -> None:
         assert len(worst_paths(read_delays(PLACED.splitlines()), 1, {})) == 1
+
+    def test_paths_of_cells_on_other_clocks_are_left_out(self) -> None:
+        delays = read_delays(PLACED.splitlines())
+        assert worst_paths(delays.without({"dut.sum[1]_TRELLIS_FF_Q"}), 5, {}) == []
+        assert worst_paths(delays.without({"dut.other"}), 5, {}) == worst_paths(delays, 5, {})

@@ -5,7 +5,8 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdl.serial_frame import DELIMITER, DOWN_HEADER, LONGEST_BLOCK, decode, encode, pack, size, unpack
+from hdl.link_frame import pack, size, unpack
+from hdl.serial_frame import DELIMITER, DOWN_HEADER, LONGEST_BLOCK, decode, encode
 
 CONTENTS = st.one_of(
     st.binary(min_size=1, max_size=300),

@@ -130,8 +130,14 @@ BAD = {
         "wrong schema: its messages have schema",
     ),
     "no flow": (["replay", "udp.pcap"], "no flow matches: udp.pcap: UDP to 239.77.1.1:14310 (1 packet)"),
-    "no such card": (["replay", "made.pcap", "--card", "gpu:"], "'gpu:' is no card (there are rtl: and soft:)"),
-    "a card of a later version": (["replay", "made.pcap", "--card", "eth:enp3s0"], "is not supported by this version"),
+    "no such card": (
+        ["replay", "made.pcap", "--card", "gpu:"],
+        "'gpu:' is no card (there are rtl:, soft:, serial:DEVICE and eth:INTERFACE)",
+    ),
+    "a card of a later version": (
+        ["replay", "made.pcap", "--card", "pcie:0000:03:00.0"],
+        "is not supported by this version",
+    ),
     "limits that are no TOML": (["replay", "made.pcap", "--limits", "made.xml"], "made.xml: not a TOML file"),
     "limits that make no sense": (["replay", "made.pcap", "--limits", "odd.toml"], "odd.toml: instrument 'ELM'"),
     "too many sessions": (["generate", "x.pcap", "--sessions", "80"], "more than the card's 64 flows"),

@@ -128,7 +128,6 @@ def test_the_lowest_row_that_fits_takes_the_packet():
         ("soft", "'soft' is no card"),
         ("fpga:", "'fpga:' is no card"),
         ("serial:", "is not serial:DEVICE"),
-        ("eth:enp3s0", "not supported by this version"),
         ("pcie:0000:03:00.0", "not supported by this version"),
     ],
 )
