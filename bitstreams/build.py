@@ -16,6 +16,7 @@ from bitstreams import tools
 from bitstreams.devices import LFE5UM5G_85F
 from bitstreams.tools import ToolFailed
 from hdl.boards import Board
+from hdl.boards.board import Way
 from hdl.boards.on_platform import OnPlatform
 from hdl.boards.top import make_top
 from hdl.sbe_venue import Venue, venue_code
@@ -77,7 +78,7 @@ class Design:
     """A board with what is to be on it."""
 
     board: Board
-    interface: str
+    way: Way
     venue: Venue | None = None
 
     @cached_property
@@ -93,7 +94,7 @@ class Design:
         """A hash of the files that :attr:`source_hash` follows from, comments and all."""
         boards = ROOT / "hdl" / "boards"
         files = closure([boards / f"{self.board.name}.py", boards / "on_platform.py", Path(__file__)])
-        said = repr((self.interface, self.venue and venue_code(self.venue), [version(name) for name in PACKAGES]))
+        said = repr((self.way, self.venue and venue_code(self.venue), [version(name) for name in PACKAGES]))
         return hashlib.sha256((content_hash(files) + said).encode()).hexdigest()[:20]
 
     @property
@@ -108,7 +109,7 @@ class Design:
     def _plan(self, source: int) -> Any:
         toolchain.apply()
         platform = self.board.make_platform()
-        top = make_top(self.board, self.interface, self.venue, source)
+        top = make_top(self.board, self.way, self.venue, source)
         options = ECP5_OPTIONS if getattr(platform, "family", "") == "ecp5" else {}
         return platform.build(OnPlatform(top), name=TOP, do_build=False, emit_src=False, debug_verilog=False, **options)
 

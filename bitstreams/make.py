@@ -24,13 +24,14 @@ NEEDED = ("YOSYS", "NEXTPNR_ECP5", "ECPPACK", "NEXTPNR_ICE40", "ICEPACK")
 
 def shipped(board: Board) -> Design:
     """What is built for a board when nobody asks for something else: its first interface, and the demo's schema where
-    SBE fits beside FIX."""
-    return Design(board, board.interfaces[0], load_venue(DEMO_SCHEMA) if board.beside_fix else None)
+    SBE fits beside FIX, or FIX does not fit."""
+    way = board.way()
+    return Design(board, way, load_venue(DEMO_SCHEMA) if way.beside_fix or way.fix_width is None else None)
 
 
 def parsers_text(design: Design) -> tuple[str, ...]:
     """The parsers of a design in words."""
-    width = design.board.fix_width_beside(design.venue is not None)
+    width = design.board.fix_width(design.way, design.venue is not None)
     fix = () if width is None else (f"FIX, {width} bits",)
     sbe = () if design.venue is None else (f"SBE, {design.venue.schema.package}",)
     return fix + sbe
@@ -42,9 +43,9 @@ def entry_of(design: Design, built: Built, name: str) -> Entry:
         board=design.board.name,
         file=name,
         sha256=sha256(built.file),
-        interface=design.interface,
+        interface=design.way.interface,
         parsers=parsers_text(design),
-        flows=design.board.flows,
+        flows=design.way.flows,
         sources=design.sources,
         source_hash=design.source_hash,
         tools=tool_versions(design),

@@ -56,7 +56,9 @@ def _ethernet_card(flows: int) -> Any:
 
 def ethernet_model(flows: int = FLOWS) -> Model:
     """The card with so many rows of the flow table."""
-    return Model("ethernet_card", ("hdl/ethernet_card.py",), "sim/ethernet_board.cpp", _ethernet_card(flows), str(flows))
+    return Model(
+        "ethernet_card", ("hdl/ethernet_card.py",), "sim/ethernet_board.cpp", _ethernet_card(flows), str(flows)
+    )
 
 
 class EthernetBoard:

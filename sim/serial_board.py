@@ -40,8 +40,8 @@ def model(board: Board) -> Model:
     def top(venue: Venue | None) -> Any:
         from hdl.boards.top import make_top
 
-        simulated = replace(board, clock_hz=SAMPLES * BAUD, baud=BAUD)
-        return make_top(simulated, "serial", venue)
+        way = replace(board.way("serial"), clock_hz=SAMPLES * BAUD)
+        return make_top(replace(board, baud=BAUD), way, venue)
 
     sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
     return Model("serial_top", sources, "sim/serial_board.cpp", top, board.name)

@@ -46,23 +46,53 @@ class Usb:
 
 
 @dataclass(frozen=True)
+class Port:
+    """A network port: the number of its resource ``eth_rgmii``, and by how much the chip must delay data that come and the clock that goes, in
+    ps, where neither the PHY nor the board does it."""
+
+    number: int
+    rx_delay_ps: int = 0
+    tx_delay_ps: int = 0
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to the host, and the card that fits beside it.
+
+    Attributes:
+        interface: serial or eth.
+        clock_hz: rate of the card's clock, and so of all but the network's side.
+        flows: rows of the flow table.
+        fix_width: bits a cycle of the FIX parser; None: it does not fit.
+        sbe: whether an SBE decoder fits; ``beside_fix``: both at once.
+        is_small: a whole card does not fit; the board reads FIX alone, and its host does the rest.
+        ports: of eth: that of the link, and perhaps another one that takes traffic in.
+    """
+
+    interface: str
+    clock_hz: int
+    flows: int
+    fix_width: int | None = None
+    sbe: bool = False
+    beside_fix: bool = False
+    is_small: bool = False
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True)
 class Board:
-    """A board, and the card that is built for it.
+    """A board, and the cards that are built for it.
 
     Attributes:
         name: as ``tickgate`` is told it; the module of amaranth-boards, where that has one board.
         title: maker and name.
         platform: class of amaranth-boards, as ``module:Class``.
-        device: chip, package and speed grade in words.
-        interfaces: ways to the host, the one that is built unless another is asked for first.
-        clock_hz: rate of the card's clock, and so of all but the network's side.
-        flows: rows of the flow table.
-        fix_width: bits a cycle of the FIX parser that fits; None: none does.
-        is_small: a whole card does not fit; the board reads FIX alone, and its host does the rest.
-        sbe: whether an SBE decoder fits; ``beside_fix``: both at once.
+        device: chip, speed grade and package in words.
+        ways: the one that is built unless another is asked for first.
         lights: resources of the LEDs, as ``led 0`` or ``rgb_led 0 g``: alive, traffic, waits.
-        baud: of the UART.
+        usb: None where the board has no USB.
         programmers: the first one that is installed is used.
+        baud: of the UART.
         built_here: with the pip toolchain. Where not, what the vendor's tool needs is exported.
     """
 
@@ -70,27 +100,35 @@ class Board:
     title: str
     platform: str
     device: str
-    interfaces: tuple[str, ...]
-    clock_hz: int
-    flows: int
-    fix_width: int | None
+    ways: tuple[Way, ...]
     lights: tuple[str, ...]
-    usb: Usb
+    usb: Usb | None
     programmers: tuple[Programmer, ...] = ()
-    is_small: bool = False
-    sbe: bool = False
-    beside_fix: bool = False
     baud: int = DEFAULT_BAUD
     built_here: bool = True
 
-    def fix_width_beside(self, has_sbe: bool) -> int | None:
-        """Bits a cycle of the FIX parser of a card that decodes SBE too, or does not; None where both do not fit.
+    def way(self, interface: str | None = None) -> Way:
+        """The way by an interface, by default the first one. Raises ValueError where there is none."""
+        for way in self.ways:
+            if interface in (None, way.interface):
+                return way
+        there = ", ".join(way.interface for way in self.ways)
+        raise ValueError(f"{self.name} has no interface '{interface}' (there is {there})")
 
-        Raises ValueError where SBE does not fit at all.
+    def fix_width(self, way: Way, has_sbe: bool) -> int | None:
+        """Bits a cycle of the FIX parser of a card that decodes SBE too, or does not; None where there is none beside SBE.
+
+        Raises ValueError where that card does not fit, or would parse nothing.
         """
-        if has_sbe and not self.sbe:
-            raise ValueError(f"{self.name}: an SBE decoder does not fit on {self.device}: leave --schema out")
-        return None if has_sbe and not self.beside_fix else self.fix_width
+        if has_sbe and not way.sbe:
+            raise ValueError(
+                f"{self.name}: an SBE decoder does not fit on {self.device} with {way.interface}: leave --schema out"
+            )
+        if not has_sbe and way.fix_width is None:
+            raise ValueError(
+                f"{self.name}: a FIX parser does not fit on {self.device} with {way.interface}: it decodes SBE, add --schema"
+            )
+        return None if has_sbe and not way.beside_fix else way.fix_width
 
     def make_platform(self) -> Any:
         """The platform of amaranth-boards; needs that package."""

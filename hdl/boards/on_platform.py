@@ -1,48 +1,94 @@
 """A board's top at its pins."""
 
-from amaranth.hdl import ClockDomain, Elaboratable, Module
+from amaranth.hdl import ClockDomain, Const, DomainRenamer, Elaboratable, Module
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from hdl.boards.ecp5_pll import Ecp5Pll
-from hdl.boards.top import LIGHTS, SerialTop
+from hdl.boards.top import LIGHTS, Top
+from hdl.rgmii import Ecp5RgmiiPins
+
+GIGABIT_HZ = 125_000_000
+"""The clock of RGMII, either way."""
 
 
 class OnPlatform(Elaboratable):
-    """``top`` with its clock, its UART and its LEDs, as the platform of amaranth-boards has them."""
+    """``top`` with its clocks, its interface and its LEDs, as the platform of amaranth-boards has them."""
 
-    def __init__(self, top: SerialTop):
+    def __init__(self, top: Top):
         self._top = top
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.top = top = self._top
-        if top.board.clock_hz != platform.default_clk_frequency:
-            self._make_clock(m, platform)
-
-        def pin(name, direction, port):
-            m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, port)
-            return buffer.i if direction == "i" else buffer.o
-
-        uart = platform.request("uart", 0, dir="-")
-        m.d.comb += [top.rx.eq(pin("rx", "i", uart.rx)), pin("tx", "o", uart.tx).eq(top.tx)]
+        if top.way.ports:
+            self._connect_ports(m, platform)
+        else:
+            self._connect_uart(m, platform)
         for name, resource in zip(LIGHTS, top.board.lights, strict=False):
             led, number, *colour = resource.split()
             port = platform.request(led, int(number), dir="-")
-            m.d.comb += pin(name, "o", getattr(port, *colour) if colour else port).eq(getattr(top, name))
+            m.d.comb += self._buffer(m, name, "o", getattr(port, *colour) if colour else port).eq(getattr(top, name))
         return m
 
-    def _make_clock(self, m, platform):
-        """The domain ``sync``, where the board's own clock has another rate: an ECP5, then."""
-        board = self._top.board
-        rate = int(platform.default_clk_frequency)
-        m.submodules.clock_buffer = clock = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
-        m.submodules.pll = pll = Ecp5Pll(rate, [board.clock_hz])
-        m.domains.sync = sync = ClockDomain()
+    def _connect_uart(self, m, platform):
+        top = self._top
+        if top.way.clock_hz != platform.default_clk_frequency:
+            self._make_clocks(m, platform, {"sync": top.way.clock_hz})
+        uart = platform.request("uart", 0, dir="-")
+        m.d.comb += [
+            top.rx.eq(self._buffer(m, "rx", "i", uart.rx)),
+            self._buffer(m, "tx", "o", uart.tx).eq(top.tx),
+        ]
+
+    def _connect_ports(self, m, platform):
+        """The link's port has both ways, that of the traffic is silent."""
+        top = self._top
+        resets = self._make_clocks(m, platform, {"tx": GIGABIT_HZ, "sync": top.way.clock_hz})
+        for port, domain in zip(top.way.ports, ("rx", "traffic_rx"), strict=False):
+            pins = platform.request("eth_rgmii", port.number, dir="-")
+
+            def pin(name, direction, domain=domain, pins=pins):
+                # Boards name the control wires so or so.
+                of = getattr(pins, name) if hasattr(pins, name) else getattr(pins, name.replace("ctl", "ctrl"))
+                return self._buffer(m, f"{domain}_{name}", direction, of)
+
+            rgmii = Ecp5RgmiiPins(port.rx_delay_ps, port.tx_delay_ps)
+            m.submodules[f"{domain}_pins"] = DomainRenamer({"rx": domain})(rgmii)
+            self._add_domain(m, platform, domain, pin("rx_clk", "i"), GIGABIT_HZ, resets)
+            m.d.comb += [
+                rgmii.rx_data.eq(pin("rx_data", "i")),
+                rgmii.rx_control.eq(pin("rx_ctl", "i")),
+                getattr(top, domain).eq(rgmii.received),
+                rgmii.sent.eq(top.tx if domain == "rx" else Const(0)),
+                pin("tx_data", "o").eq(rgmii.tx_data),
+                pin("tx_ctl", "o").eq(rgmii.tx_control),
+                pin("tx_clk", "o").eq(rgmii.tx_clock),
+                # A pin that is not driven may hold the PHY in reset.
+                pin("rst", "o").eq(0),
+            ]
+
+    @staticmethod
+    def _buffer(m, name, direction, port):
+        m.submodules[f"{name}_buffer"] = buffer = io.Buffer(direction, port)
+        return buffer.i if direction == "i" else buffer.o
+
+    def _make_clocks(self, m, platform, rates):
+        """Domains of these rates, by their names, from the board's own clock: an ECP5's. Returns what resets them."""
+        clock = self._buffer(m, "clock", "i", platform.request(platform.default_clk, dir="-"))
+        m.submodules.pll = pll = Ecp5Pll(int(platform.default_clk_frequency), list(rates.values()))
+        m.d.comb += pll.i.eq(clock)
         resets = ~pll.locked
         if platform.default_rst is not None:
-            m.submodules.reset_buffer = reset = io.Buffer("i", platform.request(platform.default_rst, dir="-"))
-            resets |= reset.i
-        m.submodules.reset = ResetSynchronizer(resets, domain="sync")
-        m.d.comb += [pll.i.eq(clock.i), sync.clk.eq(pll.o[0])]
-        platform.add_clock_constraint(sync.clk, board.clock_hz)
+            resets |= self._buffer(m, "reset", "i", platform.request(platform.default_rst, dir="-"))
+        for n, (domain, rate) in enumerate(rates.items()):
+            self._add_domain(m, platform, domain, pll.o[n], rate, resets)
+        return resets
+
+    @staticmethod
+    def _add_domain(m, platform, name, clock, rate, resets):
+        domain = ClockDomain(name)
+        m.domains += domain
+        m.d.comb += domain.clk.eq(clock)
+        m.submodules[f"{name}_reset"] = ResetSynchronizer(resets, domain=name)
+        platform.add_clock_constraint(domain.clk, rate)

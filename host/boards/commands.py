@@ -10,6 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from bitstreams.manifest import Entry
     from hdl.boards import Board
+    from hdl.boards.board import Way
 
 console = Console()
 
@@ -26,31 +27,30 @@ def list_boards(udev: bool) -> None:
     built = {entry.board: entry for entry in manifest.load()}
     table = Table(show_lines=True)
     table.add_column("board, device", no_wrap=True)
-    for title in ("interfaces", "parsers", "flows", "clock", "LUTs"):
+    for title in ("interface", "parsers", "flows", "clock", "LUTs"):
         table.add_column(title)
     for board in BOARDS.values():
+        entry = built.get(board.name)
         names = f"{board.name}\n[dim]{board.device}[/dim]"
-        table.add_row(names, ", ".join(board.interfaces), _parsers(board), *_reached(board, built))
+        for index, way in enumerate(board.ways):
+            reached = _reached(board, way, entry if entry and entry.interface == way.interface else None)
+            table.add_row("" if index else names, way.interface, _parsers(way), str(way.flows), *reached)
     console.print(table)
     console.print("clock: reached, of what is needed, by what is in bitstreams/", style="dim")
 
 
-def _parsers(board: "Board") -> str:
-    fix = f"FIX ({board.fix_width} bits)"
-    if not board.sbe:
-        return fix
-    return f"{fix} and SBE" if board.beside_fix else f"{fix} or SBE"
+def _parsers(way: "Way") -> str:
+    fix = [] if way.fix_width is None else [f"FIX ({way.fix_width} bits)"]
+    sbe = ["SBE"] if way.sbe else []
+    return (" and " if way.beside_fix else " or ").join(fix + sbe)
 
 
-def _reached(board: "Board", built: "dict[str, Entry]") -> tuple[str, str, str]:
-    flows = str(board.flows)
-    if not board.built_here:
-        return flows, f"{board.clock_hz / 1e6:g} MHz, not built here", "-"
-    entry = built.get(board.name)
+def _reached(board: "Board", way: "Way", entry: "Entry | None") -> tuple[str, str]:
     if entry is None:
-        return flows, f"{board.clock_hz / 1e6:g} MHz, not built", "-"
+        what = "not built" if board.built_here else "by the vendor's tool"
+        return f"{way.clock_hz / 1e6:g} MHz, {what}", "-"
     clocks = "\n".join(f"{clock.mhz:.1f} of {clock.target_mhz:g} MHz" for clock in entry.clocks.values())
-    return flows, clocks, f"{entry.luts:,} of {entry.luts_available:,}"
+    return clocks, f"{entry.luts:,} of {entry.luts_available:,}"
 
 
 def flash_board(name: str, *, dry_run: bool, persistent: bool, url: str | None, folder: Path | None) -> None:
@@ -107,11 +107,11 @@ def build_board(name: str, interface: str | None, schema: Path | None, profile: 
     board = find_board(name)
     if absent := tools.missing(NEEDED):
         raise ToolMissing(absent)
-    design = Design(board, interface or board.interfaces[0], load_venue(schema, profile) if schema else None)
+    design = Design(board, board.way(interface), load_venue(schema, profile) if schema else None)
     begun = time.monotonic()
     built = build(
         design,
-        FOLDER / f"{board.name}-{design.interface}",
+        FOLDER / f"{board.name}-{design.way.interface}",
         lambda text: console.print(f"{time.monotonic() - begun:5.0f} s  {text}", highlight=False),
     )
     out.mkdir(parents=True, exist_ok=True)

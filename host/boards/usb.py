@@ -25,7 +25,9 @@ class UsbDevice:
 
 def find_devices(board: Board, sysfs: Path = SYSFS, devices: Path = DEVICES) -> list[UsbDevice]:
     """Devices with the ids of the board's programmer, whichever board they are on."""
-    found = []
+    found: list[UsbDevice] = []
+    if board.usb is None:
+        return found
     for folder in sorted(sysfs.iterdir()) if sysfs.is_dir() else []:
         ids = [_read(folder / name) for name in ("idVendor", "idProduct")]
         if ids != [f"{board.usb.vendor:04x}", f"{board.usb.product:04x}"]:
@@ -39,6 +41,8 @@ def find_devices(board: Board, sysfs: Path = SYSFS, devices: Path = DEVICES) -> 
 def find_board(board: Board, sysfs: Path = SYSFS, devices: Path = DEVICES) -> UsbDevice:
     """The one device of this board. Raises :class:`UsbError` where it is not there, another board is, there are several, or
     this user may not write to it."""
+    if board.usb is None:
+        raise UsbError(f"{board.name} is not programmed over USB")
     ids = f"{board.usb.vendor:04x}:{board.usb.product:04x}"
     candidates = find_devices(board, sysfs, devices)
     if not candidates:
@@ -61,7 +65,7 @@ def find_board(board: Board, sysfs: Path = SYSFS, devices: Path = DEVICES) -> Us
 
 def udev_rules(boards: list[Board]) -> str:
     """Rules that give whoever sits at the machine the boards' programmers and serial ports."""
-    ids = sorted({(board.usb.vendor, board.usb.product) for board in boards})
+    ids = sorted({(board.usb.vendor, board.usb.product) for board in boards if board.usb})
     lines = ["# Dev boards of Tickgate: `tickgate boards --udev` writes this."]
     for vendor, product in ids:
         match = f'ATTRS{{idVendor}}=="{vendor:04x}", ATTRS{{idProduct}}=="{product:04x}"'

@@ -114,7 +114,7 @@ def test_what_the_card_was_not_built_for_is_refused(board):
 def test_the_card_says_what_it_was_built_from(board):
     with open_registers(board.url) as read:
         names = ("identity", "version", "flow_rows", "parsers", "venue", "source")
-        assert [read(name) for name in names] == [IDENTITY, VERSION, BOARD.flows, 1 << Parser.FIX, 0, 0]
+        assert [read(name) for name in names] == [IDENTITY, VERSION, BOARD.way().flows, 1 << Parser.FIX, 0, 0]
 
 
 @pytest.mark.parametrize(
