@@ -1,0 +1,59 @@
+"""The bitstreams that come with the project are those of its sources."""
+
+import re
+import shutil
+
+import pytest
+
+from bitstreams import manifest, tools
+from bitstreams.build import build, sha256
+from bitstreams.make import NEEDED, shipped, staleness
+from hdl.boards import BOARDS, find_board
+
+ENTRIES = manifest.load()
+
+
+def test_the_manifest_names_boards_and_clocks_that_are_met():
+    assert ENTRIES
+    for entry in ENTRIES:
+        assert entry.board in BOARDS
+        assert re.fullmatch(r"[0-9a-f]{40}", entry.source_hash)
+        assert entry.luts <= entry.luts_available
+        assert entry.clocks
+        assert all(clock.mhz >= clock.target_mhz for clock in entry.clocks.values()), entry.board
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry.board for entry in ENTRIES])
+def test_a_bitstream_is_that_of_the_sources(entry):
+    why = staleness(entry, shipped(find_board(entry.board)))
+    assert not why, f"{why}: make bitstreams"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(tools.missing(NEEDED)), reason=tools.missing(NEEDED))
+def test_the_smallest_one_is_built_again_byte_for_byte(tmp_path):
+    smallest = min(ENTRIES, key=lambda entry: entry.luts)
+    built = build(shipped(find_board(smallest.board)), tmp_path / "board", print)
+    assert sha256(built.file) == smallest.sha256
+    assert (built.seed, built.luts) == (smallest.seed, smallest.luts)
+
+
+def test_a_stale_bitstream_is_found(tmp_path, monkeypatch):
+    [entry] = [entry for entry in ENTRIES if entry.board == "icebreaker"]
+    monkeypatch.setattr(manifest, "FOLDER", tmp_path)
+    design = shipped(find_board(entry.board))
+    assert "is not there" in staleness(entry, design)
+    shutil.copy(manifest.__file__, tmp_path / entry.file)
+    assert "another SHA-256" in staleness(entry, design)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_built():
+    board = find_board("icebreaker")
+    with pytest.raises(ValueError, match="icebreaker has no interface 'eth'"):
+        board.way("eth")
+    with pytest.raises(ValueError, match="an SBE decoder does not fit on iCE40UP5K"):
+        board.fix_width(board.way(), has_sbe=True)
+    colorlight = find_board("colorlight_5a75b_r7_0")
+    with pytest.raises(ValueError, match="a FIX parser does not fit on LFE5U-25F-6 BG256 with eth"):
+        colorlight.fix_width(colorlight.way("eth"), has_sbe=False)
