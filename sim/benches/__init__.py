@@ -27,6 +27,7 @@ NAMES = (
     "fix_entries",
     "ring_writer",
     "registers",
+    "line_writer",
     "uart",
     "cobs",
     "serial_link",
