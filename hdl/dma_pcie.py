@@ -35,7 +35,7 @@ NUMBER_BITS = 6
 
 LINE_CREDITS = LINE_BYTES // CREDIT_BYTES
 POINTER_BITS = DATA_CREDIT_BITS - (LINE_CREDITS - 1).bit_length()
-"""Lines are counted as far as credits for their data are: one counter tells both."""
+"""Lines are counted as far as credits for their data are."""
 
 LINE_BITS = 64 - (LINE_BYTES - 1).bit_length()
 MOST_LINES = LARGEST_MAX_PAYLOAD // LINE_BYTES
@@ -166,10 +166,10 @@ class LineWriter(wiring.Component):
             m.d.sync += [settled.eq(end_out.data), oldest.eq(self.acknowledged + 1)]
 
         # Credits: what is asked for must not go beyond the limit (2.6.1.2).
-        headers_sent = Signal(HEADER_CREDIT_BITS)
+        headers_sent, lines_sent = Signal(HEADER_CREDIT_BITS), Signal(POINTER_BITS)
         credit = self.link.credit
         headers_left = (credit.headers - (headers_sent + 1))[:HEADER_CREDIT_BITS]
-        data_left = (credit.data - (sent + run_lines) * LINE_CREDITS)[:DATA_CREDIT_BITS]
+        data_left = (credit.data - (lines_sent + run_lines) * LINE_CREDITS)[:DATA_CREDIT_BITS]
         has_credit = Signal()
         m.d.comb += has_credit.eq(
             (credit.headers_infinite | (headers_left <= 1 << HEADER_CREDIT_BITS - 1))
@@ -215,14 +215,14 @@ class LineWriter(wiring.Component):
                     m.d.sync += [
                         run_waits.eq(0),
                         sent.eq(back),
+                        # What was dropped has used no credit.
                         headers_sent.eq(headers_sent - in_flight),
+                        lines_sent.eq(lines_sent - (sent - settled)),
                         oldest.eq(number),
                         settled.eq(back),
                         has_to_return.eq(0),
                     ]
-                with m.Elif(
-                    run_waits & self.link.bus_master & has_credit & (in_flight < self._in_flight) & ~self.drop
-                ):
+                with m.Elif(run_waits & self.link.bus_master & has_credit & (in_flight < self._in_flight) & ~self.drop):
                     m.d.comb += [takes_run.eq(1), row_next.eq(sent[:slot_bits] * LINE_BEATS)]
                     m.d.sync += [
                         tlp_line.eq(run_line),
@@ -231,6 +231,7 @@ class LineWriter(wiring.Component):
                         beats_left.eq(run_lines * LINE_BEATS),
                         sent.eq(sent + run_lines),
                         headers_sent.eq(headers_sent + 1),
+                        lines_sent.eq(lines_sent + run_lines),
                         number.eq(number + 1),
                     ]
                     m.next = "HEADER"

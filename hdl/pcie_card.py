@@ -145,7 +145,11 @@ class PcieCard(wiring.Component):
             progress.session.eq(session),
         ]
         with m.If(is_settled):
-            m.d.sync += [shown.eq(looked_finished), looked_finished.eq(card.finished), looked_entered.eq(writer.entered)]
+            m.d.sync += [
+                shown.eq(looked_finished),
+                looked_finished.eq(card.finished),
+                looked_entered.eq(writer.entered),
+            ]
         waited = Signal(range(STALLED_CYCLES + 1))
         m.d.comb += progress.stalled.eq((waited == STALLED_CYCLES) & (writer.entered == writer.settled))
         with m.If(~card.stalled | card.bus.write):

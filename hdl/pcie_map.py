@@ -1,8 +1,8 @@
 """BAR0 of the PCIe card: what stands where. The only definition; docs/pcie.md has it in words.
 
-    byte 0          the card's registers (register_map.py), 8 bytes each
-    BOARD_BYTE      the board's own, 8 bytes each
-    WINDOW_BYTE     the packet window, written only
+byte 0          the card's registers (register_map.py), 8 bytes each
+BOARD_BYTE      the board's own, 8 bytes each
+WINDOW_BYTE     the packet window, written only
 
 """
 

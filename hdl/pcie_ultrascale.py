@@ -181,9 +181,7 @@ class UltraScale(wiring.Component):
         descriptor = Signal(data.StructLayout(REQUESTER_DESCRIPTOR))
         is_far = (header.fmt & HAS_FOUR_DWORDS).any()
         m.d.comb += [
-            descriptor.address.eq(
-                Mux(is_far, Cat(header.address_second, header.address_first), header.address_first)
-            ),
+            descriptor.address.eq(Mux(is_far, Cat(header.address_second, header.address_first), header.address_first)),
             descriptor.length.eq(header.length),
             descriptor.request.eq(MEMORY_WRITE),
             axis.tdata.eq(Mux(beat.header, descriptor.as_value(), beat.data)),
@@ -265,7 +263,12 @@ class UltraScale(wiring.Component):
             is_whole = beat.last & (beat.count == 1)
             m.d.comb += [axis.tlast.eq(is_whole), axis.tkeep.eq(0b1111), self.completions.ready.eq(axis.tready)]
             with m.If(self.completions.valid & axis.tready):
-                m.d.sync += [held.eq(behind), has_held.eq(~is_whole), rest.eq(beat.count - 1), ends.eq(beat.last & ~is_whole)]
+                m.d.sync += [
+                    held.eq(behind),
+                    has_held.eq(~is_whole),
+                    rest.eq(beat.count - 1),
+                    ends.eq(beat.last & ~is_whole),
+                ]
         with m.Else():
             m.d.comb += self.completions.ready.eq(1)
             with m.If(self.completions.valid):

