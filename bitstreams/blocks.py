@@ -10,6 +10,7 @@ from amaranth.lib import data, wiring
 from bitstreams.devices import ICE40HX8K, LFE5UM5G_85F, Device
 from hdl.beat import LANES
 from hdl.card import Card
+from hdl.dma_pcie import LineWriter
 from hdl.ethernet import Ethernet, IpMeta
 from hdl.fix_entries import FixEntries
 from hdl.fix_parser import FixParser
@@ -17,6 +18,8 @@ from hdl.fix_tokenizer import Tokenizer
 from hdl.fixed_point import FixedPoint
 from hdl.limits import FLOWS
 from hdl.payload_store import PayloadStore
+from hdl.pcie_bar import BarTarget
+from hdl.pcie_tlp import BEAT_BYTES
 from hdl.registers import Registers
 from hdl.ring_writer import RingWriter
 from hdl.sbe_decoder import SbeDecoder
@@ -106,6 +109,8 @@ def _sbe_decoder(name: str, schema: Path, *templates: int, bound: Bound | None =
     return Block(name, decoder, bound=bound, sources=(schema,))
 
 
+PCIE_BITS = 8 * BEAT_BYTES
+
 BLOCKS = (
     Block("strip", lambda: Strip(data.StructLayout({}), IpMeta)),
     Block("ethernet", Ethernet, flows=FLOWS),
@@ -121,6 +126,8 @@ BLOCKS = (
     _sbe_decoder("sbe_decoder", DEMO_SCHEMA),
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
+    Block("dma_pcie", LineWriter, data_width=PCIE_BITS),
+    Block("pcie_bar", BarTarget, data_width=PCIE_BITS),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
     Block(
         "card",

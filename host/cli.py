@@ -68,7 +68,7 @@ CardOption = Annotated[
     typer.Option(
         "--card",
         metavar="URL",
-        help="rtl: (the card's RTL, simulated), soft: (the same in Numba) or serial:DEVICE (a board; DEVICE?baud=NUMBER).",
+        help="rtl: (the card's RTL, simulated), soft: (the same in Numba), serial:DEVICE (a board; DEVICE?baud=NUMBER) or pcie:ADDRESS (a card in a slot; pcie:sim: a simulated one).",
     ),
 ]
 SchemaOption = Annotated[

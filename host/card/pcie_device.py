@@ -92,7 +92,7 @@ def allocate(length: int, path: Path | None = None) -> mmap.mmap:
     try:
         return mmap.mmap(-1, whole, shared | MAP_HUGETLB)
     except OSError:
-        log.info("no %d free huge pages of 2 MiB: the ring is in ordinary pages", whole // HUGE_BYTES)
+        log.warning("no %d free huge pages of 2 MiB: the ring is in ordinary pages", whole // HUGE_BYTES)
         return mmap.mmap(-1, whole, shared)
 
 

@@ -129,7 +129,7 @@ def test_the_lowest_row_that_fits_takes_the_packet():
         ("fpga:", "'fpga:' is no card"),
         ("serial:", "is not serial:DEVICE"),
         ("eth:enp3s0", "not supported by this version"),
-        ("pcie:0000:03:00.0", "not supported by this version"),
+        ("pcie:03:00.0", "is not pcie:DOMAIN:BUS:DEVICE.FUNCTION"),
     ],
 )
 def test_what_is_no_card_is_refused(url, reason):
