@@ -51,7 +51,7 @@ struct Slot {
     uint64_t value = 0;
     uint32_t value_beats = 0;
     bool has_value = false, in_completion = false, is_good = false;
-    uint64_t faults = 0, requests = 0, written = 0;
+    uint64_t faults = 0, requests = 0, cut_off = 0;
 };
 
 uint32_t field(const uint32_t* words, int at, int bits) {
@@ -76,7 +76,6 @@ void write_beat(Slot& s, const uint32_t* words, uint32_t bytes) {
         std::memcpy(&word, reinterpret_cast<const uint8_t*>(words) + byte, 8);
         reinterpret_cast<std::atomic<uint64_t>*>(s.memory + at + byte)->store(word, std::memory_order_release);
     }
-    s.written += bytes;
 }
 
 void take_write(Slot& s, const uint32_t* beat) {
@@ -95,13 +94,18 @@ void take_write(Slot& s, const uint32_t* beat) {
         ++s.requests;
         return;
     }
+    // What is under way when it is taken away is cut off.
+    s.is_dropped |= !s.master;
     const uint32_t bytes = 4 * (beat[4] & 7);
     write_beat(s, beat, bytes);
     s.address += bytes;
     s.left -= bytes;
     if (beat[4] & BEAT_LAST) {
         if (s.left) ++s.faults;
-        if (s.is_dropped) return;
+        if (s.is_dropped) {
+            ++s.cut_off;
+            return;
+        }
         s.sent.push_back(s.number);
         s.headers_owed += 1;
         s.data_owed += s.length / CREDIT_BYTES;
@@ -275,5 +279,6 @@ void tickgate_pcie_reset(void* handle) {
 void tickgate_pcie_run(void* handle, uint64_t cycles) { run(*static_cast<Slot*>(handle), cycles); }
 uint64_t tickgate_pcie_cycles(void* handle) { return static_cast<Slot*>(handle)->cycles; }
 uint64_t tickgate_pcie_faults(void* handle) { return static_cast<Slot*>(handle)->faults; }
+uint64_t tickgate_pcie_cut_off(void* handle) { return static_cast<Slot*>(handle)->cut_off; }
 uint64_t tickgate_pcie_requests(void* handle) { return static_cast<Slot*>(handle)->requests; }
 }

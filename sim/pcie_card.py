@@ -93,6 +93,7 @@ class SimulatedDevice:
             ("cycles", u64, [pointer]),
             ("faults", u64, [pointer]),
             ("requests", u64, [pointer]),
+            ("cut_off", u64, [pointer]),
         ):
             function = getattr(library, f"tickgate_pcie_{name}")
             function.restype, function.argtypes = result, arguments
@@ -117,6 +118,11 @@ class SimulatedDevice:
     def requests(self) -> int:
         """Memory writes of the card."""
         return self._library.tickgate_pcie_requests(self._handle)
+
+    @property
+    def cut_off(self) -> int:
+        """Those that did not go out for want of Bus Master Enable."""
+        return self._library.tickgate_pcie_cut_off(self._handle)
 
     def load(self, offset: int) -> int:
         """See PcieDevice."""

@@ -93,9 +93,9 @@ def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     return digest.hexdigest()[:20]
 
 
-def is_built(venue: Venue | None) -> bool:
+def is_built(venue: Venue | None, model: Model = CARD) -> bool:
     """Whether :func:`card_library` returns at once."""
-    return _library(venue).exists()
+    return _library(venue, model).exists()
 
 
 def _library(venue: Venue | None, model: Model = CARD) -> Path:
