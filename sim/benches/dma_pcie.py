@@ -11,7 +11,7 @@ import cocotb
 import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 from cocotb.triggers import RisingEdge, Timer
 from cocotbext.axi import AxiStreamBus, MemoryRegion
 from cocotbext.pcie.core import RootComplex
@@ -72,32 +72,32 @@ class Endpoint(wiring.Component):
     """The card's way to the block, with frames from a source."""
 
     def __init__(self) -> None:
-        ports = UltraScale().signature.members
-        inside = PcieCard().signature.members
+        self._card = PcieCard(flows=FLOWS, card=RingSource())
+        self._adapter = UltraScale()
+        inside = self._card.signature.members
+        ports = {name: member for name, member in self._adapter.signature.members.items() if name not in inside}
         # The slot's reset goes to the block alone, which says so.
-        super().__init__({name: member for name, member in ports.items() if name not in inside} | {"sys_reset": In(1)})
+        super().__init__(ports | {"sys_reset": In(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.card = card = PcieCard(flows=FLOWS, card=RingSource())
-        m.submodules.adapter = adapter = UltraScale()
-        for name in card.signature.members:
-            ours, theirs = getattr(card, name), getattr(adapter, name)
-            if isinstance(ours, wiring.PureInterface):
-                wiring.connect(m, ours, theirs)
-            elif card.signature.members[name].flow == In:
-                m.d.comb += ours.eq(theirs)
-            else:
-                m.d.comb += theirs.eq(ours)
-        for name, member in self.signature.members.items():
-            if name == "sys_reset":
-                continue
-            ours, theirs = getattr(self, name), getattr(adapter, name)
-            if member.is_signature:
-                wiring.connect(m, wiring.flipped(ours), theirs)
-            else:
-                m.d.comb += ours.eq(theirs) if member.flow == Out else theirs.eq(ours)
+        m.submodules.card = card = self._card
+        m.submodules.adapter = adapter = self._adapter
+        for name, member in card.signature.members.items():
+            _join(m, member, getattr(card, name), getattr(adapter, name))
+        for name, member in adapter.signature.members.items():
+            if name in self.signature.members:
+                outside = getattr(self, name)
+                _join(m, member, getattr(adapter, name), wiring.flipped(outside) if member.is_signature else outside)
         return m
+
+
+def _join(m: Module, member: wiring.Member, one: Any, other: Any) -> None:
+    """Connect a member of an interface to the same one of another."""
+    if member.is_signature:
+        wiring.connect(m, one, other)
+    else:
+        m.d.comb += one.eq(other) if member.flow == In else other.eq(one)
 
 
 def component() -> wiring.Component:

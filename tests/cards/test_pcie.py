@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 ROWS = 4
 """Flows of the card: a small one, without SBE, compiles quickly."""
 
-GENERATED = generate(orders=150, seed=7, malformed=0.1)
+GENERATED = generate(orders=600, seed=7, malformed=0.1)
 FLOWS = [flow for flow in GENERATED.flows if flow.parser is Parser.FIX][:ROWS]
 PACKETS = GENERATED.packets
 
