@@ -12,6 +12,7 @@ import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
+from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge, Timer
 from cocotbext.axi import AxiStreamBus, MemoryRegion
 from cocotbext.pcie.core import RootComplex
@@ -40,6 +41,7 @@ from hdl.register_map import ADDRESS, IDENTITY, VERSION
 from hdl.ring_layout import LINE_BYTES
 from host.card.ring import Ring, ring_bytes
 from sim.benches.ring_source import EVERY, FLOWS, MESSAGE_LINES, SUMS, RingSource
+from sim.benches.streams import RESET_CYCLES
 
 SOURCES = ("sim/benches/ring_source.py",)
 
@@ -53,7 +55,7 @@ PAYLOAD_BYTES = 1 << 15
 
 PAYLOAD_CODE = {128: 0, 256: 1, 512: 2}
 """Codes of Max_Payload_Size."""
-LOW, HIGH = 0x4000_0000, 0x12_3456_0000
+LOW, HIGH = 0x9000_0000, 0x12_3456_0000
 """Where the ring lies in bus addresses: below and above 4 GiB. Both so that its parts begin within a page and cross several."""
 
 BLOCK_INPUTS = (
@@ -277,6 +279,13 @@ class Host:
 
 async def start(dut: Any, **options: Any) -> Host:
     """A host that knows the card."""
+    # The test before may have left a request half sent, which the model's sinks would take for the beginning of the first one.
+    dut.rst.value = 1
+    clock = Clock(dut.clk, CLOCK_NS, unit="ns")
+    clock.start()
+    for _ in range(RESET_CYCLES):
+        await RisingEdge(dut.clk)
+    clock.stop()
     host = Host(dut, **options)
     await host.enumerate()
     return host
@@ -414,7 +423,7 @@ async def a_long_run(dut):
     # What the card has written and nobody has taken comes to an end with the credit.
     await Timer(20, "us")
     assert (await host.progress())["stalled"] == 1
-    assert await host.read("frames") == host.frames + len(host.ring.poll(host.slots))
+    assert await host.read("frames") == int(host.ring.header[0]["frames_read"]) + host.slots
 
 
 @cocotb.test()
