@@ -1,7 +1,9 @@
 """What a host reads and writes in the card's BAR0 (docs/pcie.md)."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import data, enum, stream, wiring
+import enum
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.pcie_map import BAR_BYTES
@@ -28,7 +30,7 @@ DwordWrite = data.StructLayout({"address": DWORD_ADDRESS_BITS, "data": 32, "enab
 """Bytes that are written to a dword of the BAR: those whose bit of ``enable`` is set."""
 
 
-class Kind(enum.Enum, shape=unsigned(2)):
+class Kind(enum.Enum):
     """What becomes of a request."""
 
     READ = 0
