@@ -470,8 +470,8 @@ FAULTS = (
     Fault(
         "a TLP begins with credit for its first line",
         "hdl/dma_pcie.py",
-        "(lines_sent + run_lines) * LINE_CREDITS",
-        "(lines_sent + 1) * LINE_CREDITS",
+        "(run_lines <= granted)",
+        "(granted != 0)",
         (PROOF, "writer_credit"),
     ),
     Fault(

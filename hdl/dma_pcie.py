@@ -165,16 +165,23 @@ class LineWriter(wiring.Component):
         with m.If(is_known):
             m.d.sync += [settled.eq(end_out.data), oldest.eq(self.acknowledged + 1)]
 
-        # Credits: what is asked for must not go beyond the limit (2.6.1.2).
+        # Credits: what is asked for must not go beyond the limit (2.6.1.2). Known a cycle late: from one begin to the next there are more,
+        # and meanwhile there can only be more of them.
         headers_sent, lines_sent = Signal(HEADER_CREDIT_BITS), Signal(POINTER_BITS)
         credit = self.link.credit
-        headers_left = (credit.headers - (headers_sent + 1))[:HEADER_CREDIT_BITS]
-        data_left = (credit.data - (lines_sent + run_lines) * LINE_CREDITS)[:DATA_CREDIT_BITS]
-        has_credit = Signal()
-        m.d.comb += has_credit.eq(
-            (credit.headers_infinite | (headers_left <= 1 << HEADER_CREDIT_BITS - 1))
-            & (credit.data_infinite | (data_left <= 1 << DATA_CREDIT_BITS - 1))
-        )
+        headers_left = (credit.headers - headers_sent)[:HEADER_CREDIT_BITS]
+        data_left = (credit.data - lines_sent * LINE_CREDITS)[:DATA_CREDIT_BITS]
+        lines_left = data_left[:-1] // LINE_CREDITS
+        may_begin, granted = Signal(), Signal(range(MOST_LINES + 1))
+        has_header = credit.headers_infinite | ((headers_left != 0) & ~headers_left[-1])
+        m.d.sync += [
+            may_begin.eq(has_header & (in_flight < self._in_flight)),
+            granted.eq(Mux(lines_left > MOST_LINES, MOST_LINES, lines_left)),
+        ]
+        with m.If(data_left[-1]):
+            m.d.sync += granted.eq(0)
+        with m.If(credit.data_infinite):
+            m.d.sync += granted.eq(MOST_LINES)
 
         # Sent.
         row, beats_left = Signal(slot_bits + (LINE_BEATS - 1).bit_length()), Signal(range(MOST_LINES * LINE_BEATS + 1))
@@ -222,7 +229,7 @@ class LineWriter(wiring.Component):
                         settled.eq(back),
                         has_to_return.eq(0),
                     ]
-                with m.Elif(run_waits & self.link.bus_master & has_credit & (in_flight < self._in_flight) & ~self.drop):
+                with m.Elif(run_waits & self.link.bus_master & may_begin & (run_lines <= granted) & ~self.drop):
                     m.d.comb += [takes_run.eq(1), row_next.eq(sent[:slot_bits] * LINE_BEATS)]
                     m.d.sync += [
                         tlp_line.eq(run_line),

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data
 
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
-from hdl.dma_pcie import LINE_BITS, MOST_LINES, LineWriter
+from hdl.dma_pcie import LINE_BITS, MOST_LINES, Credit, LineWriter
 from hdl.pcie_tlp import (
     BOUNDARY_BYTES,
     DATA_CREDIT_BITS,
@@ -104,7 +104,7 @@ class Rules(Writer):
             m.d.comb += self.prove(was_master)
 
 
-class Credit(Writer):
+class WithinCredit(Writer):
     """No TLP begins that the other side has not granted: headers and data are counted here from the TLPs alone."""
 
     lines = FEW_LINES
@@ -115,14 +115,9 @@ class Credit(Writer):
         begins, offers = Signal(), Signal()
         m.d.sync += offers.eq(writer.o.valid & beat.header)
         m.d.comb += begins.eq(writer.o.valid & beat.header & ~offers)
-        # What was granted when it began: the limits of the cycle before.
-        headers_granted, data_granted = Signal(HEADER_CREDIT_BITS), Signal(DATA_CREDIT_BITS)
-        limited = Signal(2)
-        m.d.sync += [
-            headers_granted.eq(credit.headers),
-            data_granted.eq(credit.data),
-            limited.eq(Cat(~credit.headers_infinite, ~credit.data_infinite)),
-        ]
+        # What was granted when it was decided: two cycles before the header is seen.
+        before, granted = Signal(Credit), Signal(Credit)
+        m.d.sync += [before.eq(credit), granted.eq(before)]
         headers_used, data_used = Signal(HEADER_CREDIT_BITS), Signal(DATA_CREDIT_BITS)
         headers_after, data_after = headers_used + 1, data_used + header.length // 4
         # Without a drop and with Bus Master Enable nothing is sent twice.
@@ -131,10 +126,13 @@ class Credit(Writer):
             m.d.sync += [headers_used.eq(headers_after), data_used.eq(data_after)]
             m.d.comb += [
                 self.prove(
-                    ~limited[0]
-                    | ((headers_granted - headers_after)[:HEADER_CREDIT_BITS] <= 1 << HEADER_CREDIT_BITS - 1)
+                    granted.headers_infinite
+                    | ((granted.headers - headers_after)[:HEADER_CREDIT_BITS] <= 1 << HEADER_CREDIT_BITS - 1)
                 ),
-                self.prove(~limited[1] | ((data_granted - data_after)[:DATA_CREDIT_BITS] <= 1 << DATA_CREDIT_BITS - 1)),
+                self.prove(
+                    granted.data_infinite
+                    | ((granted.data - data_after)[:DATA_CREDIT_BITS] <= 1 << DATA_CREDIT_BITS - 1)
+                ),
             ]
 
 
@@ -211,7 +209,7 @@ PROOFS = (
     Proof(
         "writer_rules", "LineWriter", "no TLP crosses 4 KiB or is longer than max payload", Rules, Method.BOUNDED, 16
     ),
-    Proof("writer_credit", "LineWriter", "no TLP begins without credit for it", Credit, Method.BOUNDED, 14),
+    Proof("writer_credit", "LineWriter", "no TLP begins without credit for it", WithinCredit, Method.BOUNDED, 14),
     Proof(
         "writer_once", "LineWriter", "each line comes out once, in order, at its address", EachOnce, Method.BOUNDED, 18
     ),

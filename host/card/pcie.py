@@ -84,7 +84,7 @@ def pack_packets(
         words[at + 1] = timestamp[first]
         at += HEADER_WORDS
         begin = np.int64(offset[first])
-        whole = count // 8
+        whole = int(count // 8)
         for number in range(whole):
             words[at + number] = load_word(data, begin + 8 * number)
         at += whole
