@@ -11,6 +11,7 @@ from amaranth.lib import data, wiring
 from bitstreams.devices import ICE40HX8K, ICE40UP5K, LFE5U_25F, LFE5UM5G_85F, Device
 from hdl.beat import LANES
 from hdl.card import Card
+from hdl.dma_pcie import LineWriter
 from hdl.ethernet import Ethernet, IpMeta
 from hdl.ethernet_frame import ETHERTYPE, LINK_WORDS, STORE_WORDS
 from hdl.fix_entries import FixEntries
@@ -21,6 +22,8 @@ from hdl.limits import FLOWS
 from hdl.link_frame import Down
 from hdl.mac_port import ReceivePath, TransmitPath
 from hdl.payload_store import PayloadStore
+from hdl.pcie_bar import BarTarget
+from hdl.pcie_tlp import BEAT_BYTES
 from hdl.registers import Registers
 from hdl.ring_writer import RingWriter
 from hdl.sbe_decoder import SbeDecoder
@@ -118,6 +121,8 @@ def _sbe_decoder(name: str, schema: Path, *templates: int, bound: Bound | None =
     return Block(name, decoder, bound=bound, sources=(schema,))
 
 
+PCIE_BITS = 8 * BEAT_BYTES
+
 MAC_BOUND = Bound(mhz=125, lut4=2000, latency_cycles=40, goal_mhz=150)
 """125 MHz is the clock of gigabit Ethernet's RGMII; the goal leaves a fifth for the rest of a full chip."""
 
@@ -147,6 +152,8 @@ BLOCKS = (
     _sbe_decoder("sbe_decoder", DEMO_SCHEMA),
     *([_sbe_decoder("sbe_decoder_cme", CME_SCHEMA, *CME_TEMPLATES, bound=SBE_BOUND)] if CME_SCHEMA.exists() else []),
     Block("ring_writer", RingWriter),
+    Block("dma_pcie", LineWriter, data_width=PCIE_BITS),
+    Block("pcie_bar", BarTarget, data_width=PCIE_BITS),
     Block("registers", lambda: Registers(FLOWS_PLACED), flows=FLOWS_PLACED),
     Block(
         "mac_receive",

@@ -453,6 +453,55 @@ FAULTS = (
         "places = min(width, RESULT_BITS) // 2",
         (BENCH, "sbe_decoder"),
     ),
+    Fault(
+        "a run of lines goes over a page",
+        "hdl/dma_pcie.py",
+        "& (line % (BOUNDARY_BYTES // LINE_BYTES) != 0)",
+        "& (line % (2 * BOUNDARY_BYTES // LINE_BYTES) != 0)",
+        (PROOF, "writer_rules"),
+    ),
+    Fault(
+        "a run of lines is longer than max payload",
+        "hdl/dma_pcie.py",
+        "(run_lines < most)",
+        "(run_lines <= most)",
+        (PROOF, "writer_rules"),
+    ),
+    Fault(
+        "a TLP begins with credit for its first line",
+        "hdl/dma_pcie.py",
+        "(run_lines <= granted)",
+        "(granted != 0)",
+        (PROOF, "writer_credit"),
+    ),
+    Fault(
+        "a line joins any run",
+        "hdl/dma_pcie.py",
+        "~takes_run & here.follows",
+        "~takes_run",
+        (PROOF, "writer_once"),
+    ),
+    Fault(
+        "what a block dropped is not sent again",
+        "hdl/dma_pcie.py",
+        "m.d.comb += planned_next.eq(back)",
+        "m.d.comb += planned_next.eq(planned)",
+        (BENCH, "line_writer"),
+    ),
+    Fault(
+        "a late number counts for a new TLP",
+        "hdl/dma_pcie.py",
+        "oldest.eq(number),",
+        "oldest.eq(oldest),",
+        (BENCH, "line_writer"),
+    ),
+    Fault(
+        "credit of dropped lines is lost",
+        "hdl/dma_pcie.py",
+        "lines_sent.eq(lines_sent - (sent - settled)),",
+        "lines_sent.eq(lines_sent),",
+        (BENCH, "line_writer"),
+    ),
 )
 """The faults, those of what keeps flows apart and of the blocks around the parser first."""
 

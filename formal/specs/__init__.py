@@ -11,5 +11,6 @@ NAMES = (
     "strip",
     "payload_store",
     "parsed_queue",
+    "line_writer",
 )
 """The files: what keeps flows apart, the parsers, and the blocks around them in the order in which data meets them."""

@@ -44,15 +44,12 @@ class Card(Protocol):
     ) -> None: ...
 
 
-NOT_YET = ("pcie",)
-THERE_ARE = "there are rtl:, soft:, serial:DEVICE and eth:INTERFACE"
+THERE_ARE = "there are rtl:, soft:, serial:DEVICE, eth:INTERFACE and pcie:ADDRESS"
 
 
 def check_url(url: str) -> str:
     """The scheme of a card's URL. Raises :class:`CardError` for what is no card or not supported."""
     scheme, colon, _address = url.partition(":")
-    if scheme in NOT_YET and colon:
-        raise CardError(f"card '{url}' is not supported by this version ({THERE_ARE})")
     if scheme == "serial" and colon:
         from host.card.serial import parse_url
 
@@ -61,6 +58,10 @@ def check_url(url: str) -> str:
         from host.card.eth import parse_url as parse_eth_url
 
         parse_eth_url(url)
+    elif scheme == "pcie" and colon:
+        from host.card.pcie import parse_url as parse_pcie_url
+
+        parse_pcie_url(url)
     elif url not in ("rtl:", "soft:"):
         raise CardError(f"'{url}' is no card ({THERE_ARE})")
     return scheme
@@ -98,6 +99,10 @@ def open_card(
         from host.card.eth import EthCard
 
         return EthCard(url, flows, venue, Ring.create(ring, frame_slots, payload_bytes))
+    if scheme == "pcie":
+        from host.card.pcie import open_pcie
+
+        return open_pcie(url, flows, venue, ring=ring, frame_slots=frame_slots, payload_bytes=payload_bytes)
     from host.card.soft import SoftCard
 
     return SoftCard(flows, venue, Ring.create(ring, frame_slots, payload_bytes))

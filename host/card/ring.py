@@ -177,9 +177,7 @@ class Ring:
         Raises :class:`RingError` for sizes that are no power of two or too small, OSError where it cannot be written.
         """
         check_geometry(frame_slots, payload_bytes, str(path or "ring"))
-        frames_offset = HEADER_BYTES
-        payload_offset = frames_offset + frame_slots * FRAME_BYTES
-        length = payload_offset + payload_bytes
+        length = ring_bytes(frame_slots, payload_bytes)
         if path is None:
             shared = Path("/dev/shm")
             # Unlinked at once: nothing is left behind, however the process ends.
@@ -191,12 +189,18 @@ class Ring:
             with path.open("x+b") as file:
                 file.truncate(length)
                 memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
+        return cls.within(memory, frame_slots, payload_bytes, path)
+
+    @classmethod
+    def within(cls, memory: mmap.mmap, frame_slots: int, payload_bytes: int, path: Path | None = None) -> Self:
+        """Make a ring in zeroed memory of at least :func:`ring_bytes`. Raises :class:`RingError` for the sizes."""
+        check_geometry(frame_slots, payload_bytes, str(path or "ring"))
         header = np.frombuffer(memory, HEADER_DTYPE, 1)
         header["version"] = RING_VERSION
         header["frame_slots"] = frame_slots
         header["payload_bytes"] = payload_bytes
-        header["frames_offset"] = frames_offset
-        header["payload_offset"] = payload_offset
+        header["frames_offset"] = HEADER_BYTES
+        header["payload_offset"] = HEADER_BYTES + frame_slots * FRAME_BYTES
         header["magic"] = RING_MAGIC
         return cls(memory, path)
 
@@ -277,6 +281,11 @@ def publish(words: np.ndarray, frames_read: int, payload_read: int) -> None:
     """Write the credits to the header, after everything that was read before."""
     store_release(words, FRAMES_READ, np.uint64(frames_read))
     store_release(words, PAYLOAD_READ, np.uint64(payload_read))
+
+
+def ring_bytes(frame_slots: int, payload_bytes: int) -> int:
+    """How much memory a ring takes."""
+    return HEADER_BYTES + frame_slots * FRAME_BYTES + payload_bytes
 
 
 def check_geometry(frame_slots: int, payload_bytes: int, name: str) -> None:

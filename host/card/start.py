@@ -27,12 +27,16 @@ def check_card(url: str, read: Callable[[str], int], flows: Sequence[Flow], venu
         raise CardError(f"{url}: the card decodes {what}: build and flash it for {venue.schema.path}")
 
 
-def settings(ring: Ring, flows: Sequence[Flow]) -> Iterator[tuple[int, int]]:
-    """Addresses of registers and their values: where the rings are, and the flow table."""
+def settings(ring: Ring, flows: Sequence[Flow], bases: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:
+    """Addresses of registers and their values: where the rings are, and the flow table.
+
+    ``bases`` are addresses of frames and payload, for a card that does not count from the beginning of the ring's file.
+    """
     header = ring.header[0]
-    yield ADDRESS["frames_base"], int(header["frames_offset"])
+    frames, payload = bases or (int(header["frames_offset"]), int(header["payload_offset"]))
+    yield ADDRESS["frames_base"], frames
     yield ADDRESS["frame_slots_log2"], int(header["frame_slots"]).bit_length() - 1
-    yield ADDRESS["payload_base"], int(header["payload_offset"])
+    yield ADDRESS["payload_base"], payload
     yield ADDRESS["payload_bytes_log2"], int(header["payload_bytes"]).bit_length() - 1
     for row, flow in enumerate(flows):
         at = ROW_STRIDE * row

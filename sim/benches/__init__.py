@@ -29,6 +29,8 @@ NAMES = (
     "fix_entries",
     "ring_writer",
     "registers",
+    "line_writer",
+    "dma_pcie",
     "uart",
     "cobs",
     "serial_link",

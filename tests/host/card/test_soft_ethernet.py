@@ -128,7 +128,8 @@ def test_the_lowest_row_that_fits_takes_the_packet():
         ("soft", "'soft' is no card"),
         ("fpga:", "'fpga:' is no card"),
         ("serial:", "is not serial:DEVICE"),
-        ("pcie:0000:03:00.0", "not supported by this version"),
+        ("pcie:03:00.0", "is not pcie:DOMAIN:BUS:DEVICE.FUNCTION"),
+        ("eth:", "is not eth:INTERFACE"),
     ],
 )
 def test_what_is_no_card_is_refused(url, reason):
