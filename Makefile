@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format sim formal mutate fuzz timing bench docs lock clean
+.PHONY: help setup demo test lint format sim formal mutate fuzz timing bitstreams bench docs lock clean
 
 PYTHON := .venv/bin/python
 
 help: ## list the targets
 	@echo "Tickgate. Each target sets up what it needs first (.venv, system packages)."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## only the set-up
 	@./setup.sh
@@ -17,8 +17,8 @@ setup: ## only the set-up
 demo: setup ## generate a capture and replay it through the simulated card, the gateway and the journal
 	@.venv/bin/tickgate demo
 
-test: lint ## lint, then all tests (ARGS="-k ring -x" goes to pytest)
-	@$(PYTHON) -m pytest $(ARGS)
+test: lint ## lint, then all tests, on all cores (ARGS="-k ring -x" goes to pytest)
+	@$(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: setup ## formatting, lint rules and types
 	@.venv/bin/ruff format --check || { echo "These need 'make format'."; exit 1; }
@@ -42,6 +42,10 @@ timing: ## synthesize and place the blocks, write build/timing.json (BLOCK=fix_p
 	@./setup.sh boards
 	@$(PYTHON) -m bitstreams.timing $(if $(BLOCK),--block '$(BLOCK)') $(if $(WIDTH),--width $(WIDTH)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter-out 0,$(DOCS)),--docs)
+
+bitstreams: ## build what is stale in bitstreams/ (BOARD=icebreaker for one, ANEW=1 for all that is asked for)
+	@./setup.sh boards
+	@$(PYTHON) -m bitstreams.make $(if $(BOARD),--board '$(BOARD)') $(if $(filter-out 0,$(ANEW)),--anew)
 
 fuzz: setup ## generated and mutated packets through both cards (MINUTES=1), what differs is kept as a test
 	@$(PYTHON) -m tests.cards.fuzz $(if $(MINUTES),--minutes '$(MINUTES)')

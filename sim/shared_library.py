@@ -1,5 +1,6 @@
 """The card as a shared library: Verilog, Verilator, g++. Built once, cached by a hash of all that goes in."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -116,10 +117,12 @@ def card_library(venue: Venue | None, model: Model = CARD) -> Path:
         return library
     require_compiler()
     library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        built = _build(venue, model, Path(folder))
-        # Another process may build the same: whoever is last replaces equal by equal.
-        os.replace(built, library)
+    # Who comes while another process builds the same waits for it.
+    with open(library.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+                os.replace(_build(venue, model, Path(folder)), library)
     return library
 
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from bitstreams import manifest, tools
+from bitstreams import manifest
 from bitstreams.build import build, sha256
-from bitstreams.make import NEEDED, shipped, staleness
+from bitstreams.make import shipped, staleness
 from hdl.boards import BOARDS, find_board
 
 ENTRIES = manifest.load()
@@ -31,7 +31,6 @@ def test_a_bitstream_is_that_of_the_sources(entry):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(tools.missing(NEEDED)), reason=tools.missing(NEEDED))
 def test_the_smallest_one_is_built_again_byte_for_byte(tmp_path):
     smallest = min(ENTRIES, key=lambda entry: entry.luts)
     built = build(shipped(find_board(smallest.board)), tmp_path / "board", print)
