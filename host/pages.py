@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from bitstreams import manifest
 from hdl import ethernet_frame, frame, limits, register_map, ring_layout
+from hdl.boards import BOARDS
 from hdl.link_frame import Down, Up
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -257,12 +259,45 @@ def eth_frames_page() -> str:
     )
 
 
+def board_list_page() -> str:
+    """docs/board_list.md."""
+    built = {(entry.board, entry.interface): entry for entry in manifest.load()}
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        for board in BOARDS.values():
+            for way in board.ways:
+                entry = built.get((board.name, way.interface))
+                fix = [] if way.fix_width is None else [f"FIX, {way.fix_width} bits"]
+                parsers = (" and " if way.beside_fix else " or ").join(fix + (["SBE"] if way.sbe else []))
+                yield (
+                    _code(board.name),
+                    board.device,
+                    way.interface,
+                    parsers,
+                    way.flows,
+                    f"{way.clock_hz / 1e6:g} MHz",
+                    "-" if entry is None else f"{entry.luts:,} of {entry.luts_available:,}",
+                    "-"
+                    if entry is None
+                    else ", ".join(f"{clock.mhz:.1f} of {clock.target_mhz:g}" for clock in entry.clocks.values()),
+                )
+
+    head = ("board", "chip", "interface", "parsers that fit", "flows", "card's clock", "LUTs", "MHz reached, of")
+    return _page(
+        "Boards and their bitstreams",
+        "hdl/boards/ and bitstreams/manifest.json",
+        "What is in `bitstreams/` has LUTs and MHz; every other row is for `tickgate build`. [boards.md](boards.md) says how all of it is used.",
+        _table(head, rows()),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "frame.md": frame_page,
     "registers.md": registers_page,
     "ring_header.md": ring_header_page,
     "limits.md": limits_page,
     "eth_frames.md": eth_frames_page,
+    "board_list.md": board_list_page,
 }
 
 
