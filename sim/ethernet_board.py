@@ -57,7 +57,12 @@ def _ethernet_card(flows: int) -> Any:
 def ethernet_model(flows: int = FLOWS) -> Model:
     """The card with so many rows of the flow table."""
     return Model(
-        "ethernet_card", ("hdl/ethernet_card.py",), "sim/ethernet_board.cpp", _ethernet_card(flows), str(flows)
+        "ethernet_card",
+        ("hdl/ethernet_card.py",),
+        "sim/ethernet_board.cpp",
+        _ethernet_card(flows),
+        variant=str(flows),
+        optimization="-O1",
     )
 
 
