@@ -112,24 +112,19 @@ def make(boards: Sequence[Board], *, anew: bool, console: Console) -> bool:
 
 def print_entries(entries: Sequence[Entry], console: Console) -> None:
     """A table of bitstreams."""
-    table = Table("board", "interface", "parsers", "flows", "LUTs", "clock", "MHz", "of", "seed", "file")
+    table = Table(show_lines=True)
+    table.add_column("bitstream", no_wrap=True)
+    for title in ("parsers", "flows", "LUTs", "clock: MHz of what it needs", "seed"):
+        table.add_column(title)
     for entry in entries:
-        for index, (name, clock) in enumerate(entry.clocks.items()):
-            first = (
-                entry.board,
-                entry.interface,
-                "\n".join(entry.parsers),
-                str(entry.flows),
-                f"{entry.luts:,} of {entry.luts_available:,}",
-            )
-            last = (str(entry.seed), entry.file)
-            table.add_row(
-                *(first if index == 0 else [""] * len(first)),
-                name,
-                f"{clock.mhz:.1f}",
-                f"{clock.target_mhz:g}",
-                *(last if index == 0 else [""] * len(last)),
-            )
+        table.add_row(
+            f"{entry.file}\n[dim]{entry.interface}[/dim]",
+            "\n".join(entry.parsers),
+            str(entry.flows),
+            f"{entry.luts:,} of {entry.luts_available:,}",
+            "\n".join(f"{name}: {clock.mhz:.1f} of {clock.target_mhz:g}" for name, clock in entry.clocks.items()),
+            str(entry.seed),
+        )
     console.print(table)
 
 

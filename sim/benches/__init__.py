@@ -22,6 +22,7 @@ NAMES = (
     "tcp_sequence",
     "segments",
     "payload_store",
+    "beat_splitter",
     "fix_tokenizer",
     "fix_parser",
     "fix_parser_small",
