@@ -123,16 +123,18 @@ class _Session:
         cells = CELLS_OF_START + row.synthesis.cells
         seeds = range(1, min(self._most_seeds, row.block.most_seeds or self._most_seeds) + 1)
         with self._counting:
-            self._cells_left += cells * sum(placed(folder, row.block.device, seed) is None for seed in seeds)
+            self._cells_left += cells * sum(
+                placed(folder, row.block.device, seed, row.block.placing) is None for seed in seeds
+            )
         return [pool.submit(self._place, row.block, folder, cells, seed) for seed in seeds]
 
     def _place(self, block: Block, folder: Path, cells: int, seed: int) -> Placement:
-        found = placed(folder, block.device, seed)
+        found = placed(folder, block.device, seed, block.placing)
         if found is not None:
             return found
         began = time.perf_counter()
         try:
-            found = place(folder, block.device, seed)
+            found = place(folder, block.device, seed, block.placing)
         finally:
             with self._counting:
                 self._cells_left -= cells

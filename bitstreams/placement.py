@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,23 +42,23 @@ class Placement:
         return cls(kept["mhz"], tuple(paths))
 
 
-def _name(device: Device, seed: int) -> str:
-    key = repr((device, AIM_MHZ, tools.version(device.placer)))
+def _name(device: Device, seed: int, options: Sequence[str]) -> str:
+    key = repr((device, AIM_MHZ, tools.version(device.placer), *options))
     return f"seed{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
-def placed(folder: Path, device: Device, seed: int) -> Placement | None:
-    """What ``folder`` has of this seed, if anything."""
-    result = folder / f"{_name(device, seed)}.json"
+def placed(folder: Path, device: Device, seed: int, options: Sequence[str] = ()) -> Placement | None:
+    """What ``folder`` has of this seed with these ``options`` of nextpnr, if anything."""
+    result = folder / f"{_name(device, seed, options)}.json"
     return Placement.load(result) if result.exists() else None
 
 
-def place(folder: Path, device: Device, seed: int) -> Placement:
-    """Place the netlist in ``folder``. Raises :class:`bitstreams.tools.ToolFailed`."""
-    name = _name(device, seed)
+def place(folder: Path, device: Device, seed: int, options: Sequence[str] = ()) -> Placement:
+    """Place the netlist in ``folder``, with more ``options`` of nextpnr. Raises :class:`bitstreams.tools.ToolFailed`."""
+    name = _name(device, seed, options)
     work = Path(tempfile.mkdtemp(prefix=".placement-", dir=folder))
     try:
-        _run(work, device, seed, folder / f"{name}.log")
+        _run(work, device, [*options, "--seed", str(seed)], folder / f"{name}.log")
         found = _read(work)
         (work / "result.json").write_text(json.dumps(asdict(found)))
         os.replace(work / "result.json", folder / f"{name}.json")
@@ -66,8 +67,8 @@ def place(folder: Path, device: Device, seed: int) -> Placement:
     return found
 
 
-def _run(work: Path, device: Device, seed: int, log: Path) -> None:
-    inputs = ["--json", f"../{NETLIST}", "--seed", str(seed), "--freq", str(AIM_MHZ), "--timing-allow-fail"]
+def _run(work: Path, device: Device, options: Sequence[str], log: Path) -> None:
+    inputs = ["--json", f"../{NETLIST}", *options, "--freq", str(AIM_MHZ), "--timing-allow-fail"]
     outputs = ["--report", "report.json", "--sdf", "delays.sdf", "-q", "-l", "placement.log"]
     failure = tools.run(device.placer, [*device.options, *inputs, *outputs], work)
     os.replace(work / "placement.log", log)
