@@ -164,6 +164,15 @@ def build(design: Design, folder: Path, say: Callable[[str], None]) -> Built:
     return Built(folder / FILES[family], seed, *used[LUTS[family]], clocks)
 
 
+def export(design: Design, folder: Path) -> list[Path]:
+    """Write what the vendor's tool builds a board of: Verilog, constraints, script. Nothing of it is built here."""
+    plan = design.plan()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    plan.extract(str(folder))
+    return [folder / name for name in plan.files]
+
+
 def sha256(file: Path) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,6 +1,7 @@
 """Dev boards: a file each, and the one top that all of them have."""
 
 from hdl.boards import (
+    arty_a7,
     colorlight_5a75b_r7_0,
     ecpix5,
     ice40_hx8k_b_evn,
@@ -15,7 +16,16 @@ __all__ = ["BOARDS", "Board", "UnknownBoard", "find_board"]
 
 BOARDS = {
     module.BOARD.name: module.BOARD
-    for module in (versa_ecp5, ecpix5, colorlight_5a75b_r7_0, ulx3s_85f, ulx3s_12f, icebreaker, ice40_hx8k_b_evn)
+    for module in (
+        versa_ecp5,
+        ecpix5,
+        colorlight_5a75b_r7_0,
+        ulx3s_85f,
+        ulx3s_12f,
+        icebreaker,
+        ice40_hx8k_b_evn,
+        arty_a7,
+    )
 }
 
 

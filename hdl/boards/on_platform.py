@@ -6,6 +6,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 
 from hdl.boards.ecp5_pll import Ecp5Pll
 from hdl.boards.top import LIGHTS, Top
+from hdl.boards.xilinx_pll import XilinxPll
 from hdl.rgmii import Ecp5RgmiiPins
 
 GIGABIT_HZ = 125_000_000
@@ -74,9 +75,10 @@ class OnPlatform(Elaboratable):
         return buffer.i if direction == "i" else buffer.o
 
     def _make_clocks(self, m, platform, rates):
-        """Domains of these rates, by their names, from the board's own clock: an ECP5's. Returns what resets them."""
+        """Domains of these rates, by their names, from the board's own clock. Returns what resets them."""
         clock = self._buffer(m, "clock", "i", platform.request(platform.default_clk, dir="-"))
-        m.submodules.pll = pll = Ecp5Pll(int(platform.default_clk_frequency), list(rates.values()))
+        pll_of = {"ecp5": Ecp5Pll, "series7": XilinxPll}[platform.family]
+        m.submodules.pll = pll = pll_of(int(platform.default_clk_frequency), list(rates.values()))
         m.d.comb += pll.i.eq(clock)
         resets = ~pll.locked
         if platform.default_rst is not None:

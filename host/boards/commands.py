@@ -98,16 +98,26 @@ def build_board(name: str, interface: str | None, schema: Path | None, profile: 
     import time
 
     from bitstreams import manifest, tools
-    from bitstreams.build import FOLDER, Design, build
+    from bitstreams.build import FOLDER, Design, build, export
     from bitstreams.make import NEEDED, entry_of, print_entries
     from hdl.boards import find_board
     from hdl.sbe_venue import load_venue
     from sim.toolchain import ToolMissing
 
     board = find_board(name)
+    design = Design(board, board.way(interface), load_venue(schema, profile) if schema else None)
+    if not board.built_here:
+        files = export(design, out / board.name)
+        console.print(
+            f"{', '.join(file.name for file in files)} in {out / board.name}", highlight=False, soft_wrap=True
+        )
+        console.print(
+            f"{board.device} is built by its vendor's tool, which is not here: none of this has been built. Run build_top.sh there.",
+            highlight=False,
+        )
+        return
     if absent := tools.missing(NEEDED):
         raise ToolMissing(absent)
-    design = Design(board, board.way(interface), load_venue(schema, profile) if schema else None)
     begun = time.monotonic()
     built = build(
         design,

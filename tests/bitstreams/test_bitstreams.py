@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from bitstreams import manifest
-from bitstreams.build import build, sha256
+from bitstreams.build import Design, build, export, sha256
 from bitstreams.make import shipped, staleness
 from hdl.boards import BOARDS, find_board
 
@@ -36,6 +36,16 @@ def test_the_smallest_one_is_built_again_byte_for_byte(tmp_path):
     built = build(shipped(find_board(smallest.board)), tmp_path / "board", print)
     assert sha256(built.file) == smallest.sha256
     assert (built.seed, built.luts) == (smallest.seed, smallest.luts)
+
+
+@pytest.mark.slow
+def test_what_the_vendors_tool_builds_is_written(tmp_path):
+    board = find_board("arty_a7")
+    names = {file.name for file in export(Design(board, board.way()), tmp_path / "arty")}
+    assert {"top.v", "top.xdc", "top.tcl", "build_top.sh"} <= names
+    assert "module top(" in (tmp_path / "arty" / "top.v").read_text()
+    assert "PLLE2_BASE" in (tmp_path / "arty" / "top.v").read_text()
+    assert "create_clock" in (tmp_path / "arty" / "top.xdc").read_text()
 
 
 def test_a_stale_bitstream_is_found(tmp_path, monkeypatch):
