@@ -230,6 +230,7 @@ async def without_bus_master(dut):
     block = await start(dut, code=1, ready=0.8, acknowledge=0.2)
     block.send(some_addresses(1500))
     while not block.is_done:
+        assert block.clocked.cycle < 100_000, "it does not come to an end"
         await block.clocked.cycles(random.randint(1, 400))
         block.is_master = False
         for _ in range(random.randint(1, 300)):
@@ -245,6 +246,29 @@ async def without_bus_master(dut):
     assert expected == len(block.lines)
     last = [number for at, number in enumerate(block.landed) if number not in block.landed[at + 1 :]]
     assert last == sorted(last)
+
+
+@cocotb.test()
+async def an_acknowledgement_that_comes_late(dut):
+    """Numbers from before lines were sent again say nothing about those that have gone since."""
+    block = await start(dut, acknowledge=0.0)
+    block.send([0x10000 + 0x1000 * number for number in range(6)])
+    await block.clocked.until(lambda: len(block.lengths) == 6)
+    block.is_master = False
+    await block.clocked.cycles(5)
+    block._sent.clear()
+    block.headers_used = block.data_used = 0
+    await block.enable()
+    await block.clocked.until(lambda: block.returns == 1)
+    # The block had sent all of them after all, and says so only now.
+    await block.clocked.cycles(2)
+    dut.acknowledges.value, dut.acknowledged.value = 1, 5
+    await block.clocked.cycles(20)
+    assert int(dut.settled.value) == 0
+    await block.clocked.until(lambda: len(block.lengths) == 12)
+    block.acknowledge = 1.0
+    await block.clocked.until(lambda: block.is_done)
+    assert block.landed == list(range(6))
 
 
 @cocotb.test()
