@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bitstreams import tools
+from bitstreams import devices, tools
 from bitstreams.devices import LFE5UM5G_85F
 from bitstreams.tools import ToolFailed
 from hdl.boards import Board
@@ -95,7 +95,8 @@ class Design:
     def sources(self) -> str:
         """A hash of the files that :attr:`source_hash` follows from, comments and all."""
         boards = ROOT / "hdl" / "boards"
-        files = closure([boards / f"{self.board.name}.py", boards / "on_platform.py", Path(__file__)])
+        files = closure([boards / f"{self.board.name}.py", boards / "on_platform.py"])
+        files += [Path(__file__), Path(devices.__file__)]
         said = repr((self.way, self.venue and venue_code(self.venue), [version(name) for name in PACKAGES]))
         return hashlib.sha256((content_hash(files) + said).encode()).hexdigest()[:20]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-PROJECT_IMPORT = re.compile(r"^ *from ((?:hdl|host|sim|bitstreams)(?:\.\w+)*) import", re.MULTILINE)
+PROJECT_IMPORT = re.compile(r"^ *from ((?:hdl|host|sim)(?:\.\w+)*) import", re.MULTILINE)
 """The project imports its own modules in this form only."""
 
 

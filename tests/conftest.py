@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Before any test module elaborates hardware.
 toolchain.apply()
+
+# Workers of xdist are told a width, which consoles would take for good when they are made.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")

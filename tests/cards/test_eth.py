@@ -146,9 +146,9 @@ def test_a_board_that_lost_its_power_says_so(pair):
 
 def test_a_board_that_is_not_the_right_one_is_refused(pair, monkeypatch):
     with a_board(pair):
-        with pytest.raises(CardError, match="the board decodes no SBE: build and flash it for"):
+        with pytest.raises(CardError, match="the card decodes no SBE: build and flash it for"):
             open_card(url(pair), FLOWS, load_venue(SCHEMA))
-        with pytest.raises(CardError, match="9 flows are too many: the board has 8 rows"):
+        with pytest.raises(CardError, match="9 flows are too many: the card's flow table has 8 rows"):
             open_card(url(pair), GENERATED.flows[:1] * 9, None)
         with monkeypatch.context() as patch:
             patch.setattr("host.card.eth.LINK_VERSION", 99)
