@@ -8,8 +8,8 @@ import struct
 import time
 from functools import partial
 
+import numba
 import numpy as np
-from numba import njit
 
 from hdl.ethernet_frame import ETHERNET_BYTES, ETHERTYPE, LINE_BODY, MOST_BYTES, MOST_LINES, UP_HEADER
 from hdl.frame import FRAME_DTYPE, Kind
@@ -165,7 +165,7 @@ def _socket_loop(pair: VethPair, sender: socket.socket, is_compiled: bool) -> Wo
     return run
 
 
-@njit(cache=True)
+@numba.njit  # not cached: it is no loop of the host, and imports a simulated board
 def _write_lines(frame, frames_line, payload_line, frames, payload):
     """The lines of a received frame into the rings in memory; returns how many."""
     count = np.int64(frame[COUNT_AT])

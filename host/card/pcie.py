@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numba import njit
 
 from hdl.flow import Flow
 from hdl.limits import FLOWS
@@ -17,7 +16,6 @@ from hdl.pcie_map import (
     BOARD_BYTE,
     BOARD_FIELDS,
     LINK_FIELDS,
-    PACKET_HEADER,
     PCIE_VERSION,
     PROGRESS_FIELDS,
     REGISTERS_BYTE,
@@ -32,9 +30,9 @@ from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card import CardError
 from host.card.pcie_device import PcieDevice, open_device
+from host.card.pcie_packets import HEADER_WORDS, pack_packets
 from host.card.ring import FRAMES_READ, PAYLOAD_READ, Ring, check_geometry, ring_bytes
 from host.card.start import check_card, settings
-from host.memory import load_word
 
 SIMULATED = "sim"
 """`pcie:sim` is the card's RTL in a simulated slot."""
@@ -47,7 +45,6 @@ HANGS_S = 10.0
 NO_ANSWER = 2**64 - 1
 """What a host reads where nothing is."""
 
-HEADER_WORDS = sum(PACKET_HEADER.values()) // 64
 
 STREAM_WORDS = 1 << 13
 """Words of packets that are made ready at a time, or more where a packet is longer."""
@@ -62,40 +59,6 @@ def parse_url(url: str) -> str:
     if address != SIMULATED and not ADDRESS_FORM.fullmatch(address):
         raise CardError(f"'{url}' is not pcie:DOMAIN:BUS:DEVICE.FUNCTION (as pcie:0000:03:00.0) or pcie:{SIMULATED}")
     return address
-
-
-@njit(cache=True)
-def pack_packets(
-    data: np.ndarray,
-    offset: np.ndarray,
-    length: np.ndarray,
-    timestamp: np.ndarray,
-    first: int,
-    words: np.ndarray,
-) -> tuple[int, int]:
-    """Packets from number ``first`` on as the window takes them, as many as ``words`` has room for: how many words, and the number of
-    the next packet."""
-    at = 0
-    while first < len(length):
-        count = np.int64(length[first])
-        if at + HEADER_WORDS + (count + 7) // 8 > len(words):
-            break
-        words[at] = count
-        words[at + 1] = timestamp[first]
-        at += HEADER_WORDS
-        begin = np.int64(offset[first])
-        whole = int(count // 8)
-        for number in range(whole):
-            words[at + number] = load_word(data, begin + 8 * number)
-        at += whole
-        if count % 8:
-            rest = np.uint64(0)
-            for number in range(count % 8):
-                rest |= np.uint64(data[begin + 8 * whole + number]) << np.uint64(8 * number)
-            words[at] = rest
-            at += 1
-        first += 1
-    return at, first
 
 
 class PcieCard:

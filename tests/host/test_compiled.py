@@ -16,7 +16,7 @@ CACHE = "import host, os; print(os.environ['NUMBA_CACHE_DIR'])"
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the sources."""
-    for package in ("hdl", "host", "sim"):
+    for package in ("hdl", "host"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
