@@ -14,6 +14,7 @@ from typing import Any
 
 from bitstreams import devices, tools
 from bitstreams.devices import LFE5UM5G_85F
+from bitstreams.manifest import Clock, source_of
 from bitstreams.tools import ToolFailed
 from hdl.boards import Board
 from hdl.boards.board import Way
@@ -57,14 +58,6 @@ class BuildError(ValueError):
 
 
 @dataclass(frozen=True)
-class Clock:
-    """A clock of a design: what it reaches, and what it must."""
-
-    mhz: float
-    target_mhz: float
-
-
-@dataclass(frozen=True)
 class Built:
     """What came of a build: the file, the seed that met all clocks, LUTs used and there, and the clocks by their names."""
 
@@ -103,10 +96,11 @@ class Design:
     @property
     def source(self) -> int:
         """What the register ``source`` says."""
-        return int(self.source_hash[:16], 16)
+        return source_of(self.source_hash)
 
+    @cached_property
     def plan(self) -> Any:
-        """Amaranth's build plan: the files and the commands."""
+        """Amaranth's build plan: the files and the commands. The first access elaborates, which is not made for threads."""
         return self._plan(self.source)
 
     def _plan(self, source: int) -> Any:
@@ -131,11 +125,8 @@ def build(design: Design, folder: Path, say: Callable[[str], None]) -> Built:
     Raises :class:`BuildError` where it does not fit or misses a clock, :class:`bitstreams.tools.ToolFailed` where a tool does.
     """
     say("elaborating")
-    plan = design.plan()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    plan.extract(str(folder))
-    (synthesis, synthesis_arguments), (placer, placer_arguments), *packers = commands(plan)
+    export(design, folder)
+    (synthesis, synthesis_arguments), (placer, placer_arguments), *packers = commands(design.plan)
     say("synthesizing")
     _run(synthesis, synthesis_arguments, folder)
     for seed in range(1, SEEDS + 1):
@@ -166,23 +157,17 @@ def build(design: Design, folder: Path, say: Callable[[str], None]) -> Built:
 
 
 def export(design: Design, folder: Path) -> list[Path]:
-    """Write what the vendor's tool builds a board of: Verilog, constraints, script. Nothing of it is built here."""
-    plan = design.plan()
+    """Write what tools build a board of, and nothing else, into ``folder``: RTL, constraints, scripts."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    plan.extract(str(folder))
-    return [folder / name for name in plan.files]
+    design.plan.extract(str(folder))
+    return [folder / name for name in design.plan.files]
 
 
-def sha256(file: Path) -> str:
-    """Of a file's bytes."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def tool_versions(design: Design) -> dict[str, str]:
-    """Names and versions of what a design is built with; the packer comes with the placer."""
-    (synthesis, _), (placer, _), *_packers = commands(design.plan())
-    named = (tools.version(variable).rpartition(" ") for variable in (synthesis, placer))
+def tool_versions(board: Board) -> dict[str, str]:
+    """Names and versions of what a board's designs are built with; the packer comes with the placer."""
+    synthesis, placer, *_packers = board.make_platform().required_tools
+    named = (tools.version(tool.upper().replace("-", "_")).rpartition(" ") for tool in (synthesis, placer))
     return {name: version for name, _, version in named}
 
 

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from bitstreams import manifest, tools
 from bitstreams.blocks import DEMO_SCHEMA
-from bitstreams.build import FOLDER, BuildError, Built, Design, build, sha256, tool_versions
-from bitstreams.manifest import ClockEntry, Entry
+from bitstreams.build import FOLDER, BuildError, Built, Design, build, tool_versions
+from bitstreams.manifest import Entry, sha256
 from bitstreams.measure import PROCESSES
 from hdl.boards import BOARDS, Board, find_board
 from hdl.sbe_venue import load_venue
@@ -48,11 +48,11 @@ def entry_of(design: Design, built: Built, name: str) -> Entry:
         flows=design.way.flows,
         sources=design.sources,
         source_hash=design.source_hash,
-        tools=tool_versions(design),
+        tools=tool_versions(design.board),
         seed=built.seed,
         luts=built.luts,
         luts_available=built.luts_available,
-        clocks={name: ClockEntry(clock.mhz, clock.target_mhz) for name, clock in built.clocks.items()},
+        clocks=built.clocks,
     )
 
 
@@ -85,10 +85,11 @@ def make(boards: Sequence[Board], *, anew: bool, console: Console) -> bool:
         with elaborating:
             design = shipped(board)
             entry = entries.get(board.name)
-            is_stale = entry is None or bool(staleness(entry, design)) or entry.tools != tool_versions(design)
-        if not is_stale and not anew:
-            say(board, "nothing has changed")
-            return
+            is_stale = entry is None or bool(staleness(entry, design)) or entry.tools != tool_versions(board)
+            if not is_stale and not anew:
+                say(board, "nothing has changed")
+                return
+            design.plan  # noqa: B018 - elaborated here, so that no other thread does it meanwhile
         try:
             built = build(design, FOLDER / board.name, lambda text: say(board, text))
             name = f"{board.name}{built.file.suffix}"
@@ -101,7 +102,6 @@ def make(boards: Sequence[Board], *, anew: bool, console: Console) -> bool:
             failures.append(error)
             say(board, f"failed: {error}")
 
-    # The longest first.
     with ThreadPoolExecutor(PROCESSES) as pool:
         list(pool.map(one, boards))
     print_entries([entries[board.name] for board in boards if board.name in entries], console)
@@ -121,8 +121,8 @@ def print_entries(entries: Sequence[Entry], console: Console) -> None:
             f"{entry.file}\n[dim]{entry.interface}[/dim]",
             "\n".join(entry.parsers),
             str(entry.flows),
-            f"{entry.luts:,} of {entry.luts_available:,}",
-            "\n".join(f"{name}: {clock.mhz:.1f} of {clock.target_mhz:g}" for name, clock in entry.clocks.items()),
+            entry.luts_text,
+            "\n".join(f"{name}: {clock}" for name, clock in entry.clocks.items()),
             str(entry.seed),
         )
     console.print(table)

@@ -1,5 +1,6 @@
 """``bitstreams/manifest.json``: what was built, of what, and how well it met its clocks."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,11 +15,24 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True)
-class ClockEntry:
-    """A clock's rate as it was placed, and what it must be."""
+class Clock:
+    """A clock of a design: what it reached as it was placed, and what it must."""
 
     mhz: float
     target_mhz: float
+
+    def __str__(self) -> str:
+        return f"{self.mhz:.1f} of {self.target_mhz:g}"
+
+
+def source_of(source_hash: str) -> int:
+    """What the register ``source`` says of a card that was built from this: the first 64 bits."""
+    return int(source_hash[:16], 16)
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -46,12 +60,17 @@ class Entry:
     seed: int
     luts: int
     luts_available: int
-    clocks: dict[str, ClockEntry]
+    clocks: dict[str, Clock]
 
     @property
     def source(self) -> int:
         """What the card's register ``source`` says."""
-        return int(self.source_hash[:16], 16)
+        return source_of(self.source_hash)
+
+    @property
+    def luts_text(self) -> str:
+        """LUTs used, of those that there are."""
+        return f"{self.luts:,} of {self.luts_available:,}"
 
 
 def load(folder: Path = FOLDER) -> list[Entry]:
@@ -65,7 +84,7 @@ def load(folder: Path = FOLDER) -> list[Entry]:
                 **{
                     **each,
                     "parsers": tuple(each["parsers"]),
-                    "clocks": {name: ClockEntry(**clock) for name, clock in each["clocks"].items()},
+                    "clocks": {name: Clock(**clock) for name, clock in each["clocks"].items()},
                 }
             )
             for each in json.loads(path.read_text())

@@ -267,19 +267,15 @@ def board_list_page() -> str:
         for board in BOARDS.values():
             for way in board.ways:
                 entry = built.get((board.name, way.interface))
-                fix = [] if way.fix_width is None else [f"FIX, {way.fix_width} bits"]
-                parsers = (" and " if way.beside_fix else " or ").join(fix + (["SBE"] if way.sbe else []))
                 yield (
                     _code(board.name),
                     board.device,
                     way.interface,
-                    parsers,
+                    way.parsers_text,
                     way.flows,
                     f"{way.clock_hz / 1e6:g} MHz",
-                    "-" if entry is None else f"{entry.luts:,} of {entry.luts_available:,}",
-                    "-"
-                    if entry is None
-                    else ", ".join(f"{clock.mhz:.1f} of {clock.target_mhz:g}" for clock in entry.clocks.values()),
+                    "-" if entry is None else entry.luts_text,
+                    "-" if entry is None else ", ".join(map(str, entry.clocks.values())),
                 )
 
     head = ("board", "chip", "interface", "parsers that fit", "flows", "card's clock", "LUTs", "MHz reached, of")

@@ -78,6 +78,12 @@ class Way:
     is_small: bool = False
     ports: tuple[Port, ...] = ()
 
+    @property
+    def parsers_text(self) -> str:
+        """The parsers that fit, in words."""
+        fix = [] if self.fix_width is None else [f"FIX ({self.fix_width} bits)"]
+        return (" and " if self.beside_fix else " or ").join(fix + (["SBE"] if self.sbe else []))
+
 
 @dataclass(frozen=True)
 class Board:

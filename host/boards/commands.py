@@ -24,33 +24,25 @@ def list_boards(udev: bool) -> None:
     if udev:
         print(udev_rules(list(BOARDS.values())), end="")
         return
-    built = {entry.board: entry for entry in manifest.load()}
+    built = {(entry.board, entry.interface): entry for entry in manifest.load()}
     table = Table(show_lines=True)
     table.add_column("board, device", no_wrap=True)
     for title in ("interface", "parsers", "flows", "clock", "LUTs"):
         table.add_column(title)
     for board in BOARDS.values():
-        entry = built.get(board.name)
         names = f"{board.name}\n[dim]{board.device}[/dim]"
         for index, way in enumerate(board.ways):
-            reached = _reached(board, way, entry if entry and entry.interface == way.interface else None)
-            table.add_row("" if index else names, way.interface, _parsers(way), str(way.flows), *reached)
+            reached = _reached(board, way, built.get((board.name, way.interface)))
+            table.add_row("" if index else names, way.interface, way.parsers_text, str(way.flows), *reached)
     console.print(table)
     console.print("clock: reached, of what is needed, by what is in bitstreams/", style="dim")
-
-
-def _parsers(way: "Way") -> str:
-    fix = [] if way.fix_width is None else [f"FIX ({way.fix_width} bits)"]
-    sbe = ["SBE"] if way.sbe else []
-    return (" and " if way.beside_fix else " or ").join(fix + sbe)
 
 
 def _reached(board: "Board", way: "Way", entry: "Entry | None") -> tuple[str, str]:
     if entry is None:
         what = "not built" if board.built_here else "by the vendor's tool"
         return f"{way.clock_hz / 1e6:g} MHz, {what}", "-"
-    clocks = "\n".join(f"{clock.mhz:.1f} of {clock.target_mhz:g} MHz" for clock in entry.clocks.values())
-    return clocks, f"{entry.luts:,} of {entry.luts_available:,}"
+    return "\n".join(f"{clock} MHz" for clock in entry.clocks.values()), entry.luts_text
 
 
 def flash_board(name: str, *, dry_run: bool, persistent: bool, url: str | None, folder: Path | None) -> None:

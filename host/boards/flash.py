@@ -1,6 +1,5 @@
 """Programs a board with a bitstream of the manifest, and asks the card afterwards whether it is that one."""
 
-import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ def plan_flash(board: Board, *, persistent: bool, folder: Path = manifest.FOLDER
     file = folder / entry.file
     if not file.exists():
         raise FlashError(f"{file} is not there: tickgate build {board.name}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != entry.sha256:
+    if manifest.sha256(file) != entry.sha256:
         raise FlashError(f"{file} is not the file that the manifest has (SHA-256 differs): tickgate build {board.name}")
     return Plan(entry, file, _command(board, file, persistent, path))
 

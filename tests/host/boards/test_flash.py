@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bitstreams import manifest
-from bitstreams.manifest import ClockEntry, Entry
+from bitstreams.manifest import Clock, Entry
 from hdl.boards import find_board
 from hdl.register_map import IDENTITY, VERSION
 from host.boards.flash import FlashError, check, plan_flash, program
@@ -31,7 +31,7 @@ def entry(board: str = BOARD.name) -> Entry:
         seed=1,
         luts=1,
         luts_available=2,
-        clocks={"clk": ClockEntry(30.0, 25.0)},
+        clocks={"clk": Clock(30.0, 25.0)},
     )
 
 
