@@ -55,6 +55,15 @@ def size(fields: Mapping[str, int]) -> int:
     return sum(fields.values()) // 8
 
 
+def offsets(fields: Mapping[str, int], first: int = 0) -> dict[str, int]:
+    """Where each field begins, in bytes, the first one at ``first``."""
+    found, at = {}, first
+    for name, bits in fields.items():
+        found[name] = at
+        at += bits // 8
+    return found
+
+
 def pack(fields: Mapping[str, int], **values: int) -> bytes:
     """The bytes of fields; what is left out is 0."""
     return b"".join(values.get(name, 0).to_bytes(bits // 8, "little") for name, bits in fields.items())
@@ -62,11 +71,7 @@ def pack(fields: Mapping[str, int], **values: int) -> bytes:
 
 def unpack(fields: Mapping[str, int], data: bytes) -> dict[str, int]:
     """The fields at the beginning of ``data``."""
-    found, at = {}, 0
-    for name, bits in fields.items():
-        found[name] = int.from_bytes(data[at : at + bits // 8], "little")
-        at += bits // 8
-    return found
+    return {name: int.from_bytes(data[at : at + fields[name] // 8], "little") for name, at in offsets(fields).items()}
 
 
 def board_word(version: int, kind: BoardKind, store: int = 0) -> int:

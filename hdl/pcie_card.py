@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.dma_pcie import NUMBER_BITS, POINTER_BITS, LineWriter, Link
+from hdl.link_session import STALLED_CYCLES
 from hdl.pcie_bar import BarTarget
 from hdl.pcie_map import (
     BOARD_BYTE,
@@ -19,9 +20,6 @@ from hdl.pcie_map import (
 )
 from hdl.pcie_tlp import TlpBeat, pack
 from hdl.pcie_window import PacketWindow
-
-STALLED_CYCLES = 64
-"""How long the card must have waited for credit to say so: longer than its pipeline takes to use what was written."""
 
 WORD_BYTES = 8
 

@@ -217,6 +217,22 @@ def load_unsigned(array, index, size):
 
 
 @njit(inline="always")
+def copy_line(target, source):
+    """A line of 64 bytes from an address to an aligned one: its last eight bytes are stored behind all the others."""
+    store_line(
+        target,
+        load_number(source, 8, False, False),
+        load_number(source + 8, 8, False, False),
+        load_number(source + 16, 8, False, False),
+        load_number(source + 24, 8, False, False),
+        load_number(source + 32, 8, False, False),
+        load_number(source + 40, 8, False, False),
+        load_number(source + 48, 8, False, False),
+        load_number(source + 56, 8, False, False),
+    )
+
+
+@njit(inline="always")
 def find_byte(array, byte, index, end):
     """The first place from ``index`` on where ``array`` holds ``byte``; ``end`` where it does not."""
     pattern = _EVERY_BYTE * np.uint64(byte)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bitstreams import manifest
-from hdl import ethernet_frame, frame, limits, register_map, ring_layout
+from hdl import ethernet_frame, frame, limits, link_frame, register_map, ring_layout
 from hdl.boards import BOARDS
 from hdl.link_frame import Down, Up
 
@@ -234,10 +234,10 @@ def eth_frames_page() -> str:
 
     def layout(fields: dict[str, int], first: int, different: dict[str, str]) -> str:
         meanings = ethernet_frame.MEANING | different
-        rows, at = [], first
-        for name, bits in fields.items():
-            rows.append((at, bits // 8, _code(name), meanings[name]))
-            at += bits // 8
+        rows = [
+            (at, fields[name] // 8, _code(name), meanings[name])
+            for name, at in link_frame.offsets(fields, first).items()
+        ]
         return _table(("offset", "bytes", "field", "meaning"), rows)
 
     kinds = [Down.OPEN, Down.POLL, Down.WRITE, Down.READ, Down.START, Down.MARK]

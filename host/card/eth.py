@@ -14,7 +14,7 @@ from host.capture.packets import Packets
 from host.card import CardError
 from host.card.eth_link import EthLink
 from host.card.link_session import LinkError
-from host.card.linked import WholeCard, check_board
+from host.card.linked import WholeCard, check_board, closing_where_it_fails
 from host.card.packet_ring import Interface
 from host.card.ring import Ring
 
@@ -61,19 +61,13 @@ class EthCard(WholeCard):
             self._link = link = EthLink(interface, self._traffic, board, ring)
         except LinkError as error:
             raise CardError(f"{url}: {error}") from None
-        try:
+        with closing_where_it_fails(url, link):
             store = check_board(url, link, LINK_VERSION, flows, venue)["store"]
             self._room = store * STORE_UNIT - STORE_MARGIN_BYTES
             super().__init__(url, link, flows, ring, HANGS_S)
             link.request(Down.START)
             # Packets may go another way: they must not be there before.
             link.finish()
-        except LinkError as error:
-            link.close()
-            raise CardError(f"{url}: {error}") from None
-        except BaseException:
-            link.close()
-            raise
 
     def _push(self, packets: Packets, following: int) -> int:
         while self._marks and self._marks[0][0] <= self._link.finished:

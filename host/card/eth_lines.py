@@ -10,10 +10,10 @@ from numba import njit
 from hdl.ethernet_frame import ETHERNET_BYTES, ETHERTYPE, LINE_BODY, UP_HEADER
 from hdl.frame import FIELDS, NO_FLOW, Kind
 from hdl.headers import ETHERTYPE_OFFSET
-from hdl.link_frame import Up, size
+from hdl.link_frame import Up, offsets, size
 from hdl.ring_layout import LINE_BYTES
 from host.card.ring import Ring
-from host.memory import KERNEL, address_of, load_acquire, load_number, store_line, store_release
+from host.memory import KERNEL, address_of, copy_line, load_acquire, load_number, store_line, store_release
 
 STATE = (
     # Set once: the session, and where the rings begin and how long they are, in lines.
@@ -73,15 +73,7 @@ LINE_STEP = size(LINE_BODY)
 LINE_DATA = LINE_BODY["line"] // 8
 
 
-def _offsets() -> dict[str, int]:
-    found, at = {}, ETHERNET_BYTES
-    for name, bits in UP_HEADER.items():
-        found[name] = at
-        at += bits // 8
-    return found
-
-
-_AT = _offsets()
+_AT = offsets(UP_HEADER, ETHERNET_BYTES)
 AT_KIND, AT_COUNT, AT_SESSION, AT_SEQUENCE, AT_FOLLOWING = (
     _AT[name] for name in ("kind", "count", "session", "sequence", "following")
 )
@@ -123,21 +115,6 @@ def _gap(state, target, timestamp, flow, sequence, offset, length):
 
 
 @njit(inline="always")
-def _copy_line(target, source):
-    store_line(
-        target,
-        load_number(source, 8, False, False),
-        load_number(source + 8, 8, False, False),
-        load_number(source + 16, 8, False, False),
-        load_number(source + 24, 8, False, False),
-        load_number(source + 32, 8, False, False),
-        load_number(source + 40, 8, False, False),
-        load_number(source + 48, 8, False, False),
-        load_number(source + 56, 8, False, False),
-    )
-
-
-@njit(inline="always")
 def _modulo_32(number, near):
     """The number of which 32 bits are ``number``, as near to ``near`` as can be."""
     ahead = (np.int64(number) - near) & 0xFFFFFFFF
@@ -151,7 +128,7 @@ def _take_line(state, source, frames, payload):
     data = source + LINE_DATA
     index = line - state[PAYLOAD_LINE]
     if 0 <= index < state[PAYLOAD_LINES]:
-        _copy_line(payload + index * LINE_BYTES, data)
+        copy_line(payload + index * LINE_BYTES, data)
         follows = index == state[PAYLOAD_INDEX] + 1 and state[LINES] == state[PAYLOAD_NUMBER] + 1
         state[RUN] = state[RUN] + 1 if follows else 1
         state[PAYLOAD_INDEX] = index
@@ -178,7 +155,7 @@ def _take_line(state, source, frames, payload):
     if is_whole:
         state[OFFSET] = offset
         state[LENGTH] = length
-        _copy_line(target, data)
+        copy_line(target, data)
     else:
         state[OFFSET] = 0
         state[LENGTH] = 0

@@ -1,9 +1,10 @@
 """A board at the other end of a link: what the host does whatever link and board are."""
 
+import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +36,19 @@ def check_board(
         raise CardError(f"{url}: the board's link has version {board['version']}, not {link_version}: flash it anew")
     check_card(url, lambda name: link.read(ADDRESS[name]), flows, venue)
     return board
+
+
+@contextlib.contextmanager
+def closing_where_it_fails(url: str, link: LinkSession) -> Iterator[None]:
+    """Close ``link`` where what is done with it raises; a LinkError becomes a CardError."""
+    try:
+        yield
+    except LinkError as error:
+        link.close()
+        raise CardError(f"{url}: {error}") from None
+    except BaseException:
+        link.close()
+        raise
 
 
 class LinkedCard(ABC):

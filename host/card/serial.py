@@ -9,7 +9,7 @@ from hdl.sbe_venue import Venue
 from hdl.serial_frame import DEFAULT_BAUD, LINK_VERSION
 from host.card import CardError
 from host.card.link_session import LinkError
-from host.card.linked import LinkedCard, check_board
+from host.card.linked import LinkedCard, check_board, closing_where_it_fails
 from host.card.ring import Ring
 from host.card.serial_link import SerialLink
 from host.card.serial_packets import PacketBoard
@@ -38,14 +38,8 @@ def open_serial(url: str, flows: Sequence[Flow], venue: Venue | None, ring: Ring
     except LinkError as error:
         raise CardError(f"{url}: {error}") from None
     boards = {BoardKind.CARD: PacketBoard, BoardKind.FIX: SegmentBoard}
-    try:
+    with closing_where_it_fails(url, link):
         kind = check_board(url, link, LINK_VERSION, flows, venue)["kind"]
         if kind not in set(BoardKind):
             raise CardError(f"{url}: the board is of a kind that this version does not know ({kind})")
         return boards[BoardKind(kind)](url, link, flows, ring)
-    except LinkError as error:
-        link.close()
-        raise CardError(f"{url}: {error}") from None
-    except BaseException:
-        link.close()
-        raise

@@ -15,7 +15,7 @@ from host.card.linked import WholeCard
 from host.card.ring import Ring
 from host.card.serial_link import SerialLink
 from host.card.serial_stream import SerialStream, patience_s
-from host.memory import store_release
+from host.memory import address_of, copy_line
 
 WORDS = LINE_BYTES // 8
 
@@ -23,9 +23,7 @@ WORDS = LINE_BYTES // 8
 @njit(cache=True)
 def write_line(words: np.ndarray, index: int, line: np.ndarray) -> None:
     """A line into memory, as uint64: its last word behind the others, since a frame's generation stands there."""
-    for number in range(WORDS - 1):
-        words[index + number] = line[number]
-    store_release(words, index + WORDS - 1, line[WORDS - 1])
+    copy_line(address_of(words, index), address_of(line, 0))
 
 
 class PacketBoard(WholeCard):
