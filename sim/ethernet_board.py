@@ -10,11 +10,11 @@ import threading
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hdl.limits import FLOWS
 from hdl.sbe_venue import Venue, load_venue
+from host.closing import Closing
 from sim.shared_library import Model, card_library
 from sim.veth import NoVeth, VethPair
 
@@ -66,7 +66,7 @@ def ethernet_model(flows: int = FLOWS) -> Model:
     )
 
 
-class EthernetBoard:
+class EthernetBoard(Closing):
     """A board at an interface, that runs in a thread of its own until it is closed.
 
     Of the frames of the link downwards, of the link upwards, and of the traffic some have faults, by ``seed`` and by when they come.
@@ -137,14 +137,6 @@ class EthernetBoard:
         self._thread.join()
         self._socket.close()
         self._library.tickgate_board_close(self._handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _power_on(self) -> None:
         self._handle = self._library.tickgate_board_open(self._socket.fileno(), self._seed)

@@ -12,11 +12,11 @@ import time
 import tty
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hdl.boards import Board, find_board
 from hdl.sbe_venue import Venue, load_venue
+from host.closing import Closing
 from sim.shared_library import Model, card_library
 
 SAMPLES = 4
@@ -47,7 +47,7 @@ def model(board: Board) -> Model:
     return Model("serial_top", sources, "sim/serial_board.cpp", top, optimization="-O1", variant=board.name)
 
 
-class SerialBoard:
+class SerialBoard(Closing):
     """A board that runs in a thread of its own until it is closed.
 
     ``bit_errors`` and ``byte_losses`` are probabilities, of each bit on either wire to be wrong and of each byte to be lost; what
@@ -115,14 +115,6 @@ class SerialBoard:
         self._pull_out()
         self._folder.cleanup()
         self._library.tickgate_board_close(self._handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         library = self._library

@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 
@@ -12,10 +11,11 @@ from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.ring import Ring
 from host.card.start import check_card, settings
+from host.closing import Closing
 from sim.shared_library import card_library
 
 
-class VerilatedCard:
+class VerilatedCard(Closing):
     """A card that takes packets from memory and is clocked as long as it has work and credit.
 
     Raises ToolMissing without a compiler (the first time only), SchemaError for a schema that the card cannot
@@ -91,9 +91,3 @@ class VerilatedCard:
         if self._handle:
             self._functions.tickgate_close(self._handle)
             self._handle = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from host.closing import Closing
 
 _numbers = itertools.count()
 
@@ -15,7 +15,7 @@ class NoVeth(RuntimeError):
     """There can be no pair here; one line that says why."""
 
 
-class VethPair:
+class VethPair(Closing):
     """Two interfaces, ``host`` and ``board``, up and without any protocol of the kernel's; gone with :meth:`close`. Raises :class:`NoVeth`."""
 
     def __init__(self) -> None:
@@ -38,14 +38,6 @@ class VethPair:
     def close(self) -> None:
         """Remove both."""
         self._ip("link", "del", self.host)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def set_down(self, interface: str) -> None:
         """Take an interface down."""

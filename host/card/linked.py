@@ -3,10 +3,8 @@
 import contextlib
 import logging
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 from hdl.flow import Flow
 from hdl.link_frame import BOARD, BOARD_ADDRESS, size, unpack
@@ -17,6 +15,7 @@ from host.card import CardError
 from host.card.link_session import LinkCounts, LinkError, LinkSession
 from host.card.ring import FRAMES_READ, PAYLOAD_READ, Ring
 from host.card.start import check_card, settings
+from host.closing import Closing
 
 CREDITS = (("frames_read", FRAMES_READ), ("payload_read", PAYLOAD_READ))
 """Registers that the host goes on writing, and the words of the ring's header that they follow."""
@@ -51,7 +50,7 @@ def closing_where_it_fails(url: str, link: LinkSession) -> Iterator[None]:
         raise
 
 
-class LinkedCard(ABC):
+class LinkedCard(Closing):
     """A card over a ``link`` that is open. See :class:`host.card.Card`. A class by kind of board says what it is sent and what comes back.
 
     A board that answers for ``patience_s`` but does nothing has a fault. Raises CardError where it does not come back, was restarted, or hangs.
@@ -103,14 +102,6 @@ class LinkedCard(ABC):
         if self.counts != type(self.counts)():
             log.warning("%s: %s", self.url, self.counts)
         self.ring.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def _all_sent(self) -> bool:

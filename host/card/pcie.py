@@ -5,8 +5,6 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -33,6 +31,7 @@ from host.card.pcie_device import PcieDevice, open_device
 from host.card.pcie_packets import HEADER_WORDS, pack_packets
 from host.card.ring import FRAMES_READ, PAYLOAD_READ, Ring, check_geometry, ring_bytes
 from host.card.start import check_card, settings
+from host.closing import Closing
 
 SIMULATED = "sim"
 """`pcie:sim` is the card's RTL in a simulated slot."""
@@ -61,7 +60,7 @@ def parse_url(url: str) -> str:
     return address
 
 
-class PcieCard:
+class PcieCard(Closing):
     """A card that fills the ring by itself. See :class:`host.card.Card`.
 
     Raises CardError for a device that is no Tickgate card, is of another version, or decodes another schema; and later
@@ -123,14 +122,6 @@ class PcieCard:
         self._device.load(BOARD_BYTE + 8 * Board.PROGRESS)
         self._device.close()
         self.ring.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self, flows: Sequence[Flow], venue: Venue | None) -> None:
         if self._read("identity") == NO_ANSWER:

@@ -8,7 +8,6 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -16,6 +15,7 @@ from numba import njit
 
 from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
 from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION, header_offset
+from host.closing import Closing
 from host.memory import load_acquire, store_release
 
 FRAME_SLOTS = 1 << 16
@@ -118,7 +118,7 @@ def payload_credit(
     return (end if over else start), end
 
 
-class Ring:
+class Ring(Closing):
     """Both rings in one mapped file, and the reader's place in them.
 
     Attributes:
@@ -258,14 +258,6 @@ class Ring:
     def close(self) -> None:
         """Unmap the file, once the last view of it is gone. The file itself stays."""
         del self.header, self.words, self.frames, self.frame_bytes, self._payload_view, self.payload
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self, count: int) -> None:
         slots = len(self.frames)

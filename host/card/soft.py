@@ -1,8 +1,6 @@
 """The ``soft:`` card: the card's parsing in Numba, bit for bit the same frames as the RTL's."""
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -15,12 +13,13 @@ from host.card.ring_writer import writer_of
 from host.card.sbe_decoders import decoder
 from host.card.soft_ethernet import flow_table
 from host.card.soft_feed import Parsing, feed_packets, read_only
+from host.closing import Closing
 
 FRAMES = list(COUNTERS).index("frames")
 PAYLOAD_BYTES = list(COUNTERS).index("payload_bytes")
 
 
-class SoftCard:
+class SoftCard(Closing):
     """A card that is this processor. See :class:`host.card.Card`."""
 
     url = "soft:"
@@ -68,14 +67,6 @@ class SoftCard:
         """See :meth:`host.card.Card.close`."""
         del self._writer, self._mapped
         self.ring.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @staticmethod
     def _identity(packets: Packets, index: int) -> tuple[int, int]:

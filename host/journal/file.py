@@ -9,11 +9,11 @@ import fcntl
 import os
 import zlib
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from hdl.frame import FRAME_BYTES
+from host.closing import Closing
 from host.journal.batch import DECISION_DTYPE, Batch, BatchBuffer
 from host.journal.layout import (
     BATCH_DTYPE,
@@ -36,7 +36,7 @@ SEGMENT_BYTES = 64 << 20
 _ZEROS = bytes(1 << 20)
 
 
-class Journal:
+class Journal(Closing):
     """The one writer of a journal directory, which is made if it does not exist.
 
     Opening verifies every batch from the first on. ``recovered`` counts the orders found, ``torn`` describes a torn
@@ -137,14 +137,6 @@ class Journal:
             os.close(self._lock)
             self._lock = -1
         self._failed = self._failed or "it is closed"
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self) -> None:
         if self._failed:
