@@ -132,11 +132,11 @@ BAD = {
     "no flow": (["replay", "udp.pcap"], "no flow matches: udp.pcap: UDP to 239.77.1.1:14310 (1 packet)"),
     "no such card": (
         ["replay", "made.pcap", "--card", "gpu:"],
-        "'gpu:' is no card (there are rtl:, soft:, serial:DEVICE and eth:INTERFACE)",
+        "'gpu:' is no card (there are rtl:, soft:, serial:DEVICE, eth:INTERFACE and pcie:ADDRESS)",
     ),
-    "a card of a later version": (
-        ["replay", "made.pcap", "--card", "pcie:0000:03:00.0"],
-        "is not supported by this version",
+    "a card that is not there": (
+        ["replay", "made.pcap", "--card", "pcie:ffff:ff:1f.7"],
+        "pcie: there is no PCI function ffff:ff:1f.7 (lspci -D lists them)",
     ),
     "limits that are no TOML": (["replay", "made.pcap", "--limits", "made.xml"], "made.xml: not a TOML file"),
     "limits that make no sense": (["replay", "made.pcap", "--limits", "odd.toml"], "odd.toml: instrument 'ELM'"),
