@@ -1,14 +1,15 @@
 """The card's registers (table: register_map.py)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.counters import Counters, lag
 from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
-from hdl.register_map import ADDRESS, BUILT, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
+from hdl.register_map import ADDRESS, BUILT, COUNTER_BASE, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
 from hdl.ring_writer import RingSettings
 
 ADDRESS_BITS = max(register.address + ROW_STRIDE * register.rows for register in REGISTERS).bit_length()
@@ -24,19 +25,29 @@ RegisterBus = wiring.Signature(
 """A write takes one cycle; ``read_data`` is that of the address one cycle before. An address
 without a register reads as 0."""
 
-COUNT_BITS = 16
-"""The most that a counter grows in one cycle fits these bits."""
+COUNT_BITS, WIDE_BITS = 4, 16
+"""The most that a counter, or a wide one, grows in one cycle fits these bits."""
+
+COUNTER_LAG = lag(len(COUNTERS))
+"""So many cycles after something happened its counter says so."""
 
 
 class Registers(wiring.Component):
     """Settings that the host writes, and counters that it reads. All 0 at reset.
 
     The flow table has ``flows`` rows; what is written to rows behind them is lost. ``built`` are the values of the registers
-    BUILT; what is left out reads as 0.
+    BUILT; what is left out reads as 0. ``wide`` names the counters that grow by as much as WIDE_BITS hold. A counter reads as
+    it was COUNTER_LAG cycles before.
     """
 
-    def __init__(self, flows: int = FLOWS, built: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        flows: int = FLOWS,
+        built: Mapping[str, int] | None = None,
+        wide: Collection[str] = ("payload_bytes",),
+    ):
         self._flows = flows
+        self._widths = {name: WIDE_BITS if name in wide else COUNT_BITS for name in COUNTERS}
         self._constants = {"identity": IDENTITY, "version": VERSION, **(built or {})}
         assert self._constants.keys() <= {"identity", "version", *BUILT}
         super().__init__(
@@ -44,25 +55,28 @@ class Registers(wiring.Component):
                 "bus": In(RegisterBus),
                 "flows": Out(data.ArrayLayout(FlowRow, flows)),
                 "ring": Out(RingSettings),
-                "increments": In(data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS))),
+                "increments": In(data.StructLayout(self._widths)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         bus = self.bus
-        read = Signal(64)
-        m.d.sync += bus.read_data.eq(read)
-
+        m.submodules.counters = counters = Counters(self._widths)
+        place = bus.address - COUNTER_BASE
+        constant, is_counter = Signal(64), Signal()
         with m.Switch(bus.address):
             for name, value in self._constants.items():
                 with m.Case(ADDRESS[name]):
-                    m.d.comb += read.eq(value)
-            for name in COUNTERS:
-                counter = Signal(64, name=name)
-                m.d.sync += counter.eq(counter + self.increments[name])
-                with m.Case(ADDRESS[name]):
-                    m.d.comb += read.eq(counter)
+                    m.d.sync += constant.eq(value)
+            with m.Default():
+                m.d.sync += constant.eq(0)
+        m.d.comb += [
+            counters.increments.eq(self.increments),
+            counters.selected.eq(place),
+            bus.read_data.eq(Mux(is_counter, counters.total, constant)),
+        ]
+        m.d.sync += is_counter.eq((place >= 0) & (place < len(COUNTERS)))
 
         with m.If(bus.write):
             with m.Switch(bus.address):

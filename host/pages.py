@@ -15,6 +15,7 @@ from bitstreams import manifest
 from hdl import ethernet_frame, frame, limits, link_frame, register_map, ring_layout
 from hdl.boards import BOARDS
 from hdl.link_frame import Down, Up
+from hdl.registers import COUNTER_LAG
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -176,7 +177,8 @@ def registers_page() -> str:
         "## Identity and rings",
         _table(head, rows(each for each in singles if each.name not in register_map.COUNTERS)),
         f"`identity` reads {register_map.IDENTITY:#018x} (the first letter in the low byte), `version` {register_map.VERSION}.",
-        "## Counters\n\nSince reset. Every card reports them by these names, in this order.",
+        f"## Counters\n\nSince reset. Every card reports them by these names, in this order. A counter says what was {COUNTER_LAG} cycles "
+        "before.",
         _table(head, rows(each for each in singles if each.name in register_map.COUNTERS)),
         f"## Flow table\n\n{flow_table[0].rows} rows. Row n stands at the number below plus {stride} × n; the lowest row that fits "
         "a packet counts ([ethernet.md](ethernet.md)).",

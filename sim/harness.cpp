@@ -122,7 +122,8 @@ void tickgate_write(void* handle, uint32_t address, uint64_t value) {
 uint64_t tickgate_read(void* handle, uint32_t address) {
     Harness& h = *static_cast<Harness*>(handle);
     h.card.PORT(bus, address) = address;
-    cycle(h);
+    // Counters say what was COUNTER_LAG cycles before.
+    for (uint64_t waited = 0; waited <= COUNTER_LAG; ++waited) cycle(h);
     return h.card.PORT(bus, read_data);
 }
 

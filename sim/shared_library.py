@@ -15,6 +15,7 @@ from typing import Any
 
 from hdl.ethernet_frame import ETHERTYPE
 from hdl.register_map import ADDRESS
+from hdl.registers import COUNTER_LAG
 from hdl.ring_layout import LINE_BYTES, header_offset
 from hdl.sbe_venue import Venue
 from hdl.sources import ROOT, closure, content_hash
@@ -81,6 +82,7 @@ def harness_constants(model: Model) -> str:
             "PAYLOAD_READ_OFFSET": header_offset("payload_read"),
             "FRAMES_READ_REGISTER": ADDRESS["frames_read"],
             "PAYLOAD_READ_REGISTER": ADDRESS["payload_read"],
+            "COUNTER_LAG": COUNTER_LAG,
             "ETHERTYPE": ETHERTYPE,
             **model.constants,
         }.items()

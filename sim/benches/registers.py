@@ -9,18 +9,20 @@ from amaranth.lib import data, wiring
 from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
 from hdl.register_map import ADDRESS, BUILT, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
-from hdl.registers import ADDRESS_BITS, COUNT_BITS, Registers
+from hdl.registers import ADDRESS_BITS, COUNT_BITS, COUNTER_LAG, WIDE_BITS, Registers
 from hdl.ring_writer import RingSettings
 from sim.benches.packing import packing
 from sim.benches.streams import Clocked
 
-INCREMENTS = data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS))
+WIDE = (*random.Random(1).sample(list(COUNTERS), 4),)
+WIDTHS = {name: WIDE_BITS if name in WIDE else COUNT_BITS for name in COUNTERS}
+INCREMENTS = data.StructLayout(WIDTHS)
 BUILT_AS = {name: random.Random(name).getrandbits(64) for name in BUILT}
 TABLE = data.ArrayLayout(FlowRow, FLOWS)
 
 
 def component() -> wiring.Component:
-    return Registers(built=BUILT_AS)
+    return Registers(built=BUILT_AS, wide=WIDE)
 
 
 async def start(dut: Any) -> Clocked:
@@ -76,16 +78,21 @@ async def settings(dut):
 
 @cocotb.test()
 async def counters(dut):
-    """Counters add up, all in the same cycle; a read takes one cycle."""
+    """Counters add up, all in the same cycle and each by the most there is in all cycles; they are behind by COUNTER_LAG cycles, no more."""
     bench = await start(dut)
     totals = dict.fromkeys(COUNTERS, 0)
-    for _ in range(200):
-        more = {name: random.choice((0, 1, 8, (1 << COUNT_BITS) - 1)) for name in COUNTERS}
-        dut.increments.value = packing(INCREMENTS).pack(more)
-        totals = {name: total + more[name] for name, total in totals.items()}
-        await bench.cycles(1)
-    dut.increments.value = 0
-    assert {name: await read(bench, ADDRESS[name]) for name in COUNTERS} == totals
+    for always in (False, True):
+        for _ in range(200):
+            more = {
+                name: (1 << width) - 1 if always else random.choice((0, 1, 8, (1 << width) - 1))
+                for name, width in WIDTHS.items()
+            }
+            dut.increments.value = packing(INCREMENTS).pack(more)
+            totals = {name: total + more[name] for name, total in totals.items()}
+            await bench.cycles(1)
+        dut.increments.value = 0
+        await bench.cycles(COUNTER_LAG)
+        assert {name: await read(bench, ADDRESS[name]) for name in COUNTERS} == totals
 
 
 @cocotb.test()

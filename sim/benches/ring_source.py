@@ -36,7 +36,7 @@ class RingSource(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.registers = registers = Registers(FLOWS)
+        m.submodules.registers = registers = Registers(FLOWS, wide=SUMS)
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         rings = registers.ring
 
