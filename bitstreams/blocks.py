@@ -173,7 +173,7 @@ BLOCKS = (
         flows=CARD_FLOWS,
         sources=(DEMO_SCHEMA,),
         most_seeds=CARD_SEEDS,
-        placing=("--router", "router2"),
+        placing=("--placer", "static"),
     ),
 )
 """Parts first, then blocks in the order in which data meets them, then the card."""
