@@ -1,5 +1,5 @@
 // Runs the verilated Ethernet card with its RGMII pins tied to a raw socket: frames from there go byte by byte to rx, behind a preamble and with
-// their FCS, and what tx sends goes back as frames if its FCS is right. Faults happen at random, by a seed: frames that are lost, damaged on the
+// their FCS (traffic to traffic_rx, where the card has that), and what tx sends goes back as frames if its FCS is right. Faults happen at random, by a seed: frames that are lost, damaged on the
 // wire, or come twice.
 
 #include <poll.h>
@@ -35,6 +35,12 @@ struct Direction {
     uint64_t lost = 0, damaged = 0, repeated = 0;
 };
 
+// A wire to the board: frames that wait for it, with preamble and FCS, and how many bytes of the first one are over, its gap's too.
+struct Wire {
+    std::deque<Bytes> frames;
+    size_t at = 0;
+};
+
 struct Board {
     VerilatedContext context;
     Vethernet_card card{&context};
@@ -43,9 +49,8 @@ struct Board {
     Direction link_down, link_up, traffic;
     uint64_t frames_up = 0, broken_up = 0;
     uint32_t crc_table[256];
-    std::deque<Bytes> down;  // frames that wait, with preamble and FCS
-    size_t down_at = 0;      // bytes of the first one that are over, the gap's too
-    Bytes up;                // the frame on tx, from its preamble on
+    Wire down, traffic_down;
+    Bytes up;  // the frame on tx, from its preamble on
     int quiet = 0, phase = 0, gap = GAP_BYTES;
 };
 
@@ -59,6 +64,21 @@ uint32_t crc32(const Board& b, const uint8_t* bytes, size_t count) {
     return ~crc;
 }
 
+// Cards with one port have no second one to drive: of each pair the call takes the first one that compiles.
+template <class Card>
+auto has_traffic_port(const Card& card, int) -> decltype(card.traffic_rx, true) { return true; }
+template <class Card>
+bool has_traffic_port(const Card&, long) { return false; }
+
+template <class Card>
+auto drive_traffic(Card& card, unsigned edges, bool clock, bool reset, int) -> decltype(card.traffic_rx, void()) {
+    card.traffic_rx = edges;
+    card.traffic_rx_clk = clock;
+    card.traffic_rx_rst = reset;
+}
+template <class Card>
+void drive_traffic(Card&, unsigned, bool, bool, long) {}
+
 bool is_link(const uint8_t* frame) { return (frame[12] << 8 | frame[13]) == int(ETHERTYPE); }
 
 void damage(Board& b, Bytes& frame, size_t first) {
@@ -69,6 +89,7 @@ void damage(Board& b, Bytes& frame, size_t first) {
 // A frame from the socket onto the wire.
 void send_down(Board& b, const uint8_t* frame, size_t count) {
     Direction& direction = is_link(frame) ? b.link_down : b.traffic;
+    Wire& taken = !is_link(frame) && has_traffic_port(b.card, 0) ? b.traffic_down : b.down;
     if (happens(b, direction.losses)) {
         ++direction.lost;
         return;
@@ -81,13 +102,13 @@ void send_down(Board& b, const uint8_t* frame, size_t count) {
     for (int n = 0; n < FCS_BYTES; ++n) wire.push_back(uint8_t(fcs >> 8 * n));
     if (happens(b, direction.repeats)) {
         ++direction.repeated;
-        b.down.push_back(wire);
+        taken.frames.push_back(wire);
     }
     if (happens(b, direction.damages)) {
         ++direction.damaged;
         damage(b, wire, PREAMBLE_BYTES + 1);
     }
-    b.down.push_back(std::move(wire));
+    taken.frames.push_back(std::move(wire));
 }
 
 // A whole frame from tx, to the socket.
@@ -124,30 +145,36 @@ void send_up(Board& b) {
 void look(Board& b) {
     uint8_t frame[LONGEST];
     ssize_t count;
-    while (b.down.size() < 2 && (count = recv(b.socket, frame, LONGEST, MSG_DONTWAIT | MSG_TRUNC)) > 0)
+    while (b.down.frames.size() < 2 && b.traffic_down.frames.size() < 2 && (count = recv(b.socket, frame, LONGEST, MSG_DONTWAIT | MSG_TRUNC)) > 0)
         if (size_t(count) <= LONGEST) send_down(b, frame, size_t(count));
 }
 
 // The wires of one direction: data and control of the rising edge, then of the falling one.
 unsigned edges(unsigned byte, unsigned control) { return (byte & 15) | control << 4 | (byte >> 4) << 5 | control << 9; }
 
-void byte_time(Board& b) {
-    if (b.down.empty()) {
-        if (b.quiet % LOOK_BYTES == 0) look(b);
-    } else if (b.down_at == b.down.front().size() + GAP_BYTES) {
-        b.down.pop_front();
-        b.down_at = 0;
+// What is on a wire now.
+unsigned next_edges(Board& b, Wire& wire) {
+    if (wire.frames.empty()) return 0;
+    b.quiet = 1;
+    const Bytes& frame = wire.frames.front();
+    const unsigned now = wire.at < frame.size() ? edges(frame[wire.at], 1) : 0;
+    if (++wire.at == frame.size() + GAP_BYTES) {
+        wire.frames.pop_front();
+        wire.at = 0;
         look(b);
     }
+    return now;
+}
+
+void byte_time(Board& b) {
+    if (b.down.frames.empty() && b.traffic_down.frames.empty() && b.quiet % LOOK_BYTES == 0) look(b);
     ++b.quiet;
-    b.card.rx = 0;
-    if (!b.down.empty()) {
-        if (b.down_at < b.down.front().size()) b.card.rx = edges(b.down.front()[b.down_at], 1);
-        ++b.down_at;
-        b.quiet = 1;
-    }
+    b.card.rx = next_edges(b, b.down);
+    const unsigned traffic = next_edges(b, b.traffic_down);
     // The domains' edges come one after the other, as those of clocks that know nothing of each other.
     b.card.rx_clk = 1;
+    b.card.eval();
+    drive_traffic(b.card, traffic, true, false, 0);
     b.card.eval();
     b.card.tx_clk = 1;
     b.card.eval();
@@ -157,6 +184,7 @@ void byte_time(Board& b) {
         b.card.eval();
     }
     b.card.rx_clk = b.card.tx_clk = b.card.clk = 0;
+    drive_traffic(b.card, traffic, false, false, 0);
     b.card.eval();
 
     const unsigned tx = b.card.tx;
@@ -189,11 +217,14 @@ void* tickgate_board_open(int socket, uint64_t seed) {
     b->card.rst = b->card.rx_rst = b->card.tx_rst = 1;
     for (int n = 0; n < 8; ++n) {
         b->card.rx_clk = b->card.tx_clk = b->card.clk = 1;
+        drive_traffic(b->card, 0, true, true, 0);
         b->card.eval();
         b->card.rx_clk = b->card.tx_clk = b->card.clk = 0;
+        drive_traffic(b->card, 0, false, true, 0);
         b->card.eval();
     }
     b->card.rst = b->card.rx_rst = b->card.tx_rst = 0;
+    drive_traffic(b->card, 0, false, false, 0);
     return b;
 }
 

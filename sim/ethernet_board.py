@@ -8,10 +8,11 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hdl.boards import Board
 from hdl.limits import FLOWS
 from hdl.sbe_venue import Venue, load_venue
 from host.closing import Closing
@@ -44,6 +45,22 @@ class Faults:
     repeated: float = 0
 
 
+def board_model(board: Board) -> Model:
+    """The top of a board with a network port, but for its clock."""
+
+    def top(venue: Venue | None) -> Any:
+        from hdl.boards.top import make_top
+
+        return make_top(board, replace(board.way("eth"), clock_hz=CLOCK), venue)
+
+    return replace(
+        ethernet_model(),
+        component=top,
+        sources=("hdl/boards/top.py", f"hdl/boards/{board.name}.py"),
+        variant=board.name,
+    )
+
+
 def _ethernet_card(flows: int) -> Any:
     def component(venue: Venue | None) -> Any:
         from hdl.card import Card
@@ -69,7 +86,7 @@ def ethernet_model(flows: int = FLOWS) -> Model:
 class EthernetBoard(Closing):
     """A board at an interface, that runs in a thread of its own until it is closed.
 
-    Of the frames of the link downwards, of the link upwards, and of the traffic some have faults, by ``seed`` and by when they come.
+    It is the Ethernet card with all FLOWS, or another ``model`` with its ports. Of the frames of the link downwards, of the link upwards, and of the traffic some have faults, by ``seed`` and by when they come.
     Raises ToolMissing without a compiler, OSError where there is no interface or no permission.
     """
 
@@ -78,13 +95,13 @@ class EthernetBoard(Closing):
         interface: str,
         venue: Venue | None = None,
         *,
-        flows: int = FLOWS,
+        model: Model | None = None,
         link_down: Faults = Faults(),
         link_up: Faults = Faults(),
         traffic: Faults = Faults(),
         seed: int = 1,
     ) -> None:
-        self._library = library = ctypes.CDLL(str(card_library(venue, ethernet_model(flows))))
+        self._library = library = ctypes.CDLL(str(card_library(venue, model or ethernet_model())))
         pointer, u64, real, integer = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_double, ctypes.c_int
         for name, result, arguments in (
             ("open", pointer, [integer, u64]),

@@ -15,6 +15,9 @@ from rich.table import Table
 from sim import toolchain
 from sim.benches import BENCHES
 
+BOARDS = "boards"
+"""The tops of all boards, which are run by the host and not by cocotb; only where they are asked for, because each is compiled for minutes."""
+
 DEFAULT_SEED = 1
 FAILED, UNUSABLE = 1, 2
 
@@ -28,14 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--seed", metavar="N", type=int, default=DEFAULT_SEED, help="of gaps and data (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    if options.bench is not None and options.bench not in BENCHES:
-        print(f"no bench '{options.bench}' (there are {', '.join(BENCHES)})", file=sys.stderr)
+    if options.bench is not None and options.bench not in (*BENCHES, BOARDS):
+        print(f"no bench '{options.bench}' (there are {', '.join(BENCHES)}, {BOARDS})", file=sys.stderr)
         return UNUSABLE
     try:
         toolchain.require_compiler()
     except toolchain.ToolMissing as missing:
         print(missing, file=sys.stderr)
         return UNUSABLE
+    if options.bench == BOARDS:
+        from sim.boards import run_all
+
+        return 0 if run_all(Console(soft_wrap=True)) else FAILED
     if find_spec("cocotb") is None:
         print("cocotb not found, the benches cannot run: pip install 'tickgate[hdl,sim]'", file=sys.stderr)
         return UNUSABLE

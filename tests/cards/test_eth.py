@@ -12,14 +12,16 @@ import pytest
 
 from hdl.flow import Parser
 from hdl.frame import FRAME_DTYPE, Kind
+from hdl.register_map import IDENTITY, VERSION
 from hdl.sbe_venue import load_venue
 from host.card import CardError, open_card
 from host.card.eth import EthCard
 from host.card.eth_link import EthCounts
+from host.card.registers import open_registers
 from host.card.ring import Ring
 from host.card.soft import SoftCard
 from host.generate import SCHEMA, generate
-from sim.ethernet_board import EthernetBoard, Faults
+from sim.ethernet_board import EthernetBoard, Faults, ethernet_model
 from sim.veth import NoVeth, VethPair
 from tests.cards.comparison import ROOMY, SMALLEST, Geometry, Reading, first_difference, read_all
 
@@ -43,7 +45,7 @@ def pair() -> Iterator[VethPair]:
 
 
 def a_board(pair: VethPair, **faults: Faults | int) -> EthernetBoard:
-    return EthernetBoard(pair.board, flows=len(FLOWS), **faults)  # type: ignore[arg-type]
+    return EthernetBoard(pair.board, model=ethernet_model(len(FLOWS)), **faults)  # type: ignore[arg-type]
 
 
 def url(pair: VethPair) -> str:
@@ -133,6 +135,12 @@ def test_packets_that_are_lost_on_their_way(pair):
         assert min(faults.lost, faults.damaged) > 0
         assert counts.lost == faults.damaged
         assert counts.overflow == counts.gaps == 0
+
+
+def test_the_card_says_what_it_was_built_from(pair):
+    with a_board(pair), open_registers(url(pair)) as read:
+        names = ("identity", "version", "flow_rows", "parsers", "venue", "source")
+        assert [read(name) for name in names] == [IDENTITY, VERSION, len(FLOWS), 1 << Parser.FIX, 0, 0]
 
 
 def test_a_board_that_lost_its_power_says_so(pair):
