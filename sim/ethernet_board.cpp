@@ -81,6 +81,9 @@ void drive_traffic(Card&, unsigned, bool, bool, long) {}
 
 bool is_link(const uint8_t* frame) { return (frame[12] << 8 | frame[13]) == int(ETHERTYPE); }
 
+// A MARK goes the way of the packets.
+bool is_traffic(const uint8_t* frame) { return !is_link(frame) || frame[14] == MARK; }
+
 void damage(Board& b, Bytes& frame, size_t first) {
     const size_t bit = std::uniform_int_distribution<size_t>(8 * first, 8 * frame.size() - 1)(b.random);
     frame[bit / 8] ^= uint8_t(1u << bit % 8);
@@ -89,7 +92,7 @@ void damage(Board& b, Bytes& frame, size_t first) {
 // A frame from the socket onto the wire.
 void send_down(Board& b, const uint8_t* frame, size_t count) {
     Direction& direction = is_link(frame) ? b.link_down : b.traffic;
-    Wire& taken = !is_link(frame) && has_traffic_port(b.card, 0) ? b.traffic_down : b.down;
+    Wire& taken = is_traffic(frame) && has_traffic_port(b.card, 0) ? b.traffic_down : b.down;
     if (happens(b, direction.losses)) {
         ++direction.lost;
         return;

@@ -14,6 +14,7 @@ from typing import Any
 
 from hdl.boards import Board
 from hdl.limits import FLOWS
+from hdl.link_frame import Down
 from hdl.sbe_venue import Venue, load_venue
 from host.closing import Closing
 from sim.shared_library import Model, card_library
@@ -78,6 +79,7 @@ def ethernet_model(flows: int = FLOWS) -> Model:
         ("hdl/ethernet_card.py",),
         "sim/ethernet_board.cpp",
         _ethernet_card(flows),
+        constants={"MARK": int(Down.MARK)},
         variant=str(flows),
         optimization="-O1",
     )
