@@ -125,6 +125,11 @@ class Capture:
                 self.warning = f"{self.path}: {text.describe()}"
                 yield text.packets
                 return
+            if source.cut:
+                raise CaptureError(
+                    f"{self.path}: the {source.compression} data is cut at byte offset {source.input_bytes}, "
+                    "before the first packet; copy it again"
+                )
             raise CaptureError(f"{self.path}: {_what_it_is(head[:512].tobytes())}")
 
     def _read_fix_text(self, source: Source) -> fix_log.FixText | None:
@@ -248,6 +253,8 @@ def _kinds(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
 
 def _what_it_is(head: bytes) -> str:
     """What a file that begins with ``head`` is instead of a capture, and what to do about it."""
+    if not head:
+        return "nothing is compressed in it, capture again"
     try:
         # Incremental, because the head may end inside a character.
         text = codecs.getincrementaldecoder("utf-8")().decode(head)

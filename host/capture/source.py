@@ -63,7 +63,7 @@ class Source(Closing):
             raise CaptureError(f"{path}: {'nothing came' if not self.again else 'the file is empty, capture again'}")
         self._compression = compression_of(self._head)
         self._decompressed = Decompressed(self._compression, self._take) if self._compression else None
-        self.next_window(0, FIRST_WINDOW_BYTES)
+        self._move(0, FIRST_WINDOW_BYTES)
 
     @property
     def whole(self) -> str:
@@ -85,15 +85,9 @@ class Source(Closing):
         """Decompressed bytes up to the window's end."""
         return self.base + len(self.window) - HEADROOM
 
-    def next_window(self, kept: int, new_bytes: int = WINDOW_BYTES) -> None:
-        """Move on: the last ``kept`` bytes of the window, then new ones, as many as asked for unless the input ends."""
-        window = np.empty(HEADROOM + kept + new_bytes, np.uint8)
-        begin = HEADROOM + kept
-        window[HEADROOM:begin] = self.window[len(self.window) - kept :]
-        self.base = self.size - kept
-        filled = self._fill(memoryview(window.data)[begin:])
-        self.ended = filled < new_bytes
-        self.window = window[: begin + filled]
+    def next_window(self, kept: int) -> None:
+        """Move on: the last ``kept`` bytes of the window, then WINDOW_BYTES new ones, fewer only where the input ends."""
+        self._move(kept, WINDOW_BYTES)
 
     def rest(self, most: int) -> bytes:
         """Everything from the window on, at most ``most`` bytes."""
@@ -107,6 +101,15 @@ class Source(Closing):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _move(self, kept: int, new_bytes: int) -> None:
+        window = np.empty(HEADROOM + kept + new_bytes, np.uint8)
+        begin = HEADROOM + kept
+        window[HEADROOM:begin] = self.window[len(self.window) - kept :]
+        self.base = self.size - kept
+        filled = self._fill(memoryview(window.data)[begin:])
+        self.ended = filled < new_bytes
+        self.window = window[: begin + filled]
 
     def _fill(self, view: memoryview) -> int:
         if self._decompressed is None:

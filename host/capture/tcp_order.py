@@ -232,7 +232,7 @@ def make_room(work, begin):
         if work.table[row, LAST] < work.table[chosen, LAST]:
             chosen = row
     give_up(work, chosen)
-    work.table[chosen] = 0
+    work.table[chosen, :] = 0
     return chosen
 
 
