@@ -31,7 +31,7 @@ class Decoder(Protocol):
     def needs_input(self) -> bool: ...
 
     @property
-    def unused_data(self) -> bytes: ...
+    def unused_data(self) -> bytes | None: ...
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
         """At most ``max_length`` bytes of what ``data`` and all that came before gives."""
@@ -42,6 +42,7 @@ class _Gzip:
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
+        self._full = False
 
     @property
     def eof(self) -> bool:
@@ -49,14 +50,17 @@ class _Gzip:
 
     @property
     def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
+        return not (self._inner.unconsumed_tail or self._full)
 
     @property
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        decoded = self._inner.decompress(self._inner.unconsumed_tail + data, max(max_length, 0))
+        # Input may be used up and output still wait within zlib.
+        self._full = len(decoded) == max_length
+        return decoded
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Decompressed:
         self._kind = kind
         self._take = take
         self._decoder = kind.decoder()
+        self._rest = b""
         self._ended = False
         self.cut = False
         """Whether the compressed data ended within a member."""
@@ -108,7 +113,9 @@ class Decompressed:
             if self._decoder.eof:
                 self._next_member()
                 continue
-            data = self._take() if self._decoder.needs_input else b""
+            data = b""
+            if self._decoder.needs_input:
+                data, self._rest = self._rest or self._take(), b""
             if not data and self._decoder.needs_input:
                 self.cut = self._ended = True
                 break
@@ -125,21 +132,14 @@ class Decompressed:
         return len(decoded)
 
     def _next_member(self) -> None:
-        rest = self._decoder.unused_data
+        # lz4's is None where there is nothing.
+        rest = self._decoder.unused_data or b""
         while len(rest) < MAGIC_BYTES and (more := self._take()):
             rest += more
         if compression_of(rest[:MAGIC_BYTES]) is self._kind:
-            self._decoder = self._kind.decoder()
-            taken, self._take = self._take, lambda: b""
-            self._take = _first(rest, taken)
+            self._decoder, self._rest = self._kind.decoder(), rest
         elif rest.strip(b"\0"):
             raise Damaged("something else stands behind its end")
         else:
             # Zeros pad xz streams, and whatever was on a tape. What follows them is not looked at.
             self._ended = True
-
-
-def _first(head: bytes, then: Callable[[], bytes]) -> Callable[[], bytes]:
-    """``head`` at the first call, ``then()`` at all others."""
-    waiting = [head]
-    return lambda: waiting.pop() if waiting else then()

@@ -69,7 +69,7 @@ def damage_error(source: Source, at: int, what: str) -> CaptureError:
     """``what`` was found at index ``at`` of the window."""
     return CaptureError(
         f"{source.path}: {what} {where(source, at)}, the file is damaged there; "
-        f"'{source.whole} {place(source, at)}' keeps what comes before"
+        f"'{source.head} {place(source, at)}' keeps what comes before"
     )
 
 

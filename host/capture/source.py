@@ -19,7 +19,7 @@ STANDARD_INPUT = Path("-")
 
 FIRST_WINDOW_BYTES = 64 << 10
 WINDOW_BYTES = 4 << 20
-"""New bytes a window: the first one is small, so that looking what a file is costs little."""
+"""New bytes a window: the first one is small, so that looking what a file is costs little, but holds its header."""
 
 HEADROOM = 16
 """Bytes in front of what a window holds, which are free: a packet without Ethernet gets its header there."""
@@ -66,8 +66,8 @@ class Source(Closing):
         self._move(0, FIRST_WINDOW_BYTES)
 
     @property
-    def whole(self) -> str:
-        """How a command gets at the decompressed bytes: ``cut`` them with ``head -c`` behind it."""
+    def head(self) -> str:
+        """The command that keeps the first bytes of the decompressed input; their number is to be put behind it."""
         return f"{self._compression.command} {self.path} | head -c" if self._compression else "head -c"
 
     @property
@@ -123,8 +123,8 @@ class Source(Closing):
             return self._decompressed.read_into(view)
         except Damaged as reason:
             raise CaptureError(
-                f"{self.path}: {self.compression} data damaged somewhere before byte offset {self.input_bytes} "
-                f"({reason}); copy it again"
+                f"{self.path}: {self.compression} data cannot be decompressed somewhere before byte offset "
+                f"{self.input_bytes} ({reason}); copy it again, or decompress it by itself"
             ) from None
 
     def _take(self) -> bytes:

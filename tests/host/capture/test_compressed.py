@@ -1,6 +1,7 @@
 """Compressed captures, pipes and standard input give the packets that the plain file gives."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -66,9 +67,10 @@ def test_a_compressed_capture_cut_anywhere_is_read_as_far_as_it_goes(tmp_path, n
         try:
             capture = open_capture(path)
         except CaptureError as error:
-            refused = str(error)
-            assert refused.startswith(f"{path}: the {name} data is cut at byte offset {size}, before the first packet")
-            found = []
+            refused, found = str(error), []
+            assert re.match(
+                rf"{path}: (the {name} data is cut at byte offset {size}|cut inside its file header)", refused
+            )
         else:
             found = contents(capture.packets)
             assert found == packets[: len(found)]
@@ -84,7 +86,7 @@ def test_damaged_data_is_refused_in_one_line(tmp_path, name):
         data[place] ^= 0x5A
     with pytest.raises(CaptureError) as error:
         read_packets(write(tmp_path, bytes(data)))
-    assert f"{name} data damaged somewhere before byte offset" in str(error.value)
+    assert f"{name} data cannot be decompressed somewhere before byte offset" in str(error.value)
     assert "\n" not in str(error.value)
 
 

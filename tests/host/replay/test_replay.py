@@ -73,6 +73,24 @@ def test_holes_and_repeated_segments_are_reported_and_no_order_comes_twice(tmp_p
     assert "holes in the bytes of TCP flows 1" in lines
 
 
+@pytest.mark.parametrize("as_captured", [False, True])
+def test_segments_that_were_overtaken_are_put_in_order_unless_they_are_wanted_as_captured(tmp_path, as_captured):
+    stream = b"".join(order(number) for number in range(1, 9))
+    parts = [(at, stream[at : at + 70]) for at in range(0, len(stream), 70)]
+    parts[2:5] = [parts[4], parts[2], parts[3]]
+    segments = [tcp_packet(payload, CLIENT, GATEWAY, sequence=1 + at) for at, payload in parts]
+    write_pcap(tmp_path / "late.pcap", Packets.of(segments))
+    captures = open_captures([tmp_path / "late.pcap"], as_captured)
+    flows, _ = flows_of(captures, None)
+    reached = []
+    result = Replay(captures, "soft:", flows, None, DEMO_LIMITS, tmp_path / "journal").run(reached.append)
+    assert (result.counters["gaps"] > 0) == as_captured
+    assert (result.messages == 8) == (not as_captured)
+    assert result.capture.segments_waited == (0 if as_captured else 1)
+    assert result.named()["capture"]["packets"] == result.packets == len(parts)
+    assert reached[-1].done_bytes == reached[-1].total_bytes == (tmp_path / "late.pcap").stat().st_size
+
+
 SCHEMA = """<messageSchema package="probed" id="7">
 <types>
   <composite name="messageHeader"><type name="blockLength" primitiveType="uint16"/><type name="templateId" primitiveType="uint16"/>
