@@ -99,7 +99,7 @@ def read_by_dpkt(packets):
         ip = ethernet.data
         if isinstance(ip.data, dpkt.udp.UDP):
             udp.setdefault((ip.dst, ip.data.dport), []).append(bytes(ip.data.data))
-        elif ip.data.data or ip.data.flags & dpkt.tcp.TH_SYN:
+        elif isinstance(ip.data, dpkt.tcp.TCP) and (ip.data.data or ip.data.flags & dpkt.tcp.TH_SYN):
             key = (ip.src, ip.data.sport, ip.dst, ip.data.dport)
             begin = ip.data.seq + bool(ip.data.flags & dpkt.tcp.TH_SYN)
             payload = bytes(ip.data.data)[max(due.setdefault(key, begin) - begin, 0) :]
