@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from hdl.sbe_venue import Venue
+    from host.capture.reader import Captures
     from host.replay import Replay
 
 app = typer.Typer(
@@ -62,7 +63,15 @@ def _bad_input() -> Iterator[None]:
 
 
 CaptureArgument = Annotated[
-    list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files, FIX logs or byte streams.")
+    list[Path],
+    typer.Argument(
+        metavar="CAPTURE...",
+        help="pcap or pcapng files, FIX logs or byte streams, compressed or not; - is standard input. Several are merged by time.",
+    ),
+]
+AsCapturedOption = Annotated[
+    bool,
+    typer.Option("--as-captured", help="Neither put TCP segments in order nor IPv4 fragments together."),
 ]
 CardOption = Annotated[
     str,
@@ -107,10 +116,11 @@ def replay(
     limits: LimitsOption = None,
     journal: JournalOption = None,
     json_file: JsonOption = None,
+    as_captured: AsCapturedOption = False,
 ) -> None:
     """Play captures through a card and the gateway, and say what came out."""
     from hdl.sbe_venue import load_venue
-    from host.capture.reader import open_capture
+    from host.capture.reader import open_captures
     from host.card import check_url
     from host.gateway.limits import Limits, load_limits
     from host.replay import Replay, flows_of
@@ -119,25 +129,20 @@ def replay(
 
     with _bad_input():
         check_url(card)
-        opened = [open_capture(path) for path in captures]
-        for capture in opened:
-            if capture.warning:
-                errors.print(
-                    f"tickgate: {capture.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
-                )
+        opened = open_captures(captures, as_captured)
         venue = load_venue(schema, profile) if schema else None
         with console.status("Looking at the captures ..."):
             flows, left_out = flows_of(opened, venue)
+        warned = _warn(opened)
         if left_out:
             errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
         known = load_limits(limits) if limits else Limits()
         with _journal(journal) as directory:
             _prepare(card, venue)
             run = Replay(opened, card, flows, venue, known, directory)
-            with _stop_on_interrupt(run):
-                total = sum(int(capture.packets.length.sum()) for capture in opened)
-                with ReplayProgress(console, total) as progress:
-                    result = run.run(progress)
+            with _stop_on_interrupt(run), ReplayProgress(console) as progress:
+                result = run.run(progress)
+            _warn(opened, warned)
             print_report(console, result)
             if not limits and result.gateway.journaled:
                 console.print("No --limits file was given, so no instrument was known.", style="yellow")
@@ -201,7 +206,7 @@ def schema(
 
 @app.command()
 def decode(
-    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="pcap or pcapng files.")],
+    captures: CaptureArgument,
     schema: Annotated[Path, typer.Option("--schema", metavar="XML", help="SBE schema of the captures' flows.")],
     profile: ProfileOption = None,
     folder: Annotated[
@@ -211,11 +216,12 @@ def decode(
     file_format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="Of the files: parquet, arrow or csv.")
     ] = "parquet",
+    as_captured: AsCapturedOption = False,
 ) -> None:
     """Decode every field of every SBE message to tables: one for each template, and one for each group."""
     from hdl.flow import Parser
     from hdl.sbe_venue import load_venue
-    from host.capture.reader import open_capture
+    from host.capture.reader import open_captures
     from host.replay import Progress, flows_of
     from host.replay.progress import ReplayProgress
     from host.sbe.export import WRITERS, export
@@ -225,21 +231,24 @@ def decode(
         if file_format not in WRITERS:
             raise ValueError(f"format '{file_format}' is none of {', '.join(WRITERS)}")
         venue = load_venue(schema, profile)
-        opened = [open_capture(path) for path in captures]
+        opened = open_captures(captures, as_captured)
         with console.status("Looking at the captures ..."):
             flows, left_out = flows_of(opened, venue)
+        warned = _warn(opened)
         sbe = [flow for flow in flows if flow.parser is Parser.SBE]
         if left_out:
             errors.print(f"tickgate: the flow table is full; {left_out} flows are passed over", style="yellow")
-        total = sum(int(capture.packets.length.sum()) for capture in opened)
-        with ReplayProgress(console, total, "decode") as progress:
+        with ReplayProgress(console, "decode") as progress:
             done = export(
                 FullDecoder(venue, sbe),
-                [capture.packets for capture in opened],
+                opened.batches(),
                 folder,
                 file_format,
-                lambda packets, packet_bytes, messages: progress(Progress(packets, packet_bytes, messages)),
+                lambda packets, packet_bytes, messages: progress(
+                    Progress(packets, packet_bytes, messages, opened.done_bytes, opened.total_bytes)
+                ),
             )
+        _warn(opened, warned)
         table = Table(title="Tables", title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("table", overflow="fold")
         table.add_column("rows", justify="right")
@@ -316,7 +325,7 @@ def demo(
         shutil.rmtree(journal, ignore_errors=True)
         capture = DEMO_DIRECTORY / "demo.pcap"
         run = parts.make_replay(made, capture, card, journal)
-        with _stop_on_interrupt(run), ReplayProgress(console, int(made.packets.length.sum())) as progress:
+        with _stop_on_interrupt(run), ReplayProgress(console) as progress:
             result = run.run(progress)
         checks = parts.check(made, result)
         print_report(console, result)
@@ -389,6 +398,14 @@ def flash(
 
     with _bad_input():
         flash_board(board, dry_run=dry_run, persistent=persistent, url=card, folder=folder)
+
+
+def _warn(captures: "Captures", before: Collection[str] = ()) -> list[str]:
+    """Say what was found missing of captures, unless it was said before; returns all that was said."""
+    for warning in captures.warnings:
+        if warning not in before:
+            errors.print(f"tickgate: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    return captures.warnings
 
 
 @contextlib.contextmanager

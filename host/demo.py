@@ -6,7 +6,7 @@ from pathlib import Path
 from hdl.fix_tags import SESSION_TYPES
 from hdl.flow import Parser
 from hdl.sbe_venue import load_venue
-from host.capture.reader import open_capture
+from host.capture.reader import open_captures
 from host.cluster.report import ReportKind
 from host.gateway.limits import DEFAULT_NODES, Limits
 from host.gateway.notional import NOTIONAL_DECIMALS
@@ -89,4 +89,4 @@ def summary(generated: Generated, result: Result, checks: list[Check]) -> dict[s
 def make_replay(generated: Generated, capture: Path, url: str, journal: Path) -> Replay:
     """Write the traffic to ``capture`` and make it ready to be played from there, as any capture is."""
     generated.write(capture)
-    return Replay([open_capture(capture)], url, list(generated.flows), load_venue(SCHEMA), DEMO_LIMITS, journal)
+    return Replay(open_captures([capture]), url, list(generated.flows), load_venue(SCHEMA), DEMO_LIMITS, journal)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import cards, ethernet, gateway, market_data
+from host.bench import captures, cards, ethernet, gateway, market_data
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -35,6 +35,8 @@ def main() -> None:
         cards.fix_row,
         cards.fix_split_row,
         eth_rows,
+        lambda: captures.index_rows(data),
+        lambda: captures.batches_row(data),
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
         lambda: gateway.risk_route_row(traffic),

@@ -94,15 +94,20 @@ class FixText:
         return ", ".join(parts)
 
 
-def has_fix(data: np.ndarray) -> bool:
-    """Whether something like the begin of a FIX message stands in bytes that are text for the rest.
+def is_text(data: np.ndarray) -> bool:
+    """Whether what data begins with may be FIX text.
 
-    A damaged capture of FIX traffic is not text: its headers are full of control characters. Logs have few, of which
-    only the zero bytes that some programs write in front of a message are usual.
+    A damaged capture of FIX traffic is not: its headers are full of control characters. Logs have few, of which only
+    the zero bytes that some programs write in front of a message are usual.
     """
     head = data[:65536]
     odd = int(np.count_nonzero((head < 32) & ~np.isin(head, (1, 9, 10, 12, 13, 27))))
-    return odd * 32 <= len(head) and BEGIN.search(data.data) is not None
+    return odd * 32 <= len(head)
+
+
+def has_fix(text: bytes) -> bool:
+    """Whether something like the begin of a FIX message stands in a text."""
+    return BEGIN.search(text) is not None
 
 
 def read_fix_text(data: bytes) -> FixText | None:

@@ -8,18 +8,8 @@ from numba import njit
 
 from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.flow import ANYWHERE, Endpoint, Flow, Parser, Protocol
-from hdl.headers import (
-    ETHERTYPE_BYTES,
-    ETHERTYPE_OFFSET,
-    IPV4,
-    IPV4_HEADER_BYTES,
-    MOST_VLAN_TAGS,
-    TCP_HEADER_BYTES,
-    UDP_HEADER_BYTES,
-    VLAN_TAG_BYTES,
-    VLAN_TAGS,
-)
 from hdl.limits import FLOWS, PACKET_LIMIT
+from host.capture.headers import TCP_PROTOCOL, number, transport_header
 from host.capture.packets import Packets
 
 INSPECTED_BYTES = 65536
@@ -38,8 +28,6 @@ PROTOCOL, SOURCE, SOURCE_PORT, DESTINATION, DESTINATION_PORT, PACKETS, BYTES, MA
 """Columns of the conversation table. MATCHED counts the bytes of ``8=FIX`` just seen (5: FIX was found), NEXT
 is not used by UDP: the TCP sequence number that is due."""
 COLUMNS = 10
-
-Offset = int | np.int64
 
 
 @dataclass(frozen=True)
@@ -118,20 +106,38 @@ class FoundFlows:
         return ", ".join(parts) if parts else "no packets"
 
 
-def find_flows(packets: Packets, sbe: bool, sbe_streams: bool = False) -> FoundFlows:
-    """Propose flow-table rows for a capture.
+class Survey:
+    """Looks through a capture, batch after batch, for its conversations. Headers are read by the rules of docs/ethernet.md."""
 
-    A TCP direction whose first INSPECTED_BYTES have ``8=FIX``, also cut across segments, gives a FIX row with its
-    source. Each UDP destination gives an SBE row where ``sbe`` is set, that is, where there is a schema; each other TCP direction
-    where ``sbe_streams`` is. Headers are read by the rules of docs/ethernet.md.
-    """
-    table = np.zeros((CONVERSATIONS, COLUMNS), np.int64)
-    count, unlisted, other = _survey(packets.data, packets.offset, packets.length, table, np.full(SLOTS, -1, np.int32))
-    talks = tuple(_conversation(row) for row in table[:count].tolist())
-    candidates = [FoundFlow(flow, talk) for talk in talks if (flow := _row(talk, sbe, sbe_streams)) is not None]
-    busiest = sorted(candidates, key=lambda found: -found.conversation.packets)[:FLOWS]
-    flows = tuple(sorted(busiest, key=lambda found: found.conversation.first))
-    return FoundFlows(flows, len(candidates) - len(flows), talks, int(unlisted), int(other))
+    def __init__(self) -> None:
+        self._table = np.zeros((CONVERSATIONS, COLUMNS), np.int64)
+        self._slots = np.full(SLOTS, -1, np.int32)
+        self._counts = np.zeros(4, np.int64)
+
+    def add(self, packets: Packets) -> None:
+        """Look at the next packets."""
+        _survey(packets.data, packets.offset, packets.length, self._table, self._slots, self._counts)
+
+    def found(self, sbe: bool, sbe_streams: bool = False) -> FoundFlows:
+        """Propose flow-table rows for what was seen so far.
+
+        A TCP direction whose first INSPECTED_BYTES have ``8=FIX``, also cut across segments, gives a FIX row with its
+        source. Each UDP destination gives an SBE row where ``sbe`` is set, that is, where there is a schema; each other
+        TCP direction where ``sbe_streams`` is.
+        """
+        _, known, unlisted, other = self._counts.tolist()
+        talks = tuple(_conversation(row) for row in self._table[:known].tolist())
+        candidates = [FoundFlow(flow, talk) for talk in talks if (flow := _row(talk, sbe, sbe_streams)) is not None]
+        busiest = sorted(candidates, key=lambda found: -found.conversation.packets)[:FLOWS]
+        flows = tuple(sorted(busiest, key=lambda found: found.conversation.first))
+        return FoundFlows(flows, len(candidates) - len(flows), talks, unlisted, other)
+
+
+def find_flows(packets: Packets, sbe: bool, sbe_streams: bool = False) -> FoundFlows:
+    """What :class:`Survey` finds in packets that are all in memory."""
+    survey = Survey()
+    survey.add(packets)
+    return survey.found(sbe, sbe_streams)
 
 
 def _conversation(row: list[int]) -> Conversation:
@@ -155,26 +161,26 @@ def _row(talk: Conversation, sbe: bool, sbe_streams: bool) -> Flow | None:
 
 @njit(cache=True)
 def _survey(
-    data: np.ndarray, offset: np.ndarray, length: np.ndarray, table: np.ndarray, slots: np.ndarray
-) -> tuple[int, int, int]:
+    data: np.ndarray, offset: np.ndarray, length: np.ndarray, table: np.ndarray, slots: np.ndarray, counts: np.ndarray
+) -> None:
     """Fill ``table`` with a row a conversation; ``slots`` hashes to its rows.
 
-    Returns (rows, packets of conversations that found no row, packets without payload).
+    ``counts`` are: packets before these, rows, packets of conversations that found no row, packets without payload.
     """
-    known, unlisted, other = 0, 0, 0
+    before, known, unlisted, other = counts[0], counts[1], counts[2], counts[3]
     mask = len(slots) - 1
     for index in range(len(offset)):
         packet = data[offset[index] : offset[index] + np.uint64(length[index])]
-        protocol, ip, transport, begin, end = _headers(packet)
+        protocol, ip, transport, begin, end = transport_header(packet, PACKET_LIMIT)
         if begin >= end:
             other += 1
             continue
         source, source_port = np.int64(0), np.int64(0)
-        if protocol == 6:
-            source = _number(packet, ip + 12, 4)
-            source_port = _number(packet, transport, 2)
-        destination = _number(packet, ip + 16, 4)
-        port = _number(packet, transport + 2, 2)
+        if protocol == TCP_PROTOCOL:
+            source = number(packet, ip + 12, 4)
+            source_port = number(packet, transport, 2)
+        destination = number(packet, ip + 16, 4)
+        port = number(packet, transport + 2, 2)
 
         key = (source * 31 + destination) ^ (source_port << 17) ^ (port << 33) ^ protocol
         # Fibonacci hashing: the golden ratio spreads neighbouring addresses; the highest bits are the best.
@@ -196,15 +202,15 @@ def _survey(
                 unlisted += 1
                 continue
             slots[at] = known
-            table[known, PROTOCOL], table[known, FIRST] = protocol, index
+            table[known, PROTOCOL], table[known, FIRST] = protocol, before + index
             table[known, SOURCE], table[known, SOURCE_PORT] = source, source_port
             table[known, DESTINATION], table[known, DESTINATION_PORT] = destination, port
             known += 1
 
         row = table[slots[at]]
-        if protocol == 6 and row[BYTES] < INSPECTED_BYTES:
+        if protocol == TCP_PROTOCOL and row[BYTES] < INSPECTED_BYTES:
             # SYN counts as one byte before the payload (RFC 9293, section 3.4).
-            sequence = (_number(packet, transport + 4, 4) + (packet[transport + 13] >> 1 & 1)) & 0xFFFFFFFF
+            sequence = (number(packet, transport + 4, 4) + (packet[transport + 13] >> 1 & 1)) & 0xFFFFFFFF
             matched = row[MATCHED]
             if row[NEXT] != sequence and matched < len(BEGIN):
                 matched = 0  # bytes are missing or come again: nothing joins up across them
@@ -219,50 +225,4 @@ def _survey(
             row[MATCHED] = matched
         row[PACKETS] += 1
         row[BYTES] += end - begin
-    return known, unlisted, other
-
-
-@njit(cache=True, inline="always")
-def _number(packet: np.ndarray, at: int, size: int) -> np.int64:
-    """``size`` bytes in network order."""
-    value = np.int64(0)
-    for place in range(at, at + size):
-        value = value << 8 | np.int64(packet[place])
-    return value
-
-
-@njit(cache=True)
-def _headers(packet: np.ndarray) -> tuple[Offset, Offset, Offset, Offset, Offset]:
-    """Protocol, offsets of the IP and transport headers, begin and end of the payload that is there.
-
-    By the rules of docs/ethernet.md; all zeros where they pass the packet over.
-    """
-    nothing = (0, 0, 0, 0, 0)
-    size = len(packet)
-    ip = ETHERTYPE_OFFSET + ETHERTYPE_BYTES
-    for _ in range(MOST_VLAN_TAGS):
-        if size >= ip and _number(packet, ip - 2, 2) in VLAN_TAGS:
-            ip += VLAN_TAG_BYTES
-    if size < ip + IPV4_HEADER_BYTES or _number(packet, ip - 2, 2) != IPV4:
-        return nothing
-    header = (np.int64(packet[ip]) & 15) * 4
-    total = _number(packet, ip + 2, 2)
-    if packet[ip] >> 4 != 4 or header < IPV4_HEADER_BYTES or header > total or total > PACKET_LIMIT:
-        return nothing
-    if _number(packet, ip + 6, 2) & 0x1FFF != 0:
-        return nothing
-    protocol = np.int64(packet[ip + 9])
-    transport = ip + header
-    end = min(size, ip + total)
-    if protocol == 17:
-        return (
-            (protocol, ip, transport, transport + UDP_HEADER_BYTES, end)
-            if end >= transport + UDP_HEADER_BYTES
-            else nothing
-        )
-    if protocol != 6 or end < transport + TCP_HEADER_BYTES:
-        return nothing
-    data_offset = (np.int64(packet[transport + 12]) >> 4) * 4
-    if data_offset < TCP_HEADER_BYTES or transport + data_offset > ip + total:
-        return nothing
-    return protocol, ip, transport, transport + data_offset, end
+    counts[0], counts[1], counts[2], counts[3] = before + len(offset), known, unlisted, other

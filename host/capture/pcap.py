@@ -1,44 +1,88 @@
-"""The index passes over pcap and pcapng files: where each packet lies and when it came.
+"""pcap files (draft-ietf-opsawg-pcap): the index pass, and their batches."""
 
-pcap: draft-ietf-opsawg-pcap, pcapng: draft-ietf-opsawg-pcapng. Each pass fills arrays until they are full or
-something stands in its way that Python must look at; it never reads beyond the file.
-"""
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
 
-PACKET_BYTES_MAX = 262144
-"""Longest captured packet (libpcap's MAXIMUM_SNAPLEN); a longer length is damage, not data."""
+from host.capture.link import LINK_TYPES, link_error
+from host.capture.packets import Packets
+from host.capture.records import (
+    CUT,
+    DAMAGED,
+    END,
+    FULL,
+    PACKET_BYTES_MAX,
+    Rows,
+    cut_warning,
+    damage_error,
+    header_cut_error,
+    u32,
+)
+from host.capture.source import HEADROOM, CaptureError, Source
 
-BLOCK_BYTES_MAX = 16 << 20
-"""Longest pcapng block that may reach beyond the end of a file and still count as cut, not as damage
-(Wireshark's MAX_BLOCK_SIZE)."""
+MAGICS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
+"""Magic number of the file → ns a tick of its timestamps."""
 
-END, FULL, CUT, DAMAGED, HEADER_BLOCK, NO_INTERFACE, OTHER_LINK = range(7)
-"""Why a pass stopped: end of the file, arrays full, file ends inside a record, a length that cannot be,
-a section or interface block that Python reads, a packet of an interface that was never described,
-a packet of a link type other than Ethernet."""
-
-SECTION_HEADER = 0x0A0D0D0A
-INTERFACE_DESCRIPTION = 1
-OBSOLETE_PACKET = 2
-SIMPLE_PACKET = 3
-ENHANCED_PACKET = 6
-
-ETHERNET = 1
-"""LINKTYPE_ETHERNET."""
-
-
-@njit(cache=True, inline="always")
-def _u16(data: np.ndarray, at: int, swapped: bool) -> np.uint64:
-    low, high = np.uint64(data[at]), np.uint64(data[at + 1])
-    return (low << np.uint64(8)) | high if swapped else low | (high << np.uint64(8))
+HEADER_BYTES = 24
 
 
-@njit(cache=True, inline="always")
-def _u32(data: np.ndarray, at: int, swapped: bool) -> np.uint64:
-    first, second = _u16(data, at, swapped), _u16(data, at + 2, swapped)
-    return (first << np.uint64(16)) | second if swapped else first | (second << np.uint64(16))
+class PcapFile:
+    """A pcap file. Raises CaptureError where its header says that it cannot be read.
+
+    ``warning`` says after the last batch where the file was cut; ``None``: nowhere.
+    """
+
+    def __init__(self, source: Source, order: str) -> None:
+        self._source = source
+        self._order = order
+        self.warning: str | None = None
+        head = source.window[HEADROOM : HEADROOM + HEADER_BYTES].tobytes()
+        if len(head) < HEADER_BYTES:
+            raise header_cut_error(source)
+        magic, major, minor, _, _, _, link = struct.unpack(order + "IHHIIII", head)
+        if (major, minor) != (2, 4):
+            raise CaptureError(
+                f"{source.path}: pcap version {major}.{minor} at byte offset 4, convert it with editcap to 2.4"
+            )
+        # The upper half tells whether frames end with an FCS, which the IP length cuts off anyway.
+        self._link = link & 0xFFFF
+        if self._link not in LINK_TYPES:
+            raise link_error(source.path, self._link, 20)
+        self._tick_ns = MAGICS[magic]
+
+    @classmethod
+    def of(cls, source: Source) -> "PcapFile | None":
+        """The file, or None where it does not begin like one."""
+        head = source.window[HEADROOM : HEADROOM + 4].tobytes()
+        for order in "<>":
+            if len(head) == 4 and struct.unpack(order + "I", head)[0] in MAGICS:
+                return cls(source, order)
+        return None
+
+    def batches(self) -> Iterator[Packets]:
+        """Its packets, a window at a time. Raises CaptureError where it is damaged."""
+        source = self._source
+        at, total = HEADROOM + HEADER_BYTES, 0
+        while True:
+            window = source.window
+            rows = Rows(len(window) - at)
+            count, at, why = index_pcap(
+                window, at, self._order == ">", self._tick_ns, rows.offset, rows.length, rows.timestamp
+            )
+            total += count
+            if count:
+                rows.link[:count] = self._link
+                yield rows.packets(window, count)
+            if why == DAMAGED:
+                raise damage_error(source, at, f"a packet longer than {PACKET_BYTES_MAX} bytes")
+            if why != FULL:
+                if source.ended:
+                    break
+                source.next_window(len(window) - at)
+                at = HEADROOM
+        self.warning = cut_warning(source, at, why, total)
 
 
 @njit(cache=True)
@@ -64,112 +108,14 @@ def index_pcap(
             return count, at, FULL
         if size - at < 16:
             return count, at, CUT
-        captured = np.int64(_u32(data, at + 8, swapped))
+        captured = np.int64(u32(data, at + 8, swapped))
         if captured > PACKET_BYTES_MAX:
             return count, at, DAMAGED
         if captured > size - at - 16:
             return count, at, CUT
         offset[count] = at + 16
         length[count] = captured
-        seconds, ticks = _u32(data, at, swapped), _u32(data, at + 4, swapped)
+        seconds, ticks = u32(data, at, swapped), u32(data, at + 4, swapped)
         timestamp[count] = seconds * np.uint64(1_000_000_000) + ticks * np.uint64(tick_ns)
         count += 1
         at += 16 + captured
-
-
-@njit(cache=True)
-def ticks_to_ns(ticks: np.uint64, resolution: int) -> np.uint64:
-    """``ticks`` of an interface in ns, rounded down, modulo 2^64.
-
-    ``resolution`` is if_tsresol: a power of 10, or of 2 where the highest bit is set, negated.
-    """
-    billion = np.uint64(1_000_000_000)
-    exponent = np.int64(resolution & 0x7F)
-    if not resolution & 0x80:
-        if exponent > 9 + 19:
-            return np.uint64(0)
-        scale = np.uint64(1)
-        for _ in range(abs(exponent - 9)):
-            scale *= np.uint64(10)
-        return ticks * scale if exponent <= 9 else ticks // scale
-    if exponent <= 32:
-        shift = np.uint64(exponent)
-        fraction = ticks & ((np.uint64(1) << shift) - np.uint64(1))
-        return (ticks >> shift) * billion + ((fraction * billion) >> shift)
-    if exponent - 32 >= 64:
-        return np.uint64(0)
-    # The product needs 94 bits: its top part, floor(ticks × 10^9 / 2^32), fits 64.
-    low = (ticks & np.uint64(0xFFFFFFFF)) * billion
-    top = (ticks >> np.uint64(32)) * billion + (low >> np.uint64(32))
-    return top >> np.uint64(exponent - 32)
-
-
-@njit(cache=True)
-def index_pcapng(
-    data: np.ndarray,
-    at: np.int64,
-    swapped: bool,
-    interfaces: np.ndarray,
-    known: int,
-    latest: np.uint64,
-    offset: np.ndarray,
-    length: np.ndarray,
-    timestamp: np.ndarray,
-) -> tuple[int, np.int64, int, np.uint64]:
-    """Index pcapng blocks from byte ``at`` on, up to the next section or interface block.
-
-    ``interfaces`` is uint64 with a row an interface, of which ``known`` are described: link type, snap
-    length (0: no limit), if_tsresol, if_tsoffset in ns. ``latest`` is the time of the packet before, which a
-    simple packet takes over because it has none of its own.
-    Returns (packets found, byte offset of the next block, why it stopped, latest).
-    """
-    size = len(data)
-    count = 0
-    while True:
-        if at == size:
-            return count, at, END, latest
-        if count == len(offset):
-            return count, at, FULL, latest
-        if size - at < 12:
-            return count, at, CUT, latest
-        kind = _u32(data, at, swapped)
-        if kind in (SECTION_HEADER, INTERFACE_DESCRIPTION):
-            return count, at, HEADER_BLOCK, latest
-        total = np.int64(_u32(data, at + 4, swapped))
-        if total < 12 or total % 4 != 0:
-            return count, at, DAMAGED, latest
-        if total > size - at:
-            return count, at, DAMAGED if total > BLOCK_BYTES_MAX else CUT, latest
-        if np.int64(_u32(data, at + total - 4, swapped)) != total:
-            return count, at, DAMAGED, latest
-
-        if kind in (ENHANCED_PACKET, OBSOLETE_PACKET, SIMPLE_PACKET):
-            fixed = 12 if kind == SIMPLE_PACKET else 28
-            if total < fixed + 4:
-                return count, at, DAMAGED, latest
-            if kind == ENHANCED_PACKET:
-                interface = np.int64(_u32(data, at + 8, swapped))
-            elif kind == OBSOLETE_PACKET:
-                interface = np.int64(_u16(data, at + 8, swapped))
-            else:
-                interface = np.int64(0)
-            if interface >= known:
-                return count, at, NO_INTERFACE, latest
-            if interfaces[interface, 0] != ETHERNET:
-                return count, at, OTHER_LINK, latest
-            if kind == SIMPLE_PACKET:
-                captured = np.int64(_u32(data, at + 8, swapped))
-                snap = np.int64(interfaces[interface, 1])
-                if snap != 0 and captured > snap:
-                    captured = snap
-            else:
-                captured = np.int64(_u32(data, at + 20, swapped))
-                ticks = (_u32(data, at + 12, swapped) << np.uint64(32)) | _u32(data, at + 16, swapped)
-                latest = ticks_to_ns(ticks, interfaces[interface, 2]) + interfaces[interface, 3]
-            if captured > total - fixed - 4 or captured > PACKET_BYTES_MAX:
-                return count, at, DAMAGED, latest
-            offset[count] = at + fixed
-            length[count] = captured
-            timestamp[count] = latest
-            count += 1
-        at += total

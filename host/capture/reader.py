@@ -1,125 +1,260 @@
-"""Reads capture files: pcap, pcapng and FIX text, told apart by what is in them and never by their name.
+"""Opens captures: pcap, pcapng and FIX text, compressed or not, told apart by what is in them and never by their name.
 
-A capture is mapped, not copied: packets are where they lie in it. Only Ethernet is taken.
+    captures = open_captures(["a.pcap.zst", "b.pcapng"])
+    for packets in captures.batches():
+        ...  # a Packets of some MiB; captures.done_bytes of captures.total_bytes are read
+
+Bytes come from source.py, a format's packets from pcap.py and pcapng.py, Ethernet headers from link.py. Then captures are
+merged (merge.py), fragments put together (fragments.py) and TCP segments put in order (tcp_order.py).
 """
 
 import codecs
-import mmap
+import functools
 import os
-import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from host.capture import fix_log, pcap
+from host.capture import fix_log
+from host.capture.fragments import Reassembly
+from host.capture.headers import KINDS, SIX, sort_kinds
+from host.capture.merge import merge
 from host.capture.packets import Packets
+from host.capture.pcap import PcapFile
+from host.capture.pcapng import PcapngFile
+from host.capture.source import HEADROOM, STANDARD_INPUT, CaptureError, Source
+from host.capture.tcp_order import TcpOrder
 
-CHUNK = 1 << 17
-"""Packets indexed by one call: large enough that calls cost nothing, small enough to be thrown away."""
+__all__ = ["Capture", "CaptureError", "Captures", "Counts", "open_capture", "open_captures", "read_packets"]
 
-PCAP_MAGICS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
-"""Magic number of a pcap file → ns a tick of its timestamps."""
+PREVIEW_PACKETS = 65536
+PREVIEW_BYTES = 64 << 20
+"""Of a pipe or standard input: packets that are looked at for their flows, and kept in memory until they are played;
+fewer where they take so many bytes."""
 
-BYTE_ORDER_MAGIC = 0x1A2B3C4D
-SECTION_MAGIC = b"\x0a\x0d\x0d\x0a"
+CAPTURES_MAX = 256
+"""Captures that are merged. Parts of a rotated one are open one after another, but captures of the same time at once."""
 
-COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"\xfd7zXZ\x00": ("xz", "unxz"),
-    b"BZh": ("bzip2", "bunzip2"),
-    b"\x04\x22\x4d\x18": ("lz4", "unlz4"),
-}
-"""First bytes of a compressed file → what it is, and what undoes it."""
-
-LINK_TYPES = {
-    0: "NULL (BSD loopback)",
-    9: "PPP",
-    101: "RAW (IP without Ethernet)",
-    105: "IEEE802_11 (Wi-Fi)",
-    108: "LOOP (OpenBSD loopback)",
-    113: "LINUX_SLL (tcpdump -i any)",
-    127: "IEEE802_11_RADIOTAP (Wi-Fi)",
-    189: "USB_LINUX",
-    195: "IEEE802_15_4",
-    201: "BLUETOOTH_HCI_H4_WITH_PHDR",
-    220: "USB_LINUX_MMAPPED",
-    228: "IPV4 (no Ethernet)",
-    229: "IPV6 (no Ethernet)",
-    276: "LINUX_SLL2 (tcpdump -i any)",
-}
-"""Names of the link types that people meet, by their number at tcpdump.org/linktypes.html."""
+AnyPath = str | os.PathLike[str]
 
 
-class CaptureError(ValueError):
-    """A file that cannot be read as a capture: one line with the file, what is wrong where, and what to do."""
-
-
-@dataclass(frozen=True)
 class Capture:
-    """An open capture.
+    """A capture. A file is read anew by each :meth:`batches`, a pipe or standard input can be read once.
 
     Attributes:
-        path: the file.
-        packets: its whole packets, over the mapped file.
-        warning: what is missing, in one line, where the file ends inside a packet; for FIX text what was read of it
-            and what not; None for a whole capture.
+        path: the file; ``-`` is standard input.
+        warning: what is missing, in one line, where the last reading found the capture cut; for FIX text what was read
+            of it and what not; None for a whole capture.
+        first_time: of its first packet, in ns; None: there is no packet.
+        total_bytes: of the file as it is, perhaps compressed; None where nobody knows.
+        is_text: whether the packets were made of FIX text.
     """
 
-    path: Path
-    packets: Packets
-    warning: str | None = None
+    def __init__(self, path: AnyPath) -> None:
+        """Raises CaptureError."""
+        self.path = Path(path)
+        self.warning: str | None = None
+        self.is_text = False
+        source = Source(self.path)
+        self.total_bytes = source.total_bytes
+        self._source = source
+        self._reading: Iterator[Packets] | None = self._read(source)
+        first = next(self._reading, None)
+        self.first_time = int(first.timestamp[0]) if first is not None else None
+        self._kept = [] if first is None else [first]
+        if source.again and not self.is_text:
+            # There may be many files: each is closed until its packets are wanted.
+            source.close()
+            self._reading = None
+            self._kept.clear()
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes of the file that the present reading has taken."""
+        return self._source.input_bytes
+
+    @functools.cached_property
+    def packets(self) -> Packets:
+        """All packets as they were captured, in memory: for captures that are small. Raises CaptureError."""
+        return Packets.joined(list(self.batches()))
+
+    def batches(self) -> Iterator[Packets]:
+        """All packets as they were captured. Raises CaptureError where the capture is damaged, or can't be read again."""
+        if self.is_text:
+            return iter(self._kept)
+        if self._source.again:
+            self._source = Source(self.path)
+            return self._read(self._source)
+        if self._reading is None:
+            raise CaptureError(f"{self.path}: can be read only once")
+        reading, self._reading = self._reading, None
+        return self._handed_over(reading)
+
+    def preview(self) -> Iterator[Packets]:
+        """What :meth:`batches` will give: of a file everything, of a pipe or standard input the beginning."""
+        if self.is_text or self._source.again:
+            yield from self.batches()
+            return
+        yield from self._kept
+        while self._reading is not None and self._has_room() and (packets := next(self._reading, None)) is not None:
+            self._kept.append(packets)
+            yield packets
+
+    def _has_room(self) -> bool:
+        return (
+            sum(map(len, self._kept)) < PREVIEW_PACKETS and sum(len(each.data) for each in self._kept) < PREVIEW_BYTES
+        )
+
+    def _handed_over(self, reading: Iterator[Packets]) -> Iterator[Packets]:
+        while self._kept:
+            yield self._kept.pop(0)
+        yield from reading
+
+    def _read(self, source: Source) -> Iterator[Packets]:
+        with source:
+            file = PcapFile.of(source) or PcapngFile.of(source)
+            if file is not None:
+                yield from file.batches()
+                self.warning = file.warning
+                return
+            head = source.window[HEADROOM:]
+            if fix_log.is_text(head) and (text := self._read_fix_text(source)) is not None:
+                self.is_text = True
+                self.warning = f"{self.path}: {text.describe()}"
+                yield text.packets
+                return
+            if source.cut:
+                raise CaptureError(
+                    f"{self.path}: the {source.compression} data is cut at byte offset {source.input_bytes}, "
+                    "before the first packet; copy it again"
+                )
+            raise CaptureError(f"{self.path}: {_what_it_is(head[:512].tobytes())}")
+
+    def _read_fix_text(self, source: Source) -> fix_log.FixText | None:
+        text = source.rest(fix_log.TEXT_BYTES_MAX + 1)
+        if not fix_log.has_fix(text):
+            return None
+        if len(text) > fix_log.TEXT_BYTES_MAX:
+            raise CaptureError(
+                f"{self.path}: FIX text is too long, of its bytes at most {fix_log.TEXT_BYTES_MAX} are read at once; "
+                "split it between lines, with 'split -C 1G'"
+            )
+        return fix_log.read_fix_text(text)
 
 
-def read_packets(path: str | os.PathLike[str]) -> Packets:
-    """The packets of a capture file. Raises CaptureError."""
-    return open_capture(path).packets
+@dataclass
+class Counts:
+    """What a reading met: packets captured, how many of them were IPv6; datagrams put together, of how many fragments,
+    and fragments that were not; segments that waited for an earlier one, and holes in TCP streams that none filled."""
+
+    packets: int = 0
+    ipv6: int = 0
+    datagrams: int = 0
+    fragments: int = 0
+    fragments_left: int = 0
+    segments_waited: int = 0
+    tcp_holes: int = 0
 
 
-def open_capture(path: str | os.PathLike[str]) -> Capture:
-    """Map a pcap or pcapng file and find its packets, or make packets of the FIX messages of a log or byte stream
-    (docs/captures.md). Raises CaptureError.
+class Captures:
+    """Captures that are played together.
 
-    A file that ends inside a packet is read up to its last whole one, and ``warning`` says so. The file must
-    not be shortened while it is in use.
+    Attributes:
+        captures: each of them.
+        counts: what the present reading has met so far.
     """
-    path = Path(path)
-    data = _map(path)
-    head = data[:24].tobytes()
-    if head[:4] == SECTION_MAGIC:
-        return _read_pcapng(path, data)
-    for order in "<>":
-        if len(head) >= 4 and struct.unpack(order + "I", head[:4])[0] in PCAP_MAGICS:
-            return _read_pcap(path, data, order)
-    if fix_log.has_fix(data) and (capture := _read_fix_text(path, data)) is not None:
-        return capture
-    raise CaptureError(f"{path}: {_what_it_is(data[:512].tobytes())}")
+
+    def __init__(self, captures: Sequence[Capture], as_captured: bool = False) -> None:
+        self.captures = tuple(captures)
+        self.counts = Counts()
+        self._as_captured = as_captured
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warning of each capture that has one."""
+        return [capture.warning for capture in self.captures if capture.warning is not None]
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes of the files that the present reading has taken."""
+        return sum(capture.done_bytes for capture in self.captures)
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes of all files; None where nobody knows."""
+        sizes = [capture.total_bytes for capture in self.captures]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def batches(self) -> Iterator[Packets]:
+        """The packets of all captures by time; then those of FIX texts, one text after another.
+
+        Fragments are put together and TCP segments put in order, unless it was asked for packets ``as_captured``.
+        Raises CaptureError.
+        """
+        self.counts = Counts()
+        merged = merge([capture for capture in self.captures if not capture.is_text])
+        yield from self._prepared(merged)
+        # Their clock is SendingTime, and two logs of the same CompIDs would pass for one connection.
+        for capture in self.captures:
+            if capture.is_text:
+                yield from self._prepared(capture.batches())
+
+    def _prepared(self, batches: Iterable[Packets]) -> Iterator[Packets]:
+        reassembly, order, counts = Reassembly(), TcpOrder(), self.counts
+
+        def ordered(packets: Packets, kinds: np.ndarray) -> Packets:
+            whole = reassembly.put(packets, kinds)
+            return order.put(whole, kinds if whole is packets else _kinds(whole)[0])
+
+        for packets in batches:
+            kinds, by_kind = _kinds(packets)
+            counts.packets += len(packets)
+            counts.ipv6 += int(by_kind[SIX])
+            if not self._as_captured:
+                packets = ordered(packets, kinds)
+                counts.datagrams, counts.fragments = reassembly.datagrams, reassembly.fragments
+                counts.fragments_left = reassembly.given_up
+                counts.segments_waited, counts.tcp_holes = order.waited, order.holes
+            if len(packets):
+                yield packets
+        for packets in (reassembly.rest(), order.rest()):
+            if len(packets):
+                yield packets
+        counts.fragments_left, counts.tcp_holes = reassembly.given_up, order.holes
 
 
-def _map(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0 and path.is_file():
-                raise CaptureError(f"{path}: the file is empty, capture again")
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    except FileNotFoundError:
-        raise CaptureError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise CaptureError(f"{path}: is a directory, name a capture file in it") from None
-    except OSError as error:
-        raise CaptureError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except CaptureError:
-        raise
-    except ValueError as error:  # a path with a zero byte, or something that cannot be mapped
-        raise CaptureError(f"{path}: cannot be read ({error})") from None
+def open_capture(path: AnyPath) -> Capture:
+    """Look at what a file is, and at its first packet. Raises CaptureError. A file must not change while it is in use."""
+    return Capture(path)
+
+
+def open_captures(paths: Sequence[AnyPath], as_captured: bool = False) -> Captures:
+    """Open captures to play them together. Raises CaptureError."""
+    if len(paths) > CAPTURES_MAX:
+        raise CaptureError(f"{len(paths)} captures, at most {CAPTURES_MAX} are merged; join some with mergecap")
+    if [Path(path) for path in paths].count(STANDARD_INPUT) > 1:
+        raise CaptureError("-: standard input can be one of the captures only once")
+    return Captures([Capture(path) for path in paths], as_captured)
+
+
+def read_packets(path: AnyPath) -> Packets:
+    """:attr:`Capture.packets` of a file."""
+    return Capture(path).packets
+
+
+def _kinds(packets: Packets) -> tuple[np.ndarray, np.ndarray]:
+    """The kind of each packet, and how many there are of each (see headers.py)."""
+    kinds, counts = np.empty(len(packets), np.uint8), np.zeros(KINDS, np.int64)
+    sort_kinds(packets.data, packets.offset, packets.length, kinds, counts)
+    return kinds, counts
 
 
 def _what_it_is(head: bytes) -> str:
     """What a file that begins with ``head`` is instead of a capture, and what to do about it."""
-    for magic, (name, command) in COMPRESSED.items():
-        if head.startswith(magic):
-            return f"{name}-compressed at byte offset 0, decompress it first ({command})"
+    if not head:
+        return "nothing is compressed in it, capture again"
     try:
         # Incremental, because the head may end inside a character.
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -129,182 +264,3 @@ def _what_it_is(head: bytes) -> str:
         name = "FIX text without a whole message" if "8=FIX" in text else "text"
         return f"{name} at byte offset 0, not a packet capture; give a pcap or pcapng file, or a log of FIX messages"
     return f"neither pcap nor pcapng at byte offset 0 (begins with {head[:4].hex(' ')}); give a pcap or pcapng file"
-
-
-def _read_fix_text(path: Path, data: np.ndarray) -> Capture | None:
-    if len(data) > fix_log.TEXT_BYTES_MAX:
-        raise CaptureError(
-            f"{path}: FIX text of {len(data)} bytes, at most {fix_log.TEXT_BYTES_MAX} are read at once; "
-            "split it between lines, with 'split -C 1G'"
-        )
-    text = fix_log.read_fix_text(data.tobytes())
-    return None if text is None else Capture(path, text.packets, f"{path}: {text.describe()}")
-
-
-def _link_type_error(path: Path, link_type: int, at: int) -> CaptureError:
-    name = LINK_TYPES.get(link_type, "unknown")
-    return CaptureError(
-        f"{path}: link type {link_type}, {name}, at byte offset {at}; "
-        "only Ethernet is read, capture on the Ethernet interface itself"
-    )
-
-
-def _damage_error(path: Path, at: int, what: str) -> CaptureError:
-    return CaptureError(
-        f"{path}: {what} at byte offset {at}, the file is damaged there; 'head -c {at}' keeps what comes before"
-    )
-
-
-def _cut_warning(path: Path, at: int, packets: int, size: int) -> str:
-    return (
-        f"{path}: cut inside a packet that begins at byte offset {at} (the file has {size} bytes), "
-        f"read the {packets} whole packets before it; capture or copy it again for the rest"
-    )
-
-
-class _Index:
-    """Collects what the passes find, a chunk a call."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        self.data = data
-        self.chunks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.count = 0
-        # The smallest record of either format takes 16 bytes.
-        rows = min(CHUNK, len(data) // 16 + 1)
-        self.offset = np.empty(rows, np.uint64)
-        self.length = np.empty(rows, np.uint32)
-        self.timestamp = np.empty(rows, np.uint64)
-
-    def keep(self, count: int) -> None:
-        """Take the first ``count`` rows of the arrays, which are then free to be filled again."""
-        self.count += count
-        if count:
-            self.chunks.append((self.offset[:count].copy(), self.length[:count].copy(), self.timestamp[:count].copy()))
-
-    def packets(self) -> Packets:
-        """All packets found."""
-        if not self.chunks:
-            return Packets(self.data, np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint64))
-        offset, length, timestamp = (np.concatenate(column) for column in zip(*self.chunks, strict=True))
-        return Packets(self.data, offset, length, timestamp)
-
-
-def _read_pcap(path: Path, data: np.ndarray, order: str) -> Capture:
-    if len(data) < 24:
-        raise CaptureError(f"{path}: cut inside its file header at byte offset {len(data)}, capture or copy it again")
-    magic, major, minor, _, _, _, link = struct.unpack(order + "IHHIIII", data[:24].tobytes())
-    if (major, minor) != (2, 4):
-        raise CaptureError(f"{path}: pcap version {major}.{minor} at byte offset 4, convert it with editcap to 2.4")
-    # The upper half tells whether frames end with an FCS, which the IP length cuts off anyway.
-    if link & 0xFFFF != pcap.ETHERNET:
-        raise _link_type_error(path, link & 0xFFFF, 20)
-    index = _Index(data)
-    at, why = 24, pcap.FULL
-    while why == pcap.FULL:
-        count, at, why = pcap.index_pcap(
-            data, at, order == ">", PCAP_MAGICS[magic], index.offset, index.length, index.timestamp
-        )
-        index.keep(count)
-    if why == pcap.DAMAGED:
-        raise _damage_error(path, at, "a packet longer than 262144 bytes")
-    packets = index.packets()
-    return Capture(path, packets, _cut_warning(path, at, len(packets), len(data)) if why == pcap.CUT else None)
-
-
-def _read_pcapng(path: Path, data: np.ndarray) -> Capture:
-    index = _Index(data)
-    interfaces, known = np.zeros((4, 4), np.uint64), 0
-    at, why, order, latest = 0, pcap.HEADER_BLOCK, "<", np.uint64(0)
-    while True:
-        if why == pcap.HEADER_BLOCK:
-            # Section and interface blocks are few; a block that is not whole ends the reading as it does below.
-            order = _section_byte_order(path, data, at, order)
-            body = _block_body(path, data, at, order)
-            if body is None:
-                why = pcap.CUT
-                break
-            if data[at : at + 4].tobytes() == SECTION_MAGIC:
-                known = 0
-                _check_section(path, body, at, order)
-            else:
-                if known == len(interfaces):
-                    interfaces = np.concatenate((interfaces, np.zeros_like(interfaces)))
-                interfaces[known] = _interface(path, body, at, order)
-                known += 1
-            at += len(body) + 12
-        elif why != pcap.FULL:
-            break
-        count, at, why, latest = pcap.index_pcapng(
-            data, at, order == ">", interfaces, known, np.uint64(latest), index.offset, index.length, index.timestamp
-        )
-        index.keep(count)
-    if why == pcap.DAMAGED:
-        raise _damage_error(path, at, "a block whose lengths do not add up")
-    if why == pcap.NO_INTERFACE:
-        raise _damage_error(path, at, "a packet of an interface that was not described")
-    if why == pcap.OTHER_LINK:
-        head = data[at : at + 12].tobytes()
-        (kind,) = struct.unpack(order + "I", head[:4])
-        interface = 0
-        if kind != pcap.SIMPLE_PACKET:
-            (interface,) = struct.unpack_from(order + ("I" if kind == pcap.ENHANCED_PACKET else "H"), head, 8)
-        raise _link_type_error(path, int(interfaces[interface, 0]), at)
-    packets = index.packets()
-    return Capture(path, packets, _cut_warning(path, at, len(packets), len(data)) if why == pcap.CUT else None)
-
-
-def _section_byte_order(path: Path, data: np.ndarray, at: int, order: str) -> str:
-    """The byte order from here on: a section header names its own, any other block keeps ``order``."""
-    if data[at : at + 4].tobytes() != SECTION_MAGIC or len(data) - at < 12:
-        return order
-    magic = data[at + 8 : at + 12].tobytes()
-    for candidate in "<>":
-        if struct.unpack(candidate + "I", magic)[0] == BYTE_ORDER_MAGIC:
-            return candidate
-    raise _damage_error(path, at + 8, "a section without its byte-order magic")
-
-
-def _block_body(path: Path, data: np.ndarray, at: int, order: str) -> bytes | None:
-    """What stands between a block's two lengths; None where the file ends before the block does."""
-    if len(data) - at < 12:
-        if at == 0:
-            raise CaptureError(
-                f"{path}: cut inside its file header at byte offset {len(data)}, capture or copy it again"
-            )
-        return None
-    (total,) = struct.unpack(order + "I", data[at + 4 : at + 8].tobytes())
-    if total < 12 or total % 4 or (total > len(data) - at and total > pcap.BLOCK_BYTES_MAX):
-        raise _damage_error(path, at, "a block whose lengths do not add up")
-    if total > len(data) - at:
-        return None
-    if struct.unpack(order + "I", data[at + total - 4 : at + total].tobytes())[0] != total:
-        raise _damage_error(path, at, "a block whose lengths do not add up")
-    return data[at + 8 : at + total - 4].tobytes()
-
-
-def _check_section(path: Path, body: bytes, at: int, order: str) -> None:
-    if len(body) < 16:
-        raise _damage_error(path, at, "a section header that is too short")
-    major, minor = struct.unpack_from(order + "HH", body, 4)
-    if major != 1:
-        raise CaptureError(f"{path}: pcapng version {major}.{minor} at byte offset {at + 12}, only version 1 is read")
-
-
-def _interface(path: Path, body: bytes, at: int, order: str) -> tuple[int, int, int, int]:
-    """Link type, snap length, if_tsresol and if_tsoffset (ns, modulo 2^64) of an interface description."""
-    if len(body) < 8:
-        raise _damage_error(path, at, "an interface description that is too short")
-    link_type, _, snap_length = struct.unpack_from(order + "HHI", body)
-    resolution, offset_seconds = 6, 0
-    cursor = 8
-    while cursor + 4 <= len(body):
-        code, length = struct.unpack_from(order + "HH", body, cursor)
-        value = body[cursor + 4 : cursor + 4 + length]
-        if code == 0 or len(value) < length:
-            break
-        if code == 9 and length == 1:
-            resolution = value[0]
-        elif code == 14 and length == 8:
-            (offset_seconds,) = struct.unpack(order + "q", value)
-        cursor += 4 + (length + 3) // 4 * 4
-    return link_type, snap_length, resolution, offset_seconds * 1_000_000_000 % (1 << 64)

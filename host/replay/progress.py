@@ -16,9 +16,8 @@ LINE_EVERY = 5.0
 class ReplayProgress:
     """A context manager; call it with each :class:`host.replay.Progress`."""
 
-    def __init__(self, console: Console, total_bytes: int, label: str = "replay") -> None:
+    def __init__(self, console: Console, label: str = "replay") -> None:
         self._console = console
-        self._total = total_bytes
         self._label = label
         self._begin = self._said = time.perf_counter()
         self._bar: Progress | None = None
@@ -33,20 +32,28 @@ class ReplayProgress:
                 console=console,
                 transient=True,
             )
-            self._task = self._bar.add_task(label, total=total_bytes, messages=0, rate=0.0)
+            self._task = self._bar.add_task(label, total=None, messages=0, rate=0.0)
 
     def __call__(self, reached: Reached) -> None:
         now = time.perf_counter()
         rate = reached.messages / max(now - self._begin, 1e-9)
         if self._bar is not None:
-            self._bar.update(self._task, completed=reached.bytes, messages=reached.messages, rate=rate)
+            self._bar.update(
+                self._task,
+                completed=reached.done_bytes,
+                total=reached.total_bytes,
+                messages=reached.messages,
+                rate=rate,
+            )
         elif now - self._said >= LINE_EVERY:
             self._said = now
-            share = reached.bytes / max(self._total, 1)
-            left = (now - self._begin) * (1 - share) / max(share, 1e-9)
+            done = f"{reached.done_bytes / 1e6:,.0f} MB"
+            left = ""
+            if reached.total_bytes is not None:
+                share = reached.done_bytes / max(reached.total_bytes, 1)
+                done, left = f"{share:.0%}", f", {(now - self._begin) * (1 - share) / max(share, 1e-9):,.0f} s left"
             self._console.print(
-                f"{self._label}: {share:.0%}, {reached.messages:,} messages, {rate:,.0f}/s, {left:,.0f} s left",
-                highlight=False,
+                f"{self._label}: {done}, {reached.messages:,} messages, {rate:,.0f}/s{left}", highlight=False
             )
 
     def __enter__(self) -> Self:

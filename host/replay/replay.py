@@ -1,17 +1,18 @@
 """Captures through a card, its rings, and the gateway: the whole way of a message."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hdl.flow import Flow, Parser
 from hdl.frame import Flag
+from hdl.limits import FLOWS
 from hdl.sbe_framing import End
 from hdl.sbe_venue import Venue
-from host.capture.flows import FoundFlows, find_flows
-from host.capture.packets import Packets
-from host.capture.reader import Capture
+from host.capture.flows import FoundFlows, Survey
+from host.capture.packets import Packets, sliced
+from host.capture.reader import Capture, Captures, Counts
 from host.card import Card, CardError, open_card
 from host.cluster.matching_node import MatchingNode
 from host.gateway.limits import Limits
@@ -30,17 +31,21 @@ PROBE_PACKETS = 256
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a replay is: packets and their bytes, and messages so far."""
+    """How far a replay is: packets, their bytes and messages so far, and how many bytes of the captures' files were read
+    of how many (None where nobody knows)."""
 
     packets: int
     bytes: int
     messages: int
+    done_bytes: int
+    total_bytes: int | None
 
 
 @dataclass(frozen=True)
 class Result:
     """What a replay did. ``seconds`` is the replay's time without opening the card; ``unfinished_bytes`` are bytes at
-    the end of FIX flows that were no whole message; ``interrupted`` says that it was stopped before its end."""
+    the end of FIX flows that were no whole message; ``interrupted`` says that it was stopped before its end;
+    ``capture`` is what reading the captures met (:class:`host.capture.reader.Counts`)."""
 
     card: str
     packets: int
@@ -55,6 +60,7 @@ class Result:
     cycles: int | None
     seconds: float
     interrupted: bool
+    capture: Counts
 
     def named(self) -> dict[str, object]:
         """The same as plain values under names, for JSON."""
@@ -83,6 +89,7 @@ class Result:
             "cycles": self.cycles,
             "seconds": round(self.seconds, 6),
             "interrupted": self.interrupted,
+            "capture": asdict(self.capture),
         }
 
 
@@ -90,20 +97,21 @@ class NoFlow(CardError):
     """No packet of the captures belongs to a flow that a parser could read."""
 
 
-def flows_of(captures: Sequence[Capture], venue: Venue | None) -> tuple[list[Flow], int]:
+def flows_of(captures: Captures, venue: Venue | None) -> tuple[list[Flow], int]:
     """The flow table for some captures, and how many flows found no row in it.
 
-    Raises :class:`NoFlow` where nothing fits, and CardError where the schema is another venue's.
+    Files are read to their end, of a pipe the first packets decide. Raises :class:`NoFlow` where nothing fits, CardError
+    where the schema is another venue's, and CaptureError.
     """
-    flows: list[Flow] = []
-    left_out = 0
     seen: list[tuple[Capture, FoundFlows]] = []
-    for capture in captures:
+    for capture in captures.captures:
         streams = venue is not None and venue.profile.framing.suits_streams
-        found = find_flows(capture.packets, venue is not None, streams)
-        seen.append((capture, found))
-        flows += [flow for flow in found.table() if flow not in flows]
-        left_out += found.left_out
+        survey = Survey()
+        for packets in capture.preview():
+            survey.add(packets)
+        seen.append((capture, survey.found(venue is not None, streams)))
+    flows = list(dict.fromkeys(flow for _, found in seen for flow in found.table()))
+    left_out = sum(found.left_out for _, found in seen) + max(len(flows) - FLOWS, 0)
     if not flows:
         has = "; ".join(f"{capture.path}: {found.describe()}" for capture, found in seen)
         hint = "" if venue else " (UDP is read as SBE when there is a --schema)"
@@ -111,7 +119,18 @@ def flows_of(captures: Sequence[Capture], venue: Venue | None) -> tuple[list[Flo
     if venue is not None:
         for capture, found in seen:
             _check_schema(capture, found, venue)
-    return flows, left_out
+    return flows[:FLOWS], left_out
+
+
+def _probe(capture: Capture, first: int) -> Packets:
+    """PROBE_PACKETS of a capture from the one with index ``first`` on."""
+    before, parts = 0, []
+    for packets in capture.preview():
+        parts.append(packets.slice(max(first - before, 0), max(first + PROBE_PACKETS - before, 0)))
+        before += len(packets)
+        if before >= first + PROBE_PACKETS:
+            break
+    return Packets.joined(parts)
 
 
 def _check_schema(capture: Capture, found: FoundFlows, venue: Venue) -> None:
@@ -120,7 +139,7 @@ def _check_schema(capture: Capture, found: FoundFlows, venue: Venue) -> None:
     if not flows:
         return
     first = min(row.conversation.first for row in found.flows if row.flow in flows)
-    decoded = FullDecoder(venue, flows).decode(capture.packets.slice(first, first + PROBE_PACKETS))
+    decoded = FullDecoder(venue, flows).decode(_probe(capture, first))
     has_entries = any(len(table) for table in decoded.tables.values() if table.layout.parent is not None)
     if has_entries or decoded.messages > len(decoded.problems) or not decoded.messages:
         return
@@ -143,14 +162,14 @@ def _check_schema(capture: Capture, found: FoundFlows, venue: Venue) -> None:
 class Replay:
     """One run of captures through a card and the gateway.
 
-    Parameters: ``captures`` in the order in which they are played; ``url`` of the card; ``flows``, its flow table;
+    Parameters: ``captures`` that are played; ``url`` of the card; ``flows``, its flow table;
     ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory. The card is opened here, which
     for ``rtl:`` may compile it.
     """
 
     def __init__(
         self,
-        captures: Sequence[Capture],
+        captures: Captures,
         url: str,
         flows: list[Flow],
         venue: Venue | None,
@@ -174,15 +193,16 @@ class Replay:
         with self._card as card, Journal(self._journal_directory) as journal:
             gateway = Gateway(self._limits.risk(), self._limits.router(), journal, nodes)
             begin = time.perf_counter()
-            for capture in self._captures:
-                for start in range(0, len(capture.packets), SLICE_PACKETS):
-                    if self.stop:
-                        break
-                    part = capture.packets.slice(start, start + SLICE_PACKETS)
-                    self._play(card, gateway, part)
-                    packets += len(part)
-                    played_bytes += int(part.length.sum())
-                    show(Progress(packets, played_bytes, self._tally.messages))
+            interrupted = False
+            for part in sliced(self._captures.batches(), SLICE_PACKETS):
+                if self.stop:
+                    interrupted = True
+                    break
+                self._play(card, gateway, part)
+                packets += len(part)
+                played_bytes += int(part.length.sum())
+                done, total = self._captures.done_bytes, self._captures.total_bytes
+                show(Progress(packets, played_bytes, self._tally.messages, done, total))
             seconds = time.perf_counter() - begin
             counters = card.counters()
             return Result(
@@ -198,7 +218,8 @@ class Replay:
                 unfinished_bytes=counters["fix_bytes"] - self._tally.payload_bytes(Parser.FIX),
                 cycles=getattr(card, "cycles", None),
                 seconds=seconds,
-                interrupted=packets < sum(len(capture.packets) for capture in self._captures),
+                interrupted=interrupted,
+                capture=self._captures.counts,
             )
 
     def _play(self, card: Card, gateway: Gateway, packets: Packets) -> None:

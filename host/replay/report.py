@@ -12,6 +12,16 @@ from host.replay.replay import Result
 SHOWN_COUNTERS = ("parsed", "empty", "repeated", "unmatched", "other", "damaged", "oversize", "fragments")
 
 
+CAPTURE_COUNTS = {
+    "ipv6": "IPv6 packets, passed over",
+    "datagrams": "datagrams put together",
+    "fragments": "  of IPv4 fragments",
+    "fragments_left": "IPv4 fragments of no whole datagram",
+    "segments_waited": "TCP segments put behind a later one",
+    "tcp_holes": "holes in TCP streams, waited for in vain",
+}
+"""What is shown of what reading the captures met, where there is any."""
+
 LABEL_WIDTH = 44
 NUMBER_WIDTH = 10
 
@@ -31,6 +41,13 @@ def _number(value: float) -> str:
 def report(result: Result) -> Group:
     """The tables that end a replay: packets, messages, orders, nodes, journal, rates."""
     parts: list[Table | Text] = []
+
+    met = [(text, count) for name, text in CAPTURE_COUNTS.items() if (count := getattr(result.capture, name))]
+    if met:
+        table = _section("Captures", "what", "count")
+        for text, count in met:
+            table.add_row(text, _number(count))
+        parts.append(table)
 
     table = _section(f"Card {result.card}", "packets", "count")
     table.add_row("all", _number(result.packets))

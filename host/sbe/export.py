@@ -1,8 +1,8 @@
-"""Captures to files of tables, slice by slice: a file for each template and each group."""
+"""Packets to files of tables, slice by slice: a file for each template and each group."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from hdl.frame import Flag
-from host.capture.packets import Packets
+from host.capture.packets import Packets, sliced
 from host.sbe.arrow import arrow_table
 from host.sbe.full_decode import Decoded, FullDecoder
 
@@ -39,12 +39,12 @@ class Export:
 
 def export(
     decoder: FullDecoder,
-    captures: Sequence[Packets],
+    batches: Iterable[Packets],
     folder: Path | None,
     file_format: str = "parquet",
     show: Callable[[int, int, int], None] = lambda packets, packet_bytes, messages: None,
 ) -> Export:
-    """Decode captures, one behind the other, and write their tables to ``folder`` (None: only count).
+    """Decode batches of packets, and write their tables to ``folder`` (None: only count).
 
     ``show`` is called after each slice with what was done so far. Raises OSError where a file cannot be written.
     """
@@ -54,16 +54,14 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as files:
         writers: dict[str, Any] = {}
-        for capture in captures:
-            for start in range(0, len(capture), SLICE_PACKETS):
-                part = capture.slice(start, start + SLICE_PACKETS)
-                decoded = decoder.decode(part)
-                if folder is not None:
-                    _write(decoded, done, folder, file_format, writers, files)
-                _count(decoded, done)
-                packets += len(part)
-                packet_bytes += int(part.length.sum())
-                show(packets, packet_bytes, done.messages)
+        for part in sliced(batches, SLICE_PACKETS):
+            decoded = decoder.decode(part)
+            if folder is not None:
+                _write(decoded, done, folder, file_format, writers, files)
+            _count(decoded, done)
+            packets += len(part)
+            packet_bytes += int(part.length.sum())
+            show(packets, packet_bytes, done.messages)
     return done
 
 

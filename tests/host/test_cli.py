@@ -1,5 +1,6 @@
 """The command, run as its user runs it: real processes, what they print, how they end."""
 
+import gzip
 import json
 import os
 import shutil
@@ -122,6 +123,8 @@ BAD = {
     "a directory": (["replay", "."], "is a directory"),
     "an empty file": (["replay", "empty"], "empty"),
     "text instead of a capture": (["replay", "made.toml"], "not a packet capture"),
+    "another link type": (["replay", "wifi.pcap"], "wifi.pcap: link type 105, IEEE802_11 (Wi-Fi), at byte offset 20"),
+    "damaged compressed data": (["replay", "damaged.gz"], "damaged.gz: gzip data cannot be decompressed"),
     "no such schema": (["replay", "made.pcap", "--schema", "nothing.xml"], "nothing.xml: no such file"),
     "a schema that is no XML": (["replay", "made.pcap", "--schema", "made.toml"], "made.toml:1: not XML"),
     "a schema that is no SBE": (["replay", "made.pcap", "--schema", "page.xml"], "page.xml:1"),
@@ -152,6 +155,9 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(made, name):
     from host.generate.traffic import FEED_SOURCES, FEEDS
 
     (made / "empty").touch()
+    whole = (made / "made.pcap").read_bytes()
+    (made / "wifi.pcap").write_bytes(whole[:20] + b"\x69" + whole[21:])
+    (made / "damaged.gz").write_bytes(gzip.compress(whole)[:-8] + bytes(8))
     (made / "page.xml").write_text("<html/>")
     (made / "other.xml").write_text((made / "made.xml").read_text().replace('id="77"', 'id="78"'))
     (made / "odd.toml").write_text('[[instrument]]\nsymbol = "ELM"\nreference_price = 4.5\nmaximum_quantity = "1"\n')

@@ -9,64 +9,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from host.capture.pcap import ticks_to_ns
-from host.capture.reader import CaptureError, open_capture, read_packets
-
-PACKETS = [b"\x01\x00\x5e" + bytes([n]) * (11 + 7 * n) for n in range(5)]
-SECONDS = 1_700_000_000
-ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
-
-
-def pcap_file(order="<", magic=0xA1B2C3D4, link=1, packets=PACKETS, version=(2, 4)):
-    out = struct.pack(order + "IHHIIII", magic, *version, 0, 0, 65535, link)
-    for n, packet in enumerate(packets):
-        out += struct.pack(order + "IIII", SECONDS + n, 5 * n, len(packet), len(packet) + 9) + packet
-    return out
-
-
-def block(order, kind, body):
-    body += bytes(-len(body) % 4)
-    return struct.pack(order + "II", kind, len(body) + 12) + body + struct.pack(order + "I", len(body) + 12)
-
-
-def option(order, code, value):
-    return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
-
-
-def section(order, options=b""):
-    return block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1) + options)
-
-
-def interface(order, link=1, snap=0, options=b""):
-    return block(order, 1, struct.pack(order + "HHI", link, 0, snap) + options)
-
-
-def enhanced(order, packet, ticks, interface=0, options=b""):
-    head = struct.pack(order + "IIIII", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(packet), len(packet))
-    return block(order, 6, head + packet + bytes(-len(packet) % 4) + options)
-
-
-def obsolete(order, packet, ticks, interface=0):
-    head = struct.pack(order + "HHIIII", interface, 3, ticks >> 32, ticks & 0xFFFFFFFF, len(packet), len(packet))
-    return block(order, 2, head + packet)
-
-
-def simple(order, packet, original=None):
-    return block(order, 3, struct.pack(order + "I", original or len(packet)) + packet)
-
-
-def resolution(order, value):
-    return option(order, 2, b"card0") + option(order, 9, bytes([value])) + option(order, 0, b"")
+from host.capture.pcapng import ticks_to_ns
+from host.capture.reader import CaptureError, open_capture, open_captures, read_packets
+from tests.host.capture.capture_files import (
+    ORDERS,
+    PACKETS,
+    SECONDS,
+    all_of,
+    block,
+    contents,
+    enhanced,
+    interface,
+    obsolete,
+    option,
+    pcap_file,
+    resolution,
+    section,
+    simple,
+    sll,
+    sll2,
+)
 
 
 def write(tmp_path: Path, data: bytes) -> Path:
     path = tmp_path / "a.pcap"
     path.write_bytes(data)
     return path
-
-
-def contents(packets):
-    return [packets.packet(n) for n in range(len(packets))]
 
 
 @ORDERS
@@ -155,7 +123,14 @@ REFUSED = {
     "empty": (b"", "the file is empty"),
     "text": ("a quotation „deep inside“\n" * 40, "text at byte offset 0"),
     "fix": (b"a log of 8=FIX.4.4|9=5|35=0|", "FIX text without a whole message at byte offset 0"),
-    "gzip": (gzip.compress(pcap_file()), "gzip-compressed at byte offset 0, decompress it first (gunzip)"),
+    "compressed text": (gzip.compress(b"a quotation\n" * 40), "text at byte offset 0"),
+    "half a gzip header": (gzip.compress(pcap_file())[:7], "the gzip data is cut at byte offset 7, before"),
+    "compressed nothing": (gzip.compress(b""), "nothing is compressed in it, capture again"),
+    "something behind gzip": (gzip.compress(pcap_file()) + b"extra bytes", "something else stands behind its end"),
+    "damaged gzip": (
+        gzip.compress(pcap_file())[:-8] + bytes(8),
+        "gzip data cannot be decompressed somewhere before byte offset",
+    ),
     "foreign": (
         b"\x7fELF\x02\x01\x01\x00\xff\xfe",
         "neither pcap nor pcapng at byte offset 0 (begins with 7f 45 4c 46)",
@@ -163,8 +138,14 @@ REFUSED = {
     "half a magic": (b"\xd4\xc3", "neither pcap nor pcapng"),
     "pcap header cut": (pcap_file()[:20], "cut inside its file header at byte offset 20"),
     "pcapng header cut": (section("<")[:20], None),
-    "pcap of Wi-Fi": (pcap_file(link=105), "link type 105, IEEE802_11 (Wi-Fi), at byte offset 20; only Ethernet"),
-    "pcap of link type 9999": (pcap_file(link=9999), "link type 9999, unknown, at byte offset 20; only Ethernet"),
+    "pcap of Wi-Fi": (
+        pcap_file(link=105),
+        "link type 105, IEEE802_11 (Wi-Fi), at byte offset 20; only Ethernet, Linux",
+    ),
+    "pcap of link type 9999": (
+        pcap_file(link=9999),
+        "link type 9999, unknown, at byte offset 20; only Ethernet, Linux",
+    ),
     "old pcap": (pcap_file(version=(2, 2)), "pcap version 2.2 at byte offset 4"),
     "bogus length": (pcap_file()[:32] + b"\xff\xff\xff\xff" + bytes(99), "longer than 262144 bytes at byte offset 24"),
     "no byte order": (
@@ -178,7 +159,7 @@ REFUSED = {
     "no interface": (section("<") + enhanced("<", b"", 0), "interface that was not described at byte offset 28"),
     "no first interface": (section("<") + simple("<", b"abcd"), "interface that was not described at byte offset 28"),
     "short interface": (section("<") + block("<", 1, b"abcd"), "interface description that is too short"),
-    "pcapng of any": (section(">") + interface(">", 276) + obsolete(">", b"", 0), "link type 276, LINUX_SLL2"),
+    "pcapng of USB": (section(">") + interface(">", 189) + obsolete(">", b"", 0), "link type 189, USB_LINUX"),
     "packet beyond block": (
         section("<") + interface("<") + simple("<", b"abcd", 99),
         "lengths do not add up at byte offset 48",
@@ -191,10 +172,12 @@ def test_what_is_refused_says_where_and_why_in_one_line(tmp_path, name):
     data, expected = REFUSED[name]
     path = write(tmp_path, data.encode() if isinstance(data, str) else data)
     if expected is None:
-        assert "cut" in str(open_capture(path).warning)
+        capture = open_capture(path)
+        assert len(capture.packets) == 0
+        assert "cut" in str(capture.warning)
         return
     with pytest.raises(CaptureError) as error:
-        open_capture(path)
+        read_packets(path)
     assert expected in str(error.value)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
@@ -230,6 +213,80 @@ def test_no_file_whatever_raises_anything_but_a_capture_error(tmp_path, seed, ed
         return
     ends = packets.offset + packets.length
     assert (ends <= len(packets.data)).all()
+
+
+SMALL_WINDOWS = [(28, 1), (28, 7), (50, 64), (300, 33)]
+
+
+@pytest.mark.parametrize("windows", SMALL_WINDOWS)
+@pytest.mark.parametrize("data", SEEDS)
+def test_packets_are_the_same_wherever_windows_end(tmp_path, monkeypatch, data, windows):
+    path = write(tmp_path, data)
+    whole = all_of(open_capture(path).batches())
+    monkeypatch.setattr("host.capture.source.FIRST_WINDOW_BYTES", windows[0])
+    monkeypatch.setattr("host.capture.source.WINDOW_BYTES", windows[1])
+    assert all_of(open_capture(path).batches()) == whole
+    path.write_bytes(data[:-1])
+    capture = open_capture(path)
+    assert all_of(capture.batches()) == whole[:-1]
+    assert f"read the {len(whole) - 1} whole packets before it" in capture.warning
+
+
+def ip(packet):
+    """From the EtherType on: what Linux's cooked capture keeps of a packet."""
+    return packet[12:]
+
+
+IPS = [packet[:12] + b"\x08\x00\x45" + packet[12:] for packet in PACKETS] + [bytes(12) + b"\x81\0\0\x07\x08\0E"]
+SIXES = [bytes(12) + b"\x86\xdd\x60" + bytes(n) for n in range(3)]
+
+
+@pytest.mark.parametrize("windows", [(1 << 16, 1 << 22), *SMALL_WINDOWS])
+@pytest.mark.parametrize("kind", ["enhanced", "simple", "obsolete", "pcap"])
+@pytest.mark.parametrize(("link", "cooked"), [(113, sll), (276, sll2)])
+def test_linux_cooked_packets_become_ethernet_packets(tmp_path, monkeypatch, link, cooked, kind, windows):
+    monkeypatch.setattr("host.capture.source.FIRST_WINDOW_BYTES", windows[0])
+    monkeypatch.setattr("host.capture.source.WINDOW_BYTES", windows[1])
+    packets = [cooked(packet) for packet in IPS]
+    found = contents(read_packets(write(tmp_path, of_kind(kind, link, packets))))
+    # The source address is the capture's, the destination's is not in it.
+    assert found == [bytes(6) + packet[6:] for packet in IPS]
+
+
+def of_kind(kind, link, packets):
+    if kind == "pcap":
+        return pcap_file(link=link, packets=packets)
+    block_of = {"enhanced": lambda p: enhanced("<", p, 1), "obsolete": lambda p: obsolete("<", p, 1)}
+    one = block_of.get(kind, lambda p: simple("<", p))
+    return section("<") + interface("<", link) + b"".join(map(one, packets))
+
+
+@pytest.mark.parametrize("windows", [(1 << 16, 1 << 22), *SMALL_WINDOWS])
+@pytest.mark.parametrize("kind", ["enhanced", "simple", "obsolete", "pcap"])
+@pytest.mark.parametrize(("link", "expected"), [(228, IPS[:5]), (229, SIXES), (101, IPS[:5] + SIXES)])
+def test_ip_without_a_link_layer_gets_an_ethernet_header(tmp_path, monkeypatch, link, expected, kind, windows):
+    monkeypatch.setattr("host.capture.source.FIRST_WINDOW_BYTES", windows[0])
+    monkeypatch.setattr("host.capture.source.WINDOW_BYTES", windows[1])
+    path = write(tmp_path, of_kind(kind, link, [packet[14:] for packet in expected]))
+    assert contents(read_packets(path)) == [bytes(12) + packet[12:] for packet in expected]
+    captures = open_captures([path])
+    assert len(all_of(captures.batches())) == len(expected)
+    assert captures.counts.ipv6 == sum(packet in SIXES for packet in expected)
+
+
+@pytest.mark.parametrize(("link", "header"), [(113, 16), (276, 20)])
+def test_a_packet_that_ends_within_its_cooked_header_is_damaged_ethernet(tmp_path, link, header):
+    for size in range(header):
+        (packet,) = contents(read_packets(write(tmp_path, pcap_file(link=link, packets=[bytes(range(size))]))))
+        assert len(packet) < 14
+
+
+def test_interfaces_of_one_file_may_have_different_link_types(tmp_path):
+    data = section("<") + interface("<", 113) + interface("<") + interface("<", 228)
+    data += enhanced("<", sll(IPS[0]), 1) + enhanced("<", IPS[1], 2, 1) + enhanced("<", IPS[2][14:], 3, 2)
+    packets = read_packets(write(tmp_path, data))
+    assert [ip(packet) for packet in contents(packets)] == [ip(packet) for packet in IPS[:3]]
+    assert contents(packets)[1] == IPS[1]
 
 
 def test_every_public_capture_reads_as_dpkt_reads_it(shared_data):

@@ -13,7 +13,7 @@ from hdl.sbe_profile import Profile
 from hdl.sbe_schema import load_schema
 from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
-from host.capture.reader import open_capture
+from host.capture.reader import open_captures
 from host.capture.write import tcp_packet, udp_packet, write_pcap
 from host.card import CardError
 from host.demo import DEMO_LIMITS
@@ -48,11 +48,11 @@ def test_holes_and_repeated_segments_are_reported_and_no_order_comes_twice(tmp_p
     ]
     segments = [tcp_packet(payload, CLIENT, GATEWAY, sequence=1 + at) for at, payload in parts]
     write_pcap(tmp_path / "holes.pcap", Packets.of(segments))
-    capture = open_capture(tmp_path / "holes.pcap")
-    flows, _ = flows_of([capture], None)
+    captures = open_captures([tmp_path / "holes.pcap"])
+    flows, _ = flows_of(captures, None)
     assert flows[0].source == CLIENT
 
-    result = Replay([capture], "soft:", flows, None, DEMO_LIMITS, tmp_path / "journal").run()
+    result = Replay(captures, "soft:", flows, None, DEMO_LIMITS, tmp_path / "journal").run()
     assert (result.counters["repeated"], result.counters["gaps"]) == (1, 1)
     assert [(row.message_type, row.messages, row.entries) for row in result.types] == [("D", 2, 0), ("W", 1, 3)]
     assert result.gateway.kinds[Kind.GAP] == 1
@@ -71,6 +71,24 @@ def test_holes_and_repeated_segments_are_reported_and_no_order_comes_twice(tmp_p
     # The label goes on in the next line.
     assert "TCP segments whose bytes had all come 1" in lines
     assert "holes in the bytes of TCP flows 1" in lines
+
+
+@pytest.mark.parametrize("as_captured", [False, True])
+def test_segments_that_were_overtaken_are_put_in_order_unless_they_are_wanted_as_captured(tmp_path, as_captured):
+    stream = b"".join(order(number) for number in range(1, 9))
+    parts = [(at, stream[at : at + 70]) for at in range(0, len(stream), 70)]
+    parts[2:5] = [parts[4], parts[2], parts[3]]
+    segments = [tcp_packet(payload, CLIENT, GATEWAY, sequence=1 + at) for at, payload in parts]
+    write_pcap(tmp_path / "late.pcap", Packets.of(segments))
+    captures = open_captures([tmp_path / "late.pcap"], as_captured)
+    flows, _ = flows_of(captures, None)
+    reached = []
+    result = Replay(captures, "soft:", flows, None, DEMO_LIMITS, tmp_path / "journal").run(reached.append)
+    assert (result.counters["gaps"] > 0) == as_captured
+    assert (result.messages == 8) == (not as_captured)
+    assert result.capture.segments_waited == (0 if as_captured else 1)
+    assert result.named()["capture"]["packets"] == result.packets == len(parts)
+    assert reached[-1].done_bytes == reached[-1].total_bytes == (tmp_path / "late.pcap").stat().st_size
 
 
 SCHEMA = """<messageSchema package="probed" id="7">
@@ -110,9 +128,9 @@ def test_a_schema_that_fits_no_message_is_refused_before_the_replay(tmp_path, pa
     venue = Venue.of(load_schema(tmp_path / "probed.xml"), Profile("test", (), framing))
     packets = [udp_packet(payload, CLIENT, Endpoint.parse("239.0.0.1:9000")) for payload in payloads]
     write_pcap(tmp_path / "probed.pcap", Packets.of(packets))
-    capture = open_capture(tmp_path / "probed.pcap")
+    captures = open_captures([tmp_path / "probed.pcap"])
     if reason is None:
-        assert len(flows_of([capture], venue)[0]) == 1
+        assert len(flows_of(captures, venue)[0]) == 1
         return
     with pytest.raises(CardError, match=f"probed.pcap: wrong schema: {reason}"):
-        flows_of([capture], venue)
+        flows_of(captures, venue)
