@@ -37,14 +37,15 @@ FOREVER = 2**64 - 1
 def model(board: Board) -> Model:
     """The top of a board, but for its clock, which is slower."""
 
+    way = replace(board.way("serial"), clock_hz=SAMPLES * BAUD)
+
     def top(venue: Venue | None) -> Any:
         from hdl.boards.top import make_top
 
-        way = replace(board.way("serial"), clock_hz=SAMPLES * BAUD)
         return make_top(replace(board, baud=BAUD), way, venue)
 
     sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
-    return Model("serial_top", sources, "sim/serial_board.cpp", top, optimization="-O1", variant=board.name)
+    return Model("serial_top", sources, "sim/serial_board.cpp", top, optimization="-O1", variant=f"{board.name} {way}")
 
 
 class SerialBoard(Closing):
