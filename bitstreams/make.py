@@ -96,7 +96,9 @@ def make(boards: Sequence[Board], *, anew: bool, console: Console) -> bool:
             shutil.copyfile(built.file, manifest.FOLDER / name)
             with elaborating:
                 entries[board.name] = entry_of(design, built, name)
-                manifest.save(entries[each] for each in BOARDS if each in entries)
+                # Another run may have built another board meanwhile.
+                there = {entry.board: entry for entry in manifest.load()} | {board.name: entries[board.name]}
+                manifest.save(there[each] for each in BOARDS if each in there)
             say(board, "built")
         except (BuildError, tools.ToolFailed) as error:
             failures.append(error)
