@@ -1,0 +1,159 @@
+"""FeedArbiter: of a channel's packets each number passes once at most and in order, and what is missing is said."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+
+from formal.specification import Method, Proof, Specification, taken, waits_unchanged
+from hdl.beat import LANES, RoutedBeat
+from hdl.feed_arbiter import FeedArbiter
+from hdl.flow import Side
+from hdl.limits import FLOWS
+from hdl.sbe_framing import Framing
+from hdl.sbe_schema import Slot
+
+CHANNELS = 2
+WINDOW = 4
+PLACE = 1
+BITS = 8
+FRAMING = Framing(packet_size=2, packet_sequence=Slot(PLACE, BITS // 8))
+"""Numbers of one byte, so that few packets go through all of them; their place is not the packet's first byte."""
+
+
+class Packets(Specification):
+    """An arbiter to which packets of any flows come, whichever channels those are of."""
+
+    def state(self, m: Module) -> None:
+        arbiter = self.add(m, "arbiter", FeedArbiter(FRAMING, channels=CHANNELS, window=WINDOW))
+        beat = arbiter.i.payload
+        within, flow = Signal(), Signal.like(beat.flow)
+        with m.If(taken(arbiter.i)):
+            m.d.sync += [within.eq(~beat.last), flow.eq(beat.flow)]
+        before, begun = Signal.like(arbiter.feeds.as_value()), Signal()
+        m.d.sync += [before.eq(arbiter.feeds), begun.eq(1)]
+        row = arbiter.feeds[beat.flow]
+        gap = beat.gap & ~within & ~row.arbitrated & ~beat.last & (beat.count == 0)
+        m.d.comb += [
+            self.assume(~begun | (arbiter.feeds.as_value() == before)),
+            *(self.assume(arbiter.feeds[n].channel < CHANNELS) for n in range(FLOWS)),
+            self.assume(waits_unchanged(m, arbiter.i, "i")),
+            self.assume(gap | (~beat.gap & Mux(beat.last, (beat.count >= 1) & (beat.count <= LANES), beat.count == LANES))),
+            self.assume(~within | (beat.flow == flow)),
+        ]
+        self.claim(m, arbiter, ~within)
+
+    def claim(self, m: Module, arbiter: FeedArbiter, first) -> None:
+        """Assert a property of ``arbiter``; ``first`` says that a packet's first beat is offered to it."""
+        raise NotImplementedError
+
+
+class Waits(Packets):
+    """What is offered stays as it is until it is taken."""
+
+    def claim(self, m, arbiter, first):
+        m.d.comb += self.prove(waits_unchanged(m, arbiter.o, "o"))
+
+
+class Whole(Packets):
+    """What is offered is the beat that was taken in the cycle before, or waited since, unchanged; and of a packet either all beats or
+    none. A packet that is not arbitrated is passed on."""
+
+    def claim(self, m, arbiter, first):
+        beat, out = arbiter.i.payload, arbiter.o.payload
+        due, shadow, begins = Signal(), Signal(RoutedBeat), Signal()
+        passes, passing, dropped = Signal(), Signal(), Signal()
+        own_gap = out.gap & ~shadow.gap
+        gone = due & ~arbiter.o.valid
+        with m.If(taken(arbiter.i)):
+            # The one before it has gone.
+            m.d.comb += self.prove(~due | ~arbiter.o.valid | (arbiter.o.ready & ~own_gap))
+            m.d.sync += [due.eq(1), shadow.eq(beat), begins.eq(first)]
+        with m.Elif(gone | (taken(arbiter.o) & ~own_gap)):
+            m.d.sync += due.eq(0)
+        judged = arbiter.feeds[shadow.flow].arbitrated & (shadow.count > PLACE)
+        m.d.comb += [
+            passes.eq(Mux(begins, arbiter.o.valid, passing)),
+            self.prove(~arbiter.o.valid | (due & ((out == shadow) | (own_gap & begins & judged)))),
+            self.prove(~due | (arbiter.o.valid == passes)),
+            self.prove(~due | judged | ~begins | arbiter.o.valid),
+            # Only a beat that is offered, or its gap beat, keeps the next one waiting.
+            self.prove(arbiter.i.ready | (arbiter.o.valid & (~arbiter.o.ready | own_gap))),
+        ]
+        with m.If(due):
+            m.d.sync += passing.eq(passes)
+
+
+class Once(Packets):
+    """Of a channel, any one, the numbers that pass grow; the gap beat in front of a packet says exactly which were left out. A gap beat
+    of 0 packets says that numbers begin anew, which they do only where a feed's own ones have gone back by the window."""
+
+    def claim(self, m, arbiter, first):
+        channel = self.constant(m, range(CHANNELS), "channel")
+        beat, out = arbiter.i.payload, arbiter.o.payload
+        within, told = Signal(), Signal()
+        missing, beginning, passed, begun = Signal(32), Signal(32), Signal(BITS), Signal()
+
+        # What the feeds brought, each its last number.
+        number = beat.data[PLACE]
+        row = arbiter.feeds[beat.flow]
+        arrives = taken(arbiter.i) & first & row.arbitrated & (row.channel == channel) & (beat.count > PLACE)
+        last, brought, back = (
+            Array(Signal(shape, name=f"{name}{side.name}") for side in Side)
+            for name, shape in (("last", BITS), ("brought", 1), ("back", 1))
+        )
+        with m.If(arrives):
+            m.d.sync += [
+                back[row.side].eq(brought[row.side] & (number + WINDOW <= last[row.side])),
+                last[row.side].eq(Mux(brought[row.side] & (number < last[row.side]) & (number + WINDOW > last[row.side]), last[row.side], number)),
+                brought[row.side].eq(1),
+            ]
+
+        its_row = arbiter.feeds[out.flow]
+        leaves = taken(arbiter.o) & its_row.arbitrated & (its_row.channel == channel)
+        its_number = out.data[PLACE]
+        with m.If(leaves & out.gap):
+            m.d.comb += [self.prove(~within & ~told & begun)]
+            m.d.sync += [told.eq(1), missing.eq(Cat(out.data)[:32]), beginning.eq(Cat(out.data)[32:])]
+            with m.If(Cat(out.data)[:32] == 0):
+                m.d.comb += self.prove(back[its_row.side])
+        with m.If(leaves & ~out.gap):
+            m.d.sync += within.eq(~out.last)
+            with m.If(~within & (out.count > PLACE)):
+                m.d.sync += [passed.eq(its_number), begun.eq(1), told.eq(0)]
+                with m.If(told & (missing == 0)):
+                    m.d.comb += self.prove((beginning == its_number) & (its_number + WINDOW <= passed))
+                with m.Elif(told):
+                    m.d.comb += self.prove((beginning == passed + 1) & (its_number == beginning + missing))
+                with m.Elif(begun):
+                    m.d.comb += self.prove(its_number == passed + 1)
+
+
+class Waited(Packets):
+    """A number that is due passes, whichever feed brings it: what is dropped came before, or comes before it is due."""
+
+    def claim(self, m, arbiter, first):
+        channel = self.constant(m, range(CHANNELS), "channel")
+        out, beat = arbiter.o.payload, arbiter.i.payload
+        row, its_row = arbiter.feeds[beat.flow], arbiter.feeds[out.flow]
+        within, passed, begun = Signal(), Signal(BITS), Signal()
+        leaves = taken(arbiter.o) & its_row.arbitrated & (its_row.channel == channel) & ~out.gap
+        with m.If(leaves):
+            m.d.sync += within.eq(~out.last)
+            with m.If(~within & (out.count > PLACE)):
+                m.d.sync += [passed.eq(out.data[PLACE]), begun.eq(1)]
+        due, number = Signal(), Signal(BITS)
+        with m.If(taken(arbiter.i)):
+            m.d.sync += [
+                due.eq(first & row.arbitrated & (row.channel == channel) & (beat.count > PLACE)),
+                number.eq(beat.data[PLACE]),
+            ]
+        with m.Elif(~arbiter.o.valid | (arbiter.o.ready & ~out.gap)):
+            m.d.sync += due.eq(0)
+        with m.If(due & (~begun | (number == passed + 1))):
+            m.d.comb += self.prove(arbiter.o.valid & ~out.gap)
+
+
+PROOFS = (
+    Proof("arbiter_waits", "FeedArbiter", "a beat that waits does not change", Waits, Method.K_INDUCTION, 2),
+    Proof("arbiter_whole", "FeedArbiter", "a packet passes whole and unchanged, or not at all", Whole, Method.PDR, 0),
+    Proof("arbiter_once", "FeedArbiter", "a channel's numbers pass once, in order, and gap beats say which are missing", Once, Method.PDR, 0),
+    Proof("arbiter_due", "FeedArbiter", "the number that is due passes, whichever feed brings it", Waited, Method.PDR, 0),
+)
