@@ -3,14 +3,15 @@
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
-from hdl.beat import LANES, RoutedBeat
+from hdl.beat import LANES, MISSING_BITS, RoutedBeat
 from hdl.feed_arbiter import FeedArbiter
 from hdl.flow import Side
 from hdl.limits import FLOWS
 from hdl.sbe_framing import Framing
 from hdl.sbe_schema import Slot
 
-CHANNELS = 2
+CHANNELS = 1
+"""That channels do not disturb each other is a proof of FlowState."""
 WINDOW = 4
 PLACE = 1
 BITS = 8
@@ -35,7 +36,9 @@ class Packets(Specification):
             self.assume(~begun | (arbiter.feeds.as_value() == before)),
             *(self.assume(arbiter.feeds[n].channel < CHANNELS) for n in range(FLOWS)),
             self.assume(waits_unchanged(m, arbiter.i, "i")),
-            self.assume(gap | (~beat.gap & Mux(beat.last, (beat.count >= 1) & (beat.count <= LANES), beat.count == LANES))),
+            self.assume(
+                gap | (~beat.gap & Mux(beat.last, (beat.count >= 1) & (beat.count <= LANES), beat.count == LANES))
+            ),
             self.assume(~within | (beat.flow == flow)),
         ]
         self.claim(m, arbiter, ~within)
@@ -59,7 +62,7 @@ class Whole(Packets):
     def claim(self, m, arbiter, first):
         beat, out = arbiter.i.payload, arbiter.o.payload
         due, shadow, begins = Signal(), Signal(RoutedBeat), Signal()
-        passes, passing, dropped = Signal(), Signal(), Signal()
+        passes, passing = Signal(), Signal()
         own_gap = out.gap & ~shadow.gap
         gone = due & ~arbiter.o.valid
         with m.If(taken(arbiter.i)):
@@ -86,15 +89,14 @@ class Once(Packets):
     of 0 packets says that numbers begin anew, which they do only where a feed's own ones have gone back by the window."""
 
     def claim(self, m, arbiter, first):
-        channel = self.constant(m, range(CHANNELS), "channel")
         beat, out = arbiter.i.payload, arbiter.o.payload
         within, told = Signal(), Signal()
-        missing, beginning, passed, begun = Signal(32), Signal(32), Signal(BITS), Signal()
+        expected, passed, begun = Signal(BITS), Signal(BITS), Signal()
 
         # What the feeds brought, each its last number.
         number = beat.data[PLACE]
         row = arbiter.feeds[beat.flow]
-        arrives = taken(arbiter.i) & first & row.arbitrated & (row.channel == channel) & (beat.count > PLACE)
+        arrives = taken(arbiter.i) & first & row.arbitrated & (beat.count > PLACE)
         last, brought, back = (
             Array(Signal(shape, name=f"{name}{side.name}") for side in Side)
             for name, shape in (("last", BITS), ("brought", 1), ("back", 1))
@@ -102,39 +104,42 @@ class Once(Packets):
         with m.If(arrives):
             m.d.sync += [
                 back[row.side].eq(brought[row.side] & (number + WINDOW <= last[row.side])),
-                last[row.side].eq(Mux(brought[row.side] & (number < last[row.side]) & (number + WINDOW > last[row.side]), last[row.side], number)),
+                last[row.side].eq(
+                    Mux(
+                        brought[row.side] & (number < last[row.side]) & (number + WINDOW > last[row.side]),
+                        last[row.side],
+                        number,
+                    )
+                ),
                 brought[row.side].eq(1),
             ]
 
         its_row = arbiter.feeds[out.flow]
-        leaves = taken(arbiter.o) & its_row.arbitrated & (its_row.channel == channel)
+        leaves = taken(arbiter.o) & its_row.arbitrated
         its_number = out.data[PLACE]
+        missing, beginning = Cat(out.data)[:MISSING_BITS], Cat(out.data)[MISSING_BITS:]
         with m.If(leaves & out.gap):
-            m.d.comb += [self.prove(~within & ~told & begun)]
-            m.d.sync += [told.eq(1), missing.eq(Cat(out.data)[:32]), beginning.eq(Cat(out.data)[32:])]
-            with m.If(Cat(out.data)[:32] == 0):
-                m.d.comb += self.prove(back[its_row.side])
+            m.d.sync += [told.eq(1), expected.eq(beginning + missing)]
+            m.d.comb += self.prove(~within & ~told & begun)
+            with m.If(missing == 0):
+                m.d.comb += [self.prove(back[its_row.side]), self.prove(beginning + WINDOW <= passed)]
+            with m.Else():
+                m.d.comb += [self.prove(beginning == passed + 1), self.prove(beginning + missing < 1 << BITS)]
         with m.If(leaves & ~out.gap):
             m.d.sync += within.eq(~out.last)
             with m.If(~within & (out.count > PLACE)):
                 m.d.sync += [passed.eq(its_number), begun.eq(1), told.eq(0)]
-                with m.If(told & (missing == 0)):
-                    m.d.comb += self.prove((beginning == its_number) & (its_number + WINDOW <= passed))
-                with m.Elif(told):
-                    m.d.comb += self.prove((beginning == passed + 1) & (its_number == beginning + missing))
-                with m.Elif(begun):
-                    m.d.comb += self.prove(its_number == passed + 1)
+                m.d.comb += self.prove(~begun | (its_number == Mux(told, expected, passed + 1)))
 
 
 class Waited(Packets):
     """A number that is due passes, whichever feed brings it: what is dropped came before, or comes before it is due."""
 
     def claim(self, m, arbiter, first):
-        channel = self.constant(m, range(CHANNELS), "channel")
         out, beat = arbiter.o.payload, arbiter.i.payload
         row, its_row = arbiter.feeds[beat.flow], arbiter.feeds[out.flow]
         within, passed, begun = Signal(), Signal(BITS), Signal()
-        leaves = taken(arbiter.o) & its_row.arbitrated & (its_row.channel == channel) & ~out.gap
+        leaves = taken(arbiter.o) & its_row.arbitrated & ~out.gap
         with m.If(leaves):
             m.d.sync += within.eq(~out.last)
             with m.If(~within & (out.count > PLACE)):
@@ -142,7 +147,7 @@ class Waited(Packets):
         due, number = Signal(), Signal(BITS)
         with m.If(taken(arbiter.i)):
             m.d.sync += [
-                due.eq(first & row.arbitrated & (row.channel == channel) & (beat.count > PLACE)),
+                due.eq(first & row.arbitrated & (beat.count > PLACE)),
                 number.eq(beat.data[PLACE]),
             ]
         with m.Elif(~arbiter.o.valid | (arbiter.o.ready & ~out.gap)):
@@ -154,6 +159,15 @@ class Waited(Packets):
 PROOFS = (
     Proof("arbiter_waits", "FeedArbiter", "a beat that waits does not change", Waits, Method.K_INDUCTION, 2),
     Proof("arbiter_whole", "FeedArbiter", "a packet passes whole and unchanged, or not at all", Whole, Method.PDR, 0),
-    Proof("arbiter_once", "FeedArbiter", "a channel's numbers pass once, in order, and gap beats say which are missing", Once, Method.PDR, 0),
-    Proof("arbiter_due", "FeedArbiter", "the number that is due passes, whichever feed brings it", Waited, Method.PDR, 0),
+    Proof(
+        "arbiter_once",
+        "FeedArbiter",
+        "a channel's numbers pass once, in order, and gap beats say which are missing",
+        Once,
+        Method.PDR,
+        0,
+    ),
+    Proof(
+        "arbiter_due", "FeedArbiter", "the number that is due passes, whichever feed brings it", Waited, Method.PDR, 0
+    ),
 )
