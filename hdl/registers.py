@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.feed_arbiter import FeedRow
 from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
 from hdl.register_map import ADDRESS, BUILT, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
@@ -32,17 +33,19 @@ class Registers(wiring.Component):
     """Settings that the host writes, and counters that it reads. All 0 at reset.
 
     The flow table has ``flows`` rows; what is written to rows behind them is lost. ``built`` are the values of the registers
-    BUILT; what is left out reads as 0.
+    BUILT; what is left out reads as 0. ``feeds`` is there where flows are ``arbitrated``.
     """
 
-    def __init__(self, flows: int = FLOWS, built: Mapping[str, int] | None = None):
+    def __init__(self, flows: int = FLOWS, built: Mapping[str, int] | None = None, arbitrated: bool = False):
         self._flows = flows
+        self._arbitrated = arbitrated
         self._constants = {"identity": IDENTITY, "version": VERSION, **(built or {})}
         assert self._constants.keys() <= {"identity", "version", *BUILT}
         super().__init__(
             {
                 "bus": In(RegisterBus),
                 "flows": Out(data.ArrayLayout(FlowRow, flows)),
+                **({"feeds": Out(data.ArrayLayout(FeedRow, flows))} if arbitrated else {}),
                 "ring": Out(RingSettings),
                 "increments": In(data.StructLayout(dict.fromkeys(COUNTERS, COUNT_BITS))),
             }
@@ -73,6 +76,9 @@ class Registers(wiring.Component):
                     flow = self.flows[n]
                     with m.Case(ADDRESS["flow_control"] + ROW_STRIDE * n):
                         m.d.sync += [flow.protocol.eq(bus.write_data[:8]), flow.parser.eq(bus.write_data[8:16])]
+                        if self._arbitrated:
+                            feed = self.feeds[n]
+                            m.d.sync += Cat(feed.arbitrated, feed.side, feed.channel).eq(bus.write_data[16:])
                     with m.Case(ADDRESS["flow_destination"] + ROW_STRIDE * n):
                         m.d.sync += [
                             flow.destination.eq(bus.write_data[:32]),

@@ -1,17 +1,21 @@
 """FeedArbiter: of a channel's packets each number passes once at most and in order, and what is missing is said."""
 
+from unittest.mock import patch
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 
+from formal.ideal_state import IdealState
 from formal.specification import Method, Proof, Specification, taken, waits_unchanged
+from hdl import feed_arbiter
 from hdl.beat import LANES, MISSING_BITS, RoutedBeat
-from hdl.feed_arbiter import FeedArbiter
+from hdl.feed_arbiter import channel_layout
 from hdl.flow import Side
 from hdl.limits import FLOWS
 from hdl.sbe_framing import Framing
 from hdl.sbe_schema import Slot
 
 CHANNELS = 1
-"""That channels do not disturb each other is a proof of FlowState."""
+"""That channels do not disturb each other is what FlowState is proved for."""
 WINDOW = 4
 PLACE = 1
 BITS = 8
@@ -19,11 +23,24 @@ FRAMING = Framing(packet_size=2, packet_sequence=Slot(PLACE, BITS // 8))
 """Numbers of one byte, so that few packets go through all of them; their place is not the packet's first byte."""
 
 
+class FeedArbiter(feed_arbiter.FeedArbiter):
+    """The arbiter, what it keeps of a channel in registers, ``channel``."""
+
+    def __init__(self):
+        super().__init__(FRAMING, channels=CHANNELS, window=WINDOW)
+        self._state = IdealState(channel_layout(BITS), CHANNELS)
+        self.channel = self._state.rows[0]
+
+    def elaborate(self, platform):
+        with patch.object(feed_arbiter, "FlowState", lambda layout, flows: self._state):
+            return super().elaborate(platform)
+
+
 class Packets(Specification):
     """An arbiter to which packets of any flows come, whichever channels those are of."""
 
     def state(self, m: Module) -> None:
-        arbiter = self.add(m, "arbiter", FeedArbiter(FRAMING, channels=CHANNELS, window=WINDOW))
+        arbiter = self.add(m, "arbiter", FeedArbiter())
         beat = arbiter.i.payload
         within, flow = Signal(), Signal.like(beat.flow)
         with m.If(taken(arbiter.i)):
@@ -86,33 +103,20 @@ class Whole(Packets):
 
 class Once(Packets):
     """Of a channel, any one, the numbers that pass grow; the gap beat in front of a packet says exactly which were left out. A gap beat
-    of 0 packets says that numbers begin anew, which they do only where a feed's own ones have gone back by the window."""
+    of 0 packets says that numbers begin anew, which they do only where a
+    feed has brought one that is greater by the window."""
 
     def claim(self, m, arbiter, first):
         beat, out = arbiter.i.payload, arbiter.o.payload
         within, told = Signal(), Signal()
         expected, passed, begun = Signal(BITS), Signal(BITS), Signal()
 
-        # What the feeds brought, each its last number.
+        # The greatest number that each feed has brought.
         number = beat.data[PLACE]
         row = arbiter.feeds[beat.flow]
-        arrives = taken(arbiter.i) & first & row.arbitrated & (beat.count > PLACE)
-        last, brought, back = (
-            Array(Signal(shape, name=f"{name}{side.name}") for side in Side)
-            for name, shape in (("last", BITS), ("brought", 1), ("back", 1))
-        )
-        with m.If(arrives):
-            m.d.sync += [
-                back[row.side].eq(brought[row.side] & (number + WINDOW <= last[row.side])),
-                last[row.side].eq(
-                    Mux(
-                        brought[row.side] & (number < last[row.side]) & (number + WINDOW > last[row.side]),
-                        last[row.side],
-                        number,
-                    )
-                ),
-                brought[row.side].eq(1),
-            ]
+        greatest = Array(Signal(BITS, name=f"greatest{side.name}") for side in Side)
+        with m.If(taken(arbiter.i) & first & row.arbitrated & (beat.count > PLACE) & (number > greatest[row.side])):
+            m.d.sync += greatest[row.side].eq(number)
 
         its_row = arbiter.feeds[out.flow]
         leaves = taken(arbiter.o) & its_row.arbitrated
@@ -122,7 +126,10 @@ class Once(Packets):
             m.d.sync += [told.eq(1), expected.eq(beginning + missing)]
             m.d.comb += self.prove(~within & ~told & begun)
             with m.If(missing == 0):
-                m.d.comb += [self.prove(back[its_row.side]), self.prove(beginning + WINDOW <= passed)]
+                m.d.comb += [
+                    self.prove(beginning + WINDOW <= greatest[its_row.side]),
+                    self.prove(beginning + WINDOW <= passed),
+                ]
             with m.Else():
                 m.d.comb += [self.prove(beginning == passed + 1), self.prove(beginning + missing < 1 << BITS)]
         with m.If(leaves & ~out.gap):
@@ -130,6 +137,14 @@ class Once(Packets):
             with m.If(~within & (out.count > PLACE)):
                 m.d.sync += [passed.eq(its_number), begun.eq(1), told.eq(0)]
                 m.d.comb += self.prove(~begun | (its_number == Mux(told, expected, passed + 1)))
+
+        # What the arbiter keeps is that; so it is for any number of packets.
+        channel = arbiter.channel
+        m.d.comb += [
+            self.prove(channel.begun == begun),
+            self.prove(~begun | (channel.passed == passed)),
+            *(self.prove(~channel.sides[side].present | (channel.sides[side].last <= greatest[side])) for side in Side),
+        ]
 
 
 class Waited(Packets):
@@ -152,6 +167,10 @@ class Waited(Packets):
             ]
         with m.Elif(~arbiter.o.valid | (arbiter.o.ready & ~out.gap)):
             m.d.sync += due.eq(0)
+        m.d.comb += [
+            self.prove(arbiter.channel.begun == begun),
+            self.prove(~begun | (arbiter.channel.passed == passed)),
+        ]
         with m.If(due & (~begun | (number == passed + 1))):
             m.d.comb += self.prove(arbiter.o.valid & ~out.gap)
 
