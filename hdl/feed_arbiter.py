@@ -38,6 +38,18 @@ def side_layout(bits: int) -> data.StructLayout:
     return data.StructLayout({"last": unsigned(bits), "present": 1, "old": 1})
 
 
+def due_layout(bits: int, window: int) -> data.StructLayout:
+    """A packet's number, and what the numbers that are kept are compared by: the one before it, and those a window below and above."""
+    return data.StructLayout(
+        {
+            "number": unsigned(bits),
+            "before": signed(bits + 1),
+            "below": signed(max(bits, window.bit_length()) + 1),
+            "above": unsigned(max(bits, window.bit_length()) + 1),
+        }
+    )
+
+
 def channel_layout(bits: int) -> data.StructLayout:
     """What is kept of a channel: the last number that was passed on, once one was, and its feeds."""
     return data.StructLayout(
@@ -58,6 +70,8 @@ class FeedArbiter(wiring.Component):
     cycle for each packet that was passed on (``parsed``) or not (``repeated``), and each gap beat.
 
     Eight bytes a cycle without stalling its input, latency 1 cycle; a gap beat takes one cycle more.
+
+    Attributes: ``due``, the number of the packet that is judged; proofs look at it.
     """
 
     def __init__(
@@ -69,6 +83,7 @@ class FeedArbiter(wiring.Component):
             raise ValueError(f"{channels} channels and a window of {window} are none")
         self._framing = framing
         self._channels = channels
+        self.due = Signal(due_layout(8 * framing.packet_sequence.size, window))
         self._window = window
         super().__init__(
             {
@@ -89,8 +104,7 @@ class FeedArbiter(wiring.Component):
         held, held_valid, leaves = Signal(RoutedBeat), Signal(), Signal()
         begins, judged = Signal(init=1), Signal()
         row = Signal(FeedRow)
-        number, before = Signal(bits), Signal(signed(bits + 1))
-        below, above = Signal(signed(bits + 2)), Signal(bits + 1)
+        due = self.due
         coming = self.i.payload
         lanes = [coming.data[slot.offset + n] for n in range(slot.size)]
         its_number = Cat(lanes if self._framing.byte_order == "little" else reversed(lanes))
@@ -104,10 +118,10 @@ class FeedArbiter(wiring.Component):
                     begins.eq(coming.last),
                     row.eq(its_row),
                     judged.eq(begins & its_row.arbitrated & ~coming.gap & (coming.count >= slot.offset + slot.size)),
-                    number.eq(its_number),
-                    before.eq(its_number - 1),
-                    below.eq(its_number - window),
-                    above.eq(its_number + window),
+                    due.number.eq(its_number),
+                    due.before.eq(its_number - 1),
+                    due.below.eq(its_number - window),
+                    due.above.eq(its_number + window),
                 ]
 
         # Judged: what becomes of the packet.
@@ -117,12 +131,12 @@ class FeedArbiter(wiring.Component):
         went_back = Signal()
         m.d.comb += [
             state.flow.eq(row.channel),
-            in_order.eq(~channel.begun | (before == channel.passed)),
-            ahead.eq(before > channel.passed),
-            went_back.eq(own.present & (above <= own.last)),
-            resets.eq(~ahead & ~own.old & went_back & (above <= channel.passed)),
-            stray.eq(ahead & own.old & ~went_back & (below <= own.last)),
-            early.eq(ahead & other.present & ~other.old & (other.last <= channel.passed) & (below <= other.last)),
+            in_order.eq(~channel.begun | (due.before == channel.passed)),
+            ahead.eq(due.before > channel.passed),
+            went_back.eq(own.present & (due.above <= own.last)),
+            resets.eq(~ahead & ~own.old & went_back & (due.above <= channel.passed)),
+            stray.eq(ahead & own.old & ~went_back & (due.below <= own.last)),
+            early.eq(ahead & other.present & ~other.old & (other.last <= channel.passed) & (due.below <= other.last)),
         ]
         drops, hole = Signal(), Signal()
         m.d.comb += [
@@ -146,8 +160,8 @@ class FeedArbiter(wiring.Component):
         with m.If(gap_first):
             missing, beginning = Signal(MISSING_BITS), Signal(MISSING_BITS)
             m.d.comb += [
-                missing.eq(Mux(resets, 0, before - channel.passed)),
-                beginning.eq(Mux(resets, number, channel.passed + 1)),
+                missing.eq(Mux(resets, 0, due.before - channel.passed)),
+                beginning.eq(Mux(resets, due.number, channel.passed + 1)),
                 Cat(self.o.payload.data).eq(Cat(missing, beginning)),
                 self.o.payload.count.eq(0),
                 self.o.payload.last.eq(0),
@@ -161,11 +175,11 @@ class FeedArbiter(wiring.Component):
         # Written: what the packet leaves behind of its channel.
         m.d.comb += [state.next.eq(channel), state.commit.eq(leaves & judged & ~stray)]
         own_next, other_next = state.next.sides[row.side], state.next.sides[~row.side]
-        with m.If(~own.present | own.old | went_back | (number > own.last)):
-            m.d.comb += own_next.last.eq(number)
+        with m.If(~own.present | own.old | went_back | (due.number > own.last)):
+            m.d.comb += own_next.last.eq(due.number)
         m.d.comb += [own_next.present.eq(1), own_next.old.eq(0)]
         with m.If(~drops):
-            m.d.comb += [state.next.passed.eq(number), state.next.begun.eq(1)]
+            m.d.comb += [state.next.passed.eq(due.number), state.next.begun.eq(1)]
         with m.If(resets):
             m.d.comb += other_next.old.eq(other.present)
         return m

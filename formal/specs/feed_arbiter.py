@@ -36,6 +36,16 @@ class FeedArbiter(feed_arbiter.FeedArbiter):
             return super().elaborate(platform)
 
 
+def numbers_agree(specification: Specification, arbiter: FeedArbiter) -> list:
+    """What is kept of a packet's number beside it follows from it, from the first packet on."""
+    due, untouched = arbiter.due, arbiter.due.as_value() == 0
+    return [
+        specification.prove(untouched | (due.before == due.number - 1)),
+        specification.prove(untouched | (due.below == due.number - WINDOW)),
+        specification.prove(untouched | (due.above == due.number + WINDOW)),
+    ]
+
+
 class Packets(Specification):
     """An arbiter to which packets of any flows come, whichever channels those are of."""
 
@@ -139,8 +149,10 @@ class Once(Packets):
                 m.d.comb += self.prove(~begun | (its_number == Mux(told, expected, passed + 1)))
 
         # What the arbiter keeps is that; so it is for any number of packets.
-        channel = arbiter.channel
+        channel, due = arbiter.channel, arbiter.due
         m.d.comb += [
+            *numbers_agree(self, arbiter),
+            self.prove(~told | (due.number == expected)),
             self.prove(channel.begun == begun),
             self.prove(~begun | (channel.passed == passed)),
             *(self.prove(~channel.sides[side].present | (channel.sides[side].last <= greatest[side])) for side in Side),
@@ -168,6 +180,8 @@ class Waited(Packets):
         with m.Elif(~arbiter.o.valid | (arbiter.o.ready & ~out.gap)):
             m.d.sync += due.eq(0)
         m.d.comb += [
+            *numbers_agree(self, arbiter),
+            self.prove(~due | (arbiter.due.number == number)),
             self.prove(arbiter.channel.begun == begun),
             self.prove(~begun | (arbiter.channel.passed == passed)),
         ]

@@ -18,6 +18,7 @@ from host.gateway.limits import Limits
 from host.gateway.pipeline import Gateway, Reconciliation
 from host.gateway.summary import Summary
 from host.journal import Journal
+from host.market_data.arbitration import FeedArbiter
 from host.replay.tally import Tally, TypeCount
 from host.sbe.full_decode import FullDecoder
 
@@ -144,7 +145,7 @@ class Replay:
     """One run of captures through a card and the gateway.
 
     Parameters: ``captures`` in the order in which they are played; ``url`` of the card; ``flows``, its flow table;
-    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory. The card is opened here, which
+    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory; ``feeds``, which is given all packets. The card is opened here, which
     for ``rtl:`` may compile it.
     """
 
@@ -156,10 +157,12 @@ class Replay:
         venue: Venue | None,
         limits: Limits,
         journal: Path,
+        feeds: FeedArbiter | None = None,
     ) -> None:
         self._captures = captures
         self._journal_directory = journal
         self._limits = limits
+        self._feeds = feeds
         names = {} if venue is None else {each.id: each.name for each in venue.schema.messages}
         self._tally = Tally(flows, names)
         self._url = url
@@ -180,6 +183,8 @@ class Replay:
                         break
                     part = capture.packets.slice(start, start + SLICE_PACKETS)
                     self._play(card, gateway, part)
+                    if self._feeds is not None:
+                        self._feeds.add(part)
                     packets += len(part)
                     played_bytes += int(part.length.sum())
                     show(Progress(packets, played_bytes, self._tally.messages))
