@@ -39,10 +39,9 @@ def side_layout(bits: int) -> data.StructLayout:
 
 
 def due_layout(bits: int, window: int) -> data.StructLayout:
-    """A packet's number, and what the numbers that are kept are compared by: the one before it, and those a window below and above."""
+    """What the numbers that are kept are compared by, beside a packet's number: the one before it, and those a window below and above."""
     return data.StructLayout(
         {
-            "number": unsigned(bits),
             "before": signed(bits + 1),
             "below": signed(max(bits, window.bit_length()) + 1),
             "above": unsigned(max(bits, window.bit_length()) + 1),
@@ -71,7 +70,7 @@ class FeedArbiter(wiring.Component):
 
     Eight bytes a cycle without stalling its input, latency 1 cycle; a gap beat takes one cycle more.
 
-    Attributes: ``due``, the number of the packet that is judged; proofs look at it.
+    Attributes: ``held``, the beat that was taken last, with the ``row`` of its flow and ``due``, which is compared; proofs look at them.
     """
 
     def __init__(
@@ -83,6 +82,7 @@ class FeedArbiter(wiring.Component):
             raise ValueError(f"{channels} channels and a window of {window} are none")
         self._framing = framing
         self._channels = channels
+        self.held, self.row = Signal(RoutedBeat), Signal(FeedRow)
         self.due = Signal(due_layout(8 * framing.packet_sequence.size, window))
         self._window = window
         super().__init__(
@@ -101,13 +101,11 @@ class FeedArbiter(wiring.Component):
         m.submodules.state = state = FlowState(channel_layout(bits), self._channels)
 
         # Held: a beat; of a packet's first one whose it is, and its number with what that is compared by.
-        held, held_valid, leaves = Signal(RoutedBeat), Signal(), Signal()
+        held, row, due = self.held, self.row, self.due
+        held_valid, leaves = Signal(), Signal()
         begins, judged = Signal(init=1), Signal()
-        row = Signal(FeedRow)
-        due = self.due
         coming = self.i.payload
-        lanes = [coming.data[slot.offset + n] for n in range(slot.size)]
-        its_number = Cat(lanes if self._framing.byte_order == "little" else reversed(lanes))
+        number, its_number = self._number(held), self._number(coming)
         m.d.comb += self.i.ready.eq(~held_valid | leaves)
         with m.If(self.i.ready):
             m.d.sync += held_valid.eq(self.i.valid)
@@ -118,7 +116,6 @@ class FeedArbiter(wiring.Component):
                     begins.eq(coming.last),
                     row.eq(its_row),
                     judged.eq(begins & its_row.arbitrated & ~coming.gap & (coming.count >= slot.offset + slot.size)),
-                    due.number.eq(its_number),
                     due.before.eq(its_number - 1),
                     due.below.eq(its_number - window),
                     due.above.eq(its_number + window),
@@ -161,7 +158,7 @@ class FeedArbiter(wiring.Component):
             missing, beginning = Signal(MISSING_BITS), Signal(MISSING_BITS)
             m.d.comb += [
                 missing.eq(Mux(resets, 0, due.before - channel.passed)),
-                beginning.eq(Mux(resets, due.number, channel.passed + 1)),
+                beginning.eq(Mux(resets, number, channel.passed + 1)),
                 Cat(self.o.payload.data).eq(Cat(missing, beginning)),
                 self.o.payload.count.eq(0),
                 self.o.payload.last.eq(0),
@@ -175,11 +172,17 @@ class FeedArbiter(wiring.Component):
         # Written: what the packet leaves behind of its channel.
         m.d.comb += [state.next.eq(channel), state.commit.eq(leaves & judged & ~stray)]
         own_next, other_next = state.next.sides[row.side], state.next.sides[~row.side]
-        with m.If(~own.present | own.old | went_back | (due.number > own.last)):
-            m.d.comb += own_next.last.eq(due.number)
+        with m.If(~own.present | own.old | went_back | (number > own.last)):
+            m.d.comb += own_next.last.eq(number)
         m.d.comb += [own_next.present.eq(1), own_next.old.eq(0)]
         with m.If(~drops):
-            m.d.comb += [state.next.passed.eq(due.number), state.next.begun.eq(1)]
+            m.d.comb += [state.next.passed.eq(number), state.next.begun.eq(1)]
         with m.If(resets):
             m.d.comb += other_next.old.eq(other.present)
         return m
+
+    def _number(self, beat):
+        """The sequence number in a packet's first beat."""
+        slot = self._framing.packet_sequence
+        lanes = [beat.data[slot.offset + n] for n in range(slot.size)]
+        return Cat(lanes if self._framing.byte_order == "little" else reversed(lanes))

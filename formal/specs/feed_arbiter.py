@@ -37,12 +37,13 @@ class FeedArbiter(feed_arbiter.FeedArbiter):
 
 
 def numbers_agree(specification: Specification, arbiter: FeedArbiter) -> list:
-    """What is kept of a packet's number beside it follows from it, from the first packet on."""
-    due, untouched = arbiter.due, arbiter.due.as_value() == 0
+    """What is kept of a beat beside it follows from it, from the first one on (before that, all is 0)."""
+    due, number, untouched = arbiter.due, arbiter.held.data[PLACE], arbiter.due.as_value() == 0
     return [
-        specification.prove(untouched | (due.before == due.number - 1)),
-        specification.prove(untouched | (due.below == due.number - WINDOW)),
-        specification.prove(untouched | (due.above == due.number + WINDOW)),
+        specification.prove(untouched | (due.before == number - 1)),
+        specification.prove(untouched | (due.below == number - WINDOW)),
+        specification.prove(untouched | (due.above == number + WINDOW)),
+        specification.prove(untouched | (arbiter.row.as_value() == arbiter.feeds[arbiter.held.flow].as_value())),
     ]
 
 
@@ -149,10 +150,10 @@ class Once(Packets):
                 m.d.comb += self.prove(~begun | (its_number == Mux(told, expected, passed + 1)))
 
         # What the arbiter keeps is that; so it is for any number of packets.
-        channel, due = arbiter.channel, arbiter.due
+        channel = arbiter.channel
         m.d.comb += [
             *numbers_agree(self, arbiter),
-            self.prove(~told | (due.number == expected)),
+            self.prove(~told | (arbiter.held.data[PLACE] == expected)),
             self.prove(channel.begun == begun),
             self.prove(~begun | (channel.passed == passed)),
             *(self.prove(~channel.sides[side].present | (channel.sides[side].last <= greatest[side])) for side in Side),
@@ -181,7 +182,7 @@ class Waited(Packets):
             m.d.sync += due.eq(0)
         m.d.comb += [
             *numbers_agree(self, arbiter),
-            self.prove(~due | (arbiter.due.number == number)),
+            self.prove(~due | (arbiter.held.data[PLACE] == number)),
             self.prove(arbiter.channel.begun == begun),
             self.prove(~begun | (arbiter.channel.passed == passed)),
         ]
