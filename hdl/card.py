@@ -88,7 +88,7 @@ class Card(wiring.Component):
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         wiring.connect(m, wiring.flipped(self.packets), ethernet.i)
         wiring.connect(m, ethernet.o, sequence.i)
-        if self.channels:
+        if self.channels and self.venue is not None:
             m.submodules.arbiter = arbiter = FeedArbiter(self.venue.profile.framing, self.flows, self.channels)
             wiring.connect(m, sequence.o, arbiter.i)
             wiring.connect(m, arbiter.o, store.i)

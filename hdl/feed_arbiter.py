@@ -4,11 +4,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.beat import LANES, MISSING_BITS, RoutedBeat
+from hdl.beat import MISSING_BITS, RoutedBeat
 from hdl.flow import Side
 from hdl.flow_state import FlowState
 from hdl.limits import FEED_WINDOW, FLOWS
-from hdl.sbe_framing import Framing
+from hdl.sbe_framing import Framing, arbitrated_slot
 
 CHANNELS = FLOWS // 2
 """As many channels as the flow table has pairs of rows."""
@@ -17,19 +17,6 @@ FeedRow = data.StructLayout({"channel": range(FLOWS), "side": Side, "arbitrated"
 """What the flow table says of a flow beside its parser: which feed of which channel it is, if it is ``arbitrated``."""
 
 ARBITER_COUNTERS = ("parsed", "repeated", "gaps")
-
-
-def unarbitrable(framing: Framing) -> str | None:
-    """Why packets of a venue cannot be arbitrated by the card, in words; None where they can."""
-    slot = framing.packet_sequence
-    if slot is None:
-        return "its packets have no sequence number (framing: packet, sequence)"
-    if slot.offset + slot.size > LANES or 8 * slot.size > MISSING_BITS:
-        return (
-            f"its packets' sequence number is u{8 * slot.size}@{slot.offset}: it must lie in the first {LANES} bytes and have "
-            f"at most {MISSING_BITS} bits"
-        )
-    return None
 
 
 def side_layout(bits: int) -> data.StructLayout:
@@ -62,7 +49,7 @@ class FeedArbiter(wiring.Component):
 
     ``framing`` says where a packet's sequence number stands. There are ``channels`` channels (at least 1), and a feed is waited for
     over ``window`` numbers (at least 1). ``feeds`` is meant to stand still while packets come. Raises ValueError for a framing that
-    is :func:`unarbitrable`.
+    does not allow it (:func:`hdl.sbe_framing.arbitrated_slot`).
 
     A packet in front of which numbers are missing begins with a gap beat: the low 32 bits of ``data`` say how many, the high ones
     which is the first of them. A gap beat of 0 packets says that the channel begins anew, with that number. ``counts`` is high for a
@@ -76,14 +63,13 @@ class FeedArbiter(wiring.Component):
     def __init__(
         self, framing: Framing, flows: int = FLOWS, channels: int = CHANNELS, window: int = FEED_WINDOW
     ) -> None:
-        if (reason := unarbitrable(framing)) is not None:
-            raise ValueError(f"feeds cannot be arbitrated: {reason}")
         if channels < 1 or window < 1:
             raise ValueError(f"{channels} channels and a window of {window} are none")
-        self._framing = framing
+        self._slot = arbitrated_slot(framing)
+        self._byte_order = framing.byte_order
         self._channels = channels
         self.held, self.row = Signal(RoutedBeat), Signal(FeedRow)
-        self.due = Signal(due_layout(8 * framing.packet_sequence.size, window))
+        self.due = Signal(due_layout(8 * self._slot.size, window))
         self._window = window
         super().__init__(
             {
@@ -96,7 +82,7 @@ class FeedArbiter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        slot = self._framing.packet_sequence
+        slot = self._slot
         bits, window = 8 * slot.size, self._window
         m.submodules.state = state = FlowState(channel_layout(bits), self._channels)
 
@@ -183,6 +169,6 @@ class FeedArbiter(wiring.Component):
 
     def _number(self, beat):
         """The sequence number in a packet's first beat."""
-        slot = self._framing.packet_sequence
+        slot = self._slot
         lanes = [beat.data[slot.offset + n] for n in range(slot.size)]
-        return Cat(lanes if self._framing.byte_order == "little" else reversed(lanes))
+        return Cat(lanes if self._byte_order == "little" else reversed(lanes))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from hdl.feed_arbiter import unarbitrable
 from hdl.flow import Flow, Side
 from hdl.frame import Flag, Kind
+from hdl.sbe_framing import arbitrated_slot
 from hdl.sbe_venue import Venue
 from host.card import CardError
 from host.card.ring_writer import has_frame_credit, write_frame, write_message
@@ -34,13 +34,12 @@ class Arbiter(NamedTuple):
 
     @classmethod
     def of(cls, flows: Sequence[Flow], venue: Venue | None) -> "Arbiter":
-        """That of a card that has taken nothing yet. Raises CardError where feeds of the venue cannot be arbitrated."""
+        """That of a card that has taken nothing yet. Raises CardError without a venue for feeds, FramingError
+        where the venue's cannot be arbitrated."""
         channels = max((flow.feed.channel + 1 for flow in flows if flow.feed is not None), default=0)
-        slot = None if venue is None else venue.profile.framing.packet_sequence
-        if channels:
-            reason = "there is no schema" if venue is None else unarbitrable(venue.profile.framing)
-            if reason is not None:
-                raise CardError(f"feeds cannot be arbitrated: {reason}")
+        if channels and venue is None:
+            raise CardError("feeds cannot be arbitrated: there is no schema")
+        slot = arbitrated_slot(venue.profile.framing) if channels and venue is not None else None
         return cls(
             channels=np.zeros(channels, CHANNEL_DTYPE),
             sides=np.zeros((channels, len(Side)), SIDE_DTYPE),

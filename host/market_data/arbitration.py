@@ -318,18 +318,18 @@ def find_feeds(packets: Packets, groups: Sequence[Endpoint], framing: Framing) -
     arrays = sample.data, sample.offset, sample.length
     rows = rows[: _sample(table, *_slot(framing), *arrays, rows)]
     carried = [np.unique(rows[rows["group"] == index][["number", "hash"]]) for index in range(len(groups))]
-    candidates = []
+    candidates: list[tuple[int, FeedPair]] = []
     for one in range(len(groups)):
         for other in range(one):
             common = len(np.intersect1d(carried[one], carried[other], assume_unique=True))
             if common and common >= SHARED * min(len(carried[one]), len(carried[other])):
-                candidates.append((common, *sorted((groups[one], groups[other]))))
+                candidates.append((common, FeedPair(*sorted((groups[one], groups[other])))))
     pairs: list[FeedPair] = []
     taken: set[Endpoint] = set()
-    for _, a, b in sorted(candidates, key=lambda each: (-each[0], each[1:])):
-        if not taken & {a, b}:
-            taken |= {a, b}
-            pairs.append(FeedPair(a, b))
+    for _, pair in sorted(candidates, key=lambda each: (-each[0], each[1])):
+        if not taken & set(pair):
+            taken |= set(pair)
+            pairs.append(pair)
     return sorted(pairs)
 
 

@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hdl.card import Card as CardGateware
-from hdl.feed_arbiter import unarbitrable
 from hdl.flow import Endpoint, Feed, Flow, Parser, Protocol, Side
 from hdl.frame import Kind
 from hdl.limits import FEED_WINDOW
-from hdl.sbe_framing import Framing
+from hdl.sbe_framing import Framing, FramingError, arbitrated_slot
 from hdl.sbe_schema import Slot
 from hdl.sbe_venue import load_venue
 from host.capture.packets import Packets
@@ -108,10 +107,10 @@ def test_a_gap_frame_says_which_packets_are_missing_and_a_new_beginning_none() -
 
 
 def test_a_venue_whose_numbers_do_not_come_first_is_refused() -> None:
-    assert unarbitrable(Framing(packet_size=8, packet_sequence=Slot(4, 4))) is None
-    assert "no sequence number" in str(unarbitrable(Framing()))
-    assert "u32@6" in str(unarbitrable(Framing(packet_size=12, packet_sequence=Slot(6, 4))))
-    assert "u64@0" in str(unarbitrable(Framing(packet_size=12, packet_sequence=Slot(0, 8))))
+    assert arbitrated_slot(Framing(packet_size=8, packet_sequence=Slot(4, 4))) == Slot(4, 4)
+    for slot, says in ((None, "no sequence number"), (Slot(6, 4), "u32@6"), (Slot(0, 8), "u64@0")):
+        with pytest.raises(FramingError, match=says):
+            arbitrated_slot(Framing(packet_size=12, packet_sequence=slot))
     with pytest.raises(CardError, match="no schema"):
         Arbiter.of(FLOWS, None)
     with pytest.raises(ValueError, match="a card needs a schema to arbitrate feeds"):
