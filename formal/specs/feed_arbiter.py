@@ -113,50 +113,56 @@ class Whole(Packets):
 
 
 class Once(Packets):
-    """Of a channel, any one, the numbers that pass grow; the gap beat in front of a packet says exactly which were left out. A gap beat
-    of 0 packets says that numbers begin anew, which they do only where a
-    feed has brought one that is greater by the window."""
+    """Of a channel the numbers that pass grow; the gap beat in front of a packet says exactly which were left out. A gap beat of 0 packets
+    says that numbers begin anew, below the last one by the window at least. (The packet behind a gap beat is the one that is held: see
+    :class:`Whole`.)"""
 
     def claim(self, m, arbiter, first):
-        beat, out = arbiter.i.payload, arbiter.o.payload
+        out = arbiter.o.payload
         within, told = Signal(), Signal()
-        expected, passed, begun = Signal(BITS), Signal(BITS), Signal()
-
-        # The greatest number that each feed has brought.
-        number = beat.data[PLACE]
-        row = arbiter.feeds[beat.flow]
-        greatest = Array(Signal(BITS, name=f"greatest{side.name}") for side in Side)
-        with m.If(taken(arbiter.i) & first & row.arbitrated & (beat.count > PLACE) & (number > greatest[row.side])):
-            m.d.sync += greatest[row.side].eq(number)
-
-        its_row = arbiter.feeds[out.flow]
+        passed, begun = Signal(BITS), Signal()
+        its_row, its_number = arbiter.feeds[out.flow], arbiter.held.data[PLACE]
         leaves = taken(arbiter.o) & its_row.arbitrated
-        its_number = out.data[PLACE]
         missing, beginning = Cat(out.data)[:MISSING_BITS], Cat(out.data)[MISSING_BITS:]
         with m.If(leaves & out.gap):
-            m.d.sync += [told.eq(1), expected.eq(beginning + missing)]
+            m.d.sync += told.eq(1)
             m.d.comb += self.prove(~within & ~told & begun)
             with m.If(missing == 0):
-                m.d.comb += [
-                    self.prove(beginning + WINDOW <= greatest[its_row.side]),
-                    self.prove(beginning + WINDOW <= passed),
-                ]
+                m.d.comb += self.prove((beginning == its_number) & (its_number + WINDOW <= passed))
             with m.Else():
-                m.d.comb += [self.prove(beginning == passed + 1), self.prove(beginning + missing < 1 << BITS)]
+                m.d.comb += self.prove((beginning == passed + 1) & (its_number == beginning + missing))
         with m.If(leaves & ~out.gap):
             m.d.sync += within.eq(~out.last)
             with m.If(~within & (out.count > PLACE)):
                 m.d.sync += [passed.eq(its_number), begun.eq(1), told.eq(0)]
-                m.d.comb += self.prove(~begun | (its_number == Mux(told, expected, passed + 1)))
+                m.d.comb += self.prove((out.data[PLACE] == its_number) & (~begun | told | (its_number == passed + 1)))
 
         # What the arbiter keeps is that; so it is for any number of packets.
-        channel = arbiter.channel
+        offered = arbiter.o.valid & ~out.gap & its_row.arbitrated & (out.count > PLACE)
         m.d.comb += [
             *numbers_agree(self, arbiter),
-            self.prove(~told | (arbiter.held.data[PLACE] == expected)),
-            self.prove(channel.begun == begun),
-            self.prove(~begun | (channel.passed == passed)),
-            *(self.prove(~channel.sides[side].present | (channel.sides[side].last <= greatest[side])) for side in Side),
+            self.prove(~told | (offered & ~within)),
+            self.prove(arbiter.channel.begun == begun),
+            self.prove(~begun | (arbiter.channel.passed == passed)),
+        ]
+
+
+class Anew(Packets):
+    """Numbers begin anew only where the feed that begins them has brought one that is greater by the window."""
+
+    def claim(self, m, arbiter, first):
+        beat, out = arbiter.i.payload, arbiter.o.payload
+        number, row = beat.data[PLACE], arbiter.feeds[beat.flow]
+        greatest = Array(Signal(BITS, name=f"greatest{side.name}") for side in Side)
+        with m.If(taken(arbiter.i) & first & row.arbitrated & (beat.count > PLACE) & (number > greatest[row.side])):
+            m.d.sync += greatest[row.side].eq(number)
+        its_row = arbiter.feeds[out.flow]
+        with m.If(arbiter.o.valid & its_row.arbitrated & out.gap & (Cat(out.data)[:MISSING_BITS] == 0)):
+            m.d.comb += self.prove(Cat(out.data)[MISSING_BITS:] + WINDOW <= greatest[its_row.side])
+        sides = arbiter.channel.sides
+        m.d.comb += [
+            *numbers_agree(self, arbiter),
+            *(self.prove(~sides[side].present | (sides[side].last <= greatest[side])) for side in Side),
         ]
 
 
@@ -198,6 +204,14 @@ PROOFS = (
         "FeedArbiter",
         "a channel's numbers pass once, in order, and gap beats say which are missing",
         Once,
+        Method.PDR,
+        0,
+    ),
+    Proof(
+        "arbiter_anew",
+        "FeedArbiter",
+        "numbers begin anew only where a feed's own went back by the window",
+        Anew,
         Method.PDR,
         0,
     ),
