@@ -101,7 +101,7 @@ FAULTS = (
         "hdl/feed_arbiter.py",
         "Mux(resets, 0, due.before - channel.passed)",
         "Mux(resets, 0, due.before - channel.passed - 1)",
-        (PROOF, "arbiter_once"),
+        (PROOF, "arbiter_gaps"),
     ),
     Fault(
         "a dropped packet's later beats pass",

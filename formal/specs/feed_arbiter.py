@@ -113,6 +113,26 @@ class Whole(Packets):
 
 
 class Once(Packets):
+    """Of a channel the number that passes is greater than the last one; or numbers begin anew, below it by the window at least."""
+
+    def claim(self, m, arbiter, first):
+        out = arbiter.o.payload
+        within, passed, begun = Signal(), Signal(BITS), Signal()
+        number = out.data[PLACE]
+        leaves = taken(arbiter.o) & arbiter.feeds[out.flow].arbitrated & ~out.gap
+        with m.If(leaves):
+            m.d.sync += within.eq(~out.last)
+            with m.If(~within & (out.count > PLACE)):
+                m.d.sync += [passed.eq(number), begun.eq(1)]
+                m.d.comb += self.prove(~begun | (number > passed) | (number + WINDOW <= passed))
+        m.d.comb += [
+            *numbers_agree(self, arbiter),
+            self.prove(arbiter.channel.begun == begun),
+            self.prove(~begun | (arbiter.channel.passed == passed)),
+        ]
+
+
+class Gaps(Packets):
     """Of a channel the numbers that pass grow; the gap beat in front of a packet says exactly which were left out. A gap beat of 0 packets
     says that numbers begin anew, below the last one by the window at least. (The packet behind a gap beat is the one that is held: see
     :class:`Whole`.)"""
@@ -202,11 +222,12 @@ PROOFS = (
     Proof(
         "arbiter_once",
         "FeedArbiter",
-        "a channel's numbers pass once, in order, and gap beats say which are missing",
+        "each of a channel's numbers passes once at most, and in order, until the channel begins anew",
         Once,
         Method.PDR,
         0,
     ),
+    Proof("arbiter_gaps", "FeedArbiter", "gap beats say exactly which numbers are missing", Gaps, Method.BOUNDED, 14),
     Proof(
         "arbiter_anew",
         "FeedArbiter",

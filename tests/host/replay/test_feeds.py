@@ -1,5 +1,6 @@
 """A replay's feeds: named or found, and the table that says what each was worth."""
 
+import random
 from io import StringIO
 
 import pytest
@@ -12,6 +13,7 @@ from host.capture.packets import Packets
 from host.capture.write import udp_packet, write_pcap
 from host.cli import app
 from host.generate import SCHEMA
+from host.generate.market_data import MarketData
 from host.market_data.arbitration import FeedError, parse_feed
 from host.replay.feeds import arbiter_of, feeds_json, feeds_of, feeds_table
 
@@ -23,9 +25,9 @@ VENUE = load_venue(SCHEMA)
 
 def packets() -> Packets:
     """300 numbers; A lost 105, both 110 and 111. B is first by 400 ns."""
-    sent = []
+    sent, market = [], MarketData(random.Random(1))
     for number in range(100, 400):
-        payload = number.to_bytes(4, "little") + bytes(20)
+        payload = number.to_bytes(4, "little") + market.packet(1000 * number)[4:]
         for side in (1, 0):
             if number not in (110, 111) and (side, number) != (0, 105):
                 sent.append((1000 * number + 400 * (1 - side), udp_packet(payload, SENDER, PAIR[side])))
