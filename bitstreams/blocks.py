@@ -14,6 +14,7 @@ from hdl.card import Card
 from hdl.dma_pcie import LineWriter
 from hdl.ethernet import Ethernet, IpMeta
 from hdl.ethernet_frame import ETHERTYPE, LINK_WORDS, STORE_WORDS
+from hdl.feed_arbiter import FeedArbiter
 from hdl.fix_entries import FixEntries
 from hdl.fix_parser import FixParser, SmallFixParser
 from hdl.fix_tokenizer import Tokenizer
@@ -140,6 +141,12 @@ BLOCKS = (
     Block("strip", lambda: Strip(data.StructLayout({}), IpMeta)),
     Block("ethernet", Ethernet, flows=FLOWS),
     Block("tcp_sequence", TcpSequence, flows=FLOWS),
+    Block(
+        "feed_arbiter",
+        lambda: FeedArbiter(load_venue(DEMO_SCHEMA).profile.framing),
+        flows=FLOWS,
+        sources=(DEMO_SCHEMA,),
+    ),
     Block("payload_store", lambda: PayloadStore(FLOWS_PLACED), flows=FLOWS_PLACED),
     Block("tokenizer", lambda: Tokenizer(LANES), flows=FLOWS),
     Block("fixed_point", FixedPoint),

@@ -43,10 +43,25 @@ class Endpoint(NamedTuple):
 ANYWHERE = Endpoint(0, 0)
 
 
+class Side(enum.IntEnum):
+    """One of the two feeds of a channel."""
+
+    A = 0
+    B = 1
+
+
+class Feed(NamedTuple):
+    """Which feed of which channel (counted from 0) a flow is: the card passes on one copy of what both carry (docs/feeds.md)."""
+
+    channel: int
+    side: Side
+
+
 class Flow(NamedTuple):
-    """One row of the flow table."""
+    """One row of the flow table; ``feed`` where it is arbitrated."""
 
     protocol: Protocol
     destination: Endpoint
     parser: Parser
     source: Endpoint = ANYWHERE
+    feed: Feed | None = None

@@ -4,7 +4,7 @@ A frame is 64 bytes, little endian, one cache line. ``FIELDS`` below is its only
 the Amaranth layout, the NumPy dtype and the page ``docs/frame.md`` are derived from it.
 
 Market data needs other fields than an order does, so bytes 45 to 59 have two views. Which view
-holds follows from ``kind`` (:data:`MARKET_DATA`, else the order view); for SESSION, OTHER and
+holds follows from ``kind`` (:data:`MARKET_DATA`, else the order view); for SESSION, OTHER, GAP and
 MALFORMED from the flow's parser: SBE frames have the market data view, FIX frames the order view. A frame of SBE that
 is MALFORMED for RANGE alone has that of the kind which it would have had.
 
@@ -166,7 +166,7 @@ FIELDS = (
     Field("payload_offset", 32, 32, False, "bytes", "where the raw message begins in the payload ring"),
     Field("payload_length", 36, 16, False, "bytes", "length of the raw message"),
     Field("flow", 38, 16, False, "", "the row of the flow table that the bytes came by"),
-    Field("sequence", 40, 32, False, "", "MsgSeqNum, or the packet's sequence number; 0 when absent. In a GAP frame of FIX: bytes that are missing; in one of no flow: frames that a link lost in a row"),
+    Field("sequence", 40, 32, False, "", "MsgSeqNum, or the packet's sequence number; 0 when absent. In a GAP frame of FIX: bytes that are missing; in one of SBE: packets that are missing; in one of no flow: frames that a link lost in a row"),
     Field("kind", 44, 8, False, "Kind", "what the frame is about"),
     Field("side", 45, 8, False, "Side", "tag 54", "order"),
     Field("order_type", 46, 8, False, "OrderType", "tag 40", "order"),
@@ -181,7 +181,7 @@ FIELDS = (
     Field("symbol", 56, 16, False, "bytes", "offset of tag 55's value, 0 when absent", "order"),
     Field("account", 58, 16, False, "bytes", "offset of tag 1's value, 0 when absent", "order"),
     Field("number_of_orders", 52, 32, False, "", "NumberOfOrders; 0 when absent", "market data"),
-    Field("instrument_sequence", 56, 32, False, "", "RptSeq, the instrument's own sequence; 0 when absent", "market data"),
+    Field("instrument_sequence", 56, 32, False, "", "RptSeq, the instrument's own sequence; 0 when absent. In a GAP frame of SBE: the first packet's number that is missing", "market data"),
     Field("entry_offset", 60, 16, False, "bytes", "where this frame's group entry begins in the raw message; 0: the frame is the message's"),
     Field("spare", 62, 8, False, "", "always 0"),
     Field("generation", 63, 8, False, "", "the ring's lap, modulo 256, beginning with 1; written last"),

@@ -21,3 +21,7 @@ ENTRY_LIMIT = 512
 
 PREFIX_LIMIT = 64
 """Longest packet header, and longest framing in front of an SBE message, in bytes."""
+
+FEED_WINDOW = 64
+"""Sequence numbers that feeds of a channel may lie apart while one is waited for. The copies of real feeds come within a few
+packets of each other; and a channel that begins anew is only known to once it has gone on for so long."""

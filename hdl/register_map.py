@@ -31,9 +31,9 @@ COUNTERS = {
     "fragments": "later fragments of a fragmented packet",
     "unmatched": "no row of the flow table fits",
     "empty": "a flow's packets without payload",
-    "repeated": "TCP segments whose bytes had all come before",
+    "repeated": "TCP segments whose bytes had all come before, and packets of a feed that were left to the other one",
     "parsed": "packets whose payload went to a parser",
-    "gaps": "holes in the bytes of TCP flows",
+    "gaps": "holes in the bytes of TCP flows, and in the packets of channels of two feeds",
     "fix_bytes": "payload bytes that went to the FIX parser",
     "frames": "frames written to the ring",
     "payload_bytes": "bytes of raw messages written to the ring, without padding",
@@ -58,13 +58,14 @@ REGISTERS = (
     Register("parsers", 9, "read", "bit 1: FIX flows are parsed, bit 2: SBE flows"),
     Register("venue", 10, "read", "32 bits that tell the schema and profile of SBE flows from others; 0: none"),
     Register("source", 11, "read", "the first 64 bits of the hash of what the card was built from; 0: not told"),
+    Register("channels", 12, "read", "of how many channels the A and B feeds are arbitrated; 0: of none"),
     *(Register(name, COUNTER_BASE + index, "read", meaning) for index, (name, meaning) in enumerate(COUNTERS.items())),
-    Register("flow_control", FLOW_TABLE + 0, "write", "bits 7:0 protocol (6, 17; 0: row unused), 15:8 parser (1 FIX, 2 SBE)", FLOWS),
+    Register("flow_control", FLOW_TABLE + 0, "write", "bits 7:0 protocol (6, 17; 0: row unused), 15:8 parser (1 FIX, 2 SBE), 16 arbitrated, 17 feed (0 A, 1 B), 23:18 channel", FLOWS),
     Register("flow_destination", FLOW_TABLE + 1, "write", "bits 31:0 address, 47:32 port", FLOWS),
     Register("flow_source", FLOW_TABLE + 2, "write", "bits 31:0 address, 47:32 port; 0 fits any", FLOWS),
 )  # fmt: skip
 
-BUILT = ("flow_rows", "parsers", "venue", "source")
+BUILT = ("flow_rows", "parsers", "venue", "source", "channels")
 """Registers that say what the card was built as."""
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.counters import Counters, lag
+from hdl.feed_arbiter import FeedRow
 from hdl.flow_match import FlowRow
 from hdl.limits import FLOWS
 from hdl.register_map import ADDRESS, BUILT, COUNTER_BASE, COUNTERS, IDENTITY, REGISTERS, ROW_STRIDE, VERSION
@@ -36,17 +37,19 @@ class Registers(wiring.Component):
     """Settings that the host writes, and counters that it reads. All 0 at reset.
 
     The flow table has ``flows`` rows; what is written to rows behind them is lost. ``built`` are the values of the registers
-    BUILT; what is left out reads as 0. ``wide`` names the counters that grow by as much as WIDE_BITS hold. A counter reads as
-    it was COUNTER_LAG cycles before.
+    BUILT; what is left out reads as 0. ``feeds`` is there where flows are ``arbitrated``. ``wide`` names the counters that grow
+    by as much as WIDE_BITS hold. A counter reads as it was COUNTER_LAG cycles before.
     """
 
     def __init__(
         self,
         flows: int = FLOWS,
         built: Mapping[str, int] | None = None,
+        arbitrated: bool = False,
         wide: Collection[str] = ("payload_bytes",),
     ):
         self._flows = flows
+        self._arbitrated = arbitrated
         self._widths = {name: WIDE_BITS if name in wide else COUNT_BITS for name in COUNTERS}
         self._constants = {"identity": IDENTITY, "version": VERSION, **(built or {})}
         assert self._constants.keys() <= {"identity", "version", *BUILT}
@@ -54,6 +57,7 @@ class Registers(wiring.Component):
             {
                 "bus": In(RegisterBus),
                 "flows": Out(data.ArrayLayout(FlowRow, flows)),
+                **({"feeds": Out(data.ArrayLayout(FeedRow, flows))} if arbitrated else {}),
                 "ring": Out(RingSettings),
                 "increments": In(data.StructLayout(self._widths)),
             }
@@ -87,6 +91,9 @@ class Registers(wiring.Component):
                     flow = self.flows[n]
                     with m.Case(ADDRESS["flow_control"] + ROW_STRIDE * n):
                         m.d.sync += [flow.protocol.eq(bus.write_data[:8]), flow.parser.eq(bus.write_data[8:16])]
+                        if self._arbitrated:
+                            feed = self.feeds[n]
+                            m.d.sync += Cat(feed.arbitrated, feed.side, feed.channel).eq(bus.write_data[16:])
                     with m.Case(ADDRESS["flow_destination"] + ROW_STRIDE * n):
                         m.d.sync += [
                             flow.destination.eq(bus.write_data[:32]),

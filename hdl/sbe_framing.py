@@ -59,6 +59,23 @@ class FramingError(ValueError):
     """A framing's description is wrong; one line that says where and why."""
 
 
+ARBITRATED_BYTES, ARBITRATED_BITS = 8, 32
+"""A packet of a feed is judged by its first beat, and its number goes into a gap beat (:mod:`hdl.beat`)."""
+
+
+def arbitrated_slot(framing: Framing) -> Slot:
+    """Where the card finds the sequence number by which feeds are arbitrated. Raises :class:`FramingError` where it cannot."""
+    slot = framing.packet_sequence
+    if slot is None:
+        raise FramingError("feeds cannot be arbitrated: packets have no sequence number (framing: packet, sequence)")
+    if slot.offset + slot.size > ARBITRATED_BYTES or 8 * slot.size > ARBITRATED_BITS:
+        raise FramingError(
+            f"feeds cannot be arbitrated: the packets' sequence number is u{8 * slot.size}@{slot.offset}; it must lie in the first "
+            f"{ARBITRATED_BYTES} bytes and have at most {ARBITRATED_BITS} bits"
+        )
+    return slot
+
+
 def read_framing(table: dict[str, Any]) -> Framing:
     """A framing from a profile's table ``[framing]``. Raises :class:`FramingError`."""
     table = dict(table)

@@ -104,6 +104,14 @@ JournalOption = Annotated[
     Path | None,
     typer.Option("--journal", metavar="DIR", help="Keep the journal here; by default it is deleted at the end."),
 ]
+FeedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--feed",
+        metavar="A=GROUP,B=GROUP",
+        help="Two feeds of one channel, such as A=224.0.31.64:14340,B=224.0.32.64:15340; may be repeated. By default they are found.",
+    ),
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON too.")]
 
 
@@ -115,6 +123,7 @@ def replay(
     profile: ProfileOption = None,
     limits: LimitsOption = None,
     journal: JournalOption = None,
+    feed: FeedOption = None,
     json_file: JsonOption = None,
     as_captured: AsCapturedOption = False,
 ) -> None:
@@ -124,6 +133,7 @@ def replay(
     from host.card import check_url
     from host.gateway.limits import Limits, load_limits
     from host.replay import Replay, flows_of
+    from host.replay.feeds import arbiter_of, feeds_json, feeds_table
     from host.replay.progress import ReplayProgress
     from host.replay.report import print_report
 
@@ -133,21 +143,26 @@ def replay(
         venue = load_venue(schema, profile) if schema else None
         with console.status("Looking at the captures ..."):
             flows, left_out = flows_of(opened, venue)
+            feeds = arbiter_of(feed or [], flows, opened.captures, venue)
         warned = _warn(opened)
         if left_out:
             errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
         known = load_limits(limits) if limits else Limits()
         with _journal(journal) as directory:
             _prepare(card, venue)
-            run = Replay(opened, card, flows, venue, known, directory)
+            run = Replay(opened, card, flows, venue, known, directory, feeds)
             with _stop_on_interrupt(run), ReplayProgress(console) as progress:
                 result = run.run(progress)
             _warn(opened, warned)
             print_report(console, result)
+            channels = () if feeds is None else feeds.report()
+            if channels:
+                console.print(feeds_table(channels))
             if not limits and result.gateway.journaled:
                 console.print("No --limits file was given, so no instrument was known.", style="yellow")
         if json_file:
-            json_file.write_text(json.dumps(result.named(), indent=2) + "\n")
+            named = result.named() | {"feeds": feeds_json(channels)}
+            json_file.write_text(json.dumps(named, indent=2) + "\n")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not result.reconciliation.closes:

@@ -48,6 +48,17 @@ def _card(venue: Venue | None) -> Any:
 
 CARD = Model("card", ("hdl/card.py",), "sim/harness.cpp", _card)
 
+
+def _arbitrating_card(venue: Venue | None) -> Any:
+    from hdl.card import Card
+    from hdl.feed_arbiter import CHANNELS
+
+    return Card(venue, channels=CHANNELS)
+
+
+ARBITRATING_CARD = replace(CARD, component=_arbitrating_card, variant="arbitrating")
+"""With a feed arbiter, which a card has only where it is asked for."""
+
 VERILATOR_FLAGS = (
     "--cc",
     "--build",

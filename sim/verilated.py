@@ -12,7 +12,7 @@ from host.capture.packets import Packets
 from host.card.ring import Ring
 from host.card.start import check_card, settings
 from host.closing import Closing
-from sim.shared_library import card_library
+from sim.shared_library import ARBITRATING_CARD, CARD, card_library
 
 
 class VerilatedCard(Closing):
@@ -26,7 +26,8 @@ class VerilatedCard(Closing):
 
     def __init__(self, flows: Sequence[Flow], venue: Venue | None, ring: Ring) -> None:
         self.ring = ring
-        library = ctypes.CDLL(str(card_library(venue)))
+        model = ARBITRATING_CARD if any(flow.feed is not None for flow in flows) else CARD
+        library = ctypes.CDLL(str(card_library(venue, model)))
         self._functions = library
         pointer, u64, u32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
         for name, result, arguments in (

@@ -9,6 +9,7 @@ NAMES = (
     "sbe_walker",
     "sbe_decoder",
     "strip",
+    "feed_arbiter",
     "payload_store",
     "parsed_queue",
     "line_writer",

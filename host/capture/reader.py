@@ -102,6 +102,16 @@ class Capture:
             self._kept.append(packets)
             yield packets
 
+    def sample(self, count: int, first: int = 0) -> Packets:
+        """Up to ``count`` packets of :meth:`preview` from the one with index ``first`` on."""
+        before, parts = 0, []
+        for packets in self.preview():
+            parts.append(packets.slice(max(first - before, 0), max(first + count - before, 0)))
+            before += len(packets)
+            if before >= first + count:
+                break
+        return Packets.joined(parts)
+
     def _has_room(self) -> bool:
         return (
             sum(map(len, self._kept)) < PREVIEW_PACKETS and sum(len(each.data) for each in self._kept) < PREVIEW_BYTES

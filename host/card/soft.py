@@ -11,6 +11,7 @@ from host.capture.packets import Packets
 from host.card.ring import Ring
 from host.card.ring_writer import writer_of
 from host.card.sbe_decoders import decoder
+from host.card.soft_arbiter import Arbiter
 from host.card.soft_ethernet import flow_table
 from host.card.soft_feed import Parsing, feed_packets, read_only
 from host.closing import Closing
@@ -29,7 +30,7 @@ class SoftCard(Closing):
         self._writer = writer_of(ring)
         # It has the addresses of these: they stay mapped as long as it may write.
         self._mapped = ring.words, ring.frame_bytes, ring.payload
-        self._parsing = Parsing.of(flow_table(flows))
+        self._parsing = Parsing.of(flow_table(flows), Arbiter.of(flows, venue))
         self._feed_packets = feed_packets if venue is None else decoder(venue)
         self._waiting_packet: tuple[int, int] | None = None
         self._source: tuple[Packets, tuple[np.ndarray, ...]] | None = None

@@ -30,9 +30,12 @@ FLOW_DTYPE = np.dtype(
         ("source_port", np.int64),
         ("parser", np.int64),
         ("followed", np.bool_),
+        ("channel", np.int64),
+        ("side", np.int64),
     ]
 )
-"""A row of the flow table; a source address or port of 0 fits any. ``followed``: by TCP's sequence numbers."""
+"""A row of the flow table; a source address or port of 0 fits any. ``followed``: by TCP's sequence numbers. ``channel`` and ``side``
+of a flow that is arbitrated; of others -1."""
 
 FOLLOWED_DTYPE = np.dtype([("next", np.int64), ("known", np.bool_), ("renewed", np.bool_)])
 """Where a followed flow is: the sequence number that is due, whether it is known, and whether a SYN has begun another
@@ -62,7 +65,10 @@ NO_HOLE = -1
 def flow_table(flows: Sequence[Flow]) -> np.ndarray:
     """The flow table as an array of FLOW_DTYPE."""
     return np.array(
-        [(flow.protocol, *flow.destination, *flow.source, flow.parser, is_followed(flow)) for flow in flows],
+        [
+            (flow.protocol, *flow.destination, *flow.source, flow.parser, is_followed(flow), *(flow.feed or (-1, -1)))
+            for flow in flows
+        ],
         FLOW_DTYPE,
     )
 

@@ -8,7 +8,8 @@ from numba import njit
 from hdl.flow import Parser
 from hdl.limits import FLOWS
 from hdl.register_map import COUNTERS
-from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, dissect, follow, settle
+from host.card.soft_arbiter import DROPPED, TOLD, WAITS, Arbiter, arbitrate
+from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, REPEATED, dissect, follow, settle
 from host.card.soft_fix import FIX_STATE_DTYPE, fix_store, take_fix, take_hole
 from host.card.soft_sbe import SBE_STATE_DTYPE
 from host.memory import INLINED, KERNEL
@@ -38,9 +39,10 @@ class Parsing(NamedTuple):
     stored: np.ndarray
     sbe: np.ndarray
     place: np.ndarray
+    arbiter: Arbiter
 
     @classmethod
-    def of(cls, flows: np.ndarray) -> "Parsing":
+    def of(cls, flows: np.ndarray, arbiter: Arbiter) -> "Parsing":
         """That of a card that has taken nothing yet."""
         store = fix_store()
         sbe = np.zeros(1, SBE_STATE_DTYPE)
@@ -55,6 +57,7 @@ class Parsing(NamedTuple):
             stored=read_only(store, np.uint8),
             sbe=sbe,
             place=np.zeros(1, PLACE_DTYPE),
+            arbiter=arbiter,
         )
 
 
@@ -83,6 +86,14 @@ def advance(ring, parsing, data, offset, length, timestamp, first):
                 counters[GAPS] += 1
             if counter == PARSED:
                 settle(parsing.followed[flow], begin, end, missing)
+        if counter == PARSED and parsing.flows[flow].channel >= 0 and not resumed:
+            row = parsing.flows[flow]
+            done = arbitrate(ring, parsing.arbiter, row, data, begin, end, flow, timestamp[index], fragment)
+            if done == WAITS:
+                return index, False
+            if done == DROPPED:
+                counter = REPEATED
+            counters[GAPS] += done == TOLD
         fix = counter == PARSED and parsing.flows[flow].parser == FIX
         if not resumed:
             counters[PACKETS] += 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from hdl.flow import Flow
+from hdl.flow import Feed, Flow
 from hdl.register_map import ADDRESS, IDENTITY, ROW_STRIDE, VERSION, parsers_code
 from hdl.sbe_venue import Venue, venue_code
 from host.card import CardError
@@ -22,6 +22,10 @@ def check_card(url: str, read: Callable[[str], int], flows: Sequence[Flow], venu
     for flow in flows:
         if not parsers & parsers_code([flow.parser]):
             raise CardError(f"{url}: the card was built without a parser for {flow.parser.name} flows")
+    used = max((flow.feed.channel + 1 for flow in flows if flow.feed is not None), default=0)
+    if used > (channels := read("channels")):
+        has = f"arbitrates {channels} channels, not {used}" if channels else "was built without a feed arbiter"
+        raise CardError(f"{url}: the card {has}")
     if venue is not None and (code := read("venue")) != venue_code(venue):
         what = "another schema or profile" if code else "no SBE"
         raise CardError(f"{url}: the card decodes {what}: build and flash it for {venue.schema.path}")
@@ -43,4 +47,9 @@ def settings(ring: Ring, flows: Sequence[Flow], bases: tuple[int, int] | None = 
         yield ADDRESS["flow_destination"] + at, flow.destination.address | flow.destination.port << 32
         yield ADDRESS["flow_source"] + at, flow.source.address | flow.source.port << 32
         # Last: it makes the row one that packets are compared with.
-        yield ADDRESS["flow_control"] + at, flow.protocol | flow.parser << 8
+        yield ADDRESS["flow_control"] + at, flow.protocol | flow.parser << 8 | feed_bits(flow.feed) << 16
+
+
+def feed_bits(feed: Feed | None) -> int:
+    """What the flow table says of a flow's feed (hdl/register_map.py), from bit 16 on."""
+    return 0 if feed is None else 1 | feed.side << 1 | feed.channel << 2

@@ -19,6 +19,7 @@ from host.gateway.limits import Limits
 from host.gateway.pipeline import Gateway, Reconciliation
 from host.gateway.summary import Summary
 from host.journal import Journal
+from host.market_data.arbitration import FeedArbiter
 from host.replay.tally import Tally, TypeCount
 from host.sbe.full_decode import FullDecoder
 
@@ -122,24 +123,13 @@ def flows_of(captures: Captures, venue: Venue | None) -> tuple[list[Flow], int]:
     return flows[:FLOWS], left_out
 
 
-def _probe(capture: Capture, first: int) -> Packets:
-    """PROBE_PACKETS of a capture from the one with index ``first`` on."""
-    before, parts = 0, []
-    for packets in capture.preview():
-        parts.append(packets.slice(max(first - before, 0), max(first + PROBE_PACKETS - before, 0)))
-        before += len(packets)
-        if before >= first + PROBE_PACKETS:
-            break
-    return Packets.joined(parts)
-
-
 def _check_schema(capture: Capture, found: FoundFlows, venue: Venue) -> None:
     """Refuse a schema that fits no message of a capture's UDP flows, before all of them are reported malformed."""
     flows = [flow for flow in found.table() if flow.parser is Parser.SBE]
     if not flows:
         return
     first = min(row.conversation.first for row in found.flows if row.flow in flows)
-    decoded = FullDecoder(venue, flows).decode(_probe(capture, first))
+    decoded = FullDecoder(venue, flows).decode(capture.sample(PROBE_PACKETS, first))
     has_entries = any(len(table) for table in decoded.tables.values() if table.layout.parent is not None)
     if has_entries or decoded.messages > len(decoded.problems) or not decoded.messages:
         return
@@ -163,8 +153,8 @@ class Replay:
     """One run of captures through a card and the gateway.
 
     Parameters: ``captures`` that are played; ``url`` of the card; ``flows``, its flow table;
-    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory. The card is opened here, which
-    for ``rtl:`` may compile it.
+    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory; ``feeds``, which is given all packets. The card
+    is opened here, which for ``rtl:`` may compile it.
     """
 
     def __init__(
@@ -175,10 +165,12 @@ class Replay:
         venue: Venue | None,
         limits: Limits,
         journal: Path,
+        feeds: FeedArbiter | None = None,
     ) -> None:
         self._captures = captures
         self._journal_directory = journal
         self._limits = limits
+        self._feeds = feeds
         names = {} if venue is None else {each.id: each.name for each in venue.schema.messages}
         self._tally = Tally(flows, names)
         self._url = url
@@ -199,6 +191,8 @@ class Replay:
                     interrupted = True
                     break
                 self._play(card, gateway, part)
+                if self._feeds is not None:
+                    self._feeds.add(part)
                 packets += len(part)
                 played_bytes += int(part.length.sum())
                 done, total = self._captures.done_bytes, self._captures.total_bytes

@@ -21,6 +21,7 @@ NAMES = (
     "ethernet",
     "tcp_sequence",
     "segments",
+    "feed_arbiter",
     "payload_store",
     "beat_splitter",
     "fix_tokenizer",
