@@ -176,7 +176,7 @@ class Books:
         settings = self._state.settings[0]
         settings["interval"] = interval or 0
         settings["levels"] = levels
-        settings["view"] = int(view)
+        settings["row_view"] = int(view)
         settings["most_instruments"] = instruments
         settings["most_orders"] = orders
         settings["most_slots"] = slots

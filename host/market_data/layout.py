@@ -327,7 +327,7 @@ SETTINGS_DTYPE = np.dtype(
     [
         ("interval", "u8"),
         ("levels", "i8"),
-        ("view", "i8"),
+        ("row_view", "i8"),
         ("most_instruments", "i8"),
         ("most_slots", "i8"),
         ("most_orders", "i8"),

@@ -18,13 +18,13 @@ PLACE_DTYPE = np.dtype(
         ("null", "u8"),
         ("offset", "i4"),
         ("since_version", "u2"),
-        ("size", "u1"),
+        ("width", "u1"),
         ("in_message", "?"),
         ("has_null", "?"),
         ("is_constant", "?"),
     ]
 )
-"""A number in a raw message: ``size`` bytes (0: there is none) at ``offset`` from the message's begin where ``in_message``, else from
+"""A number in a raw message: ``width`` bytes (0: there is none) at ``offset`` from the message's begin where ``in_message``, else from
 the entry's. ``null`` is the number that means absent, or the constant's value."""
 
 TEMPLATE_DTYPE = np.dtype([("is_snapshot", "?"), ("is_dated", "?"), ("is_by_order", "?")])
@@ -97,8 +97,8 @@ def places_of(venue: Venue) -> Places:
                     problems.append(f"{schema.path}: message '{message.name}': [books] {name}: {error}")
         template = templates[row]
         template["is_snapshot"] = rules.is_snapshot(message.name)
-        template["is_dated"] = places[row, Kind.BOOK_UPDATE, LAST_SEQUENCE]["size"] > 0
-        template["is_by_order"] = places[row, Kind.BOOK_UPDATE, ORDER_ID]["size"] > 0
+        template["is_dated"] = places[row, Kind.BOOK_UPDATE, LAST_SEQUENCE]["width"] > 0
+        template["is_by_order"] = places[row, Kind.BOOK_UPDATE, ORDER_ID]["width"] > 0
     if problems:
         raise SchemaError(*problems)
     version = schema.header.version
@@ -122,7 +122,7 @@ def _fill(
         return
     place = np.zeros((), PLACE_DTYPE)
     offset, size, since, null, constant = found
-    place["size"] = size
+    place["width"] = size
     place["offset"] = offset + (schema.header.size if in_message else 0)
     place["since_version"] = since
     place["in_message"] = in_message
@@ -133,13 +133,13 @@ def _fill(
     kinds = (Kind.BOOK_UPDATE, Kind.TRADE, Kind.STATISTIC) if plan.kind is None else (plan.kind,)
     for kind in kinds:
         there = column[kind]
-        if there["size"] and not there["in_message"] and not in_message and there.tobytes() != place.tobytes():
+        if there["width"] and not there["in_message"] and not in_message and there.tobytes() != place.tobytes():
             raise SchemaError(f"group '{'.'.join(plan.path[1:])}' has it elsewhere than another of its kind")
         column[kind] = place
     if plan.level == 0:
         # What the message says holds for its entries too, unless they say it themselves.
         for kind in range(KINDS):
-            if not column[kind]["size"]:
+            if not column[kind]["width"]:
                 column[kind] = place
 
 

@@ -26,7 +26,7 @@ def load(payload, at, size, big):
 @njit(**INLINED)
 def read_place(places, place, payload, frame):
     """(whether it is there, the number) of a place in a frame's raw message. Signed numbers are as their bits."""
-    if place.size == 0:
+    if place.width == 0:
         return False, np.uint64(0)
     if place.is_constant:
         return True, place.null
@@ -35,13 +35,13 @@ def read_place(places, place, payload, frame):
     at = begin + np.int64(place.offset)
     if not place.in_message:
         at += np.int64(frame.entry_offset)
-    if at + place.size > end:
+    if at + place.width > end:
         return False, np.uint64(0)
     if place.since_version != 0:
         version = load(payload, begin + places.version_offset, places.version_size, places.big)
         if version < np.uint64(place.since_version):
             return False, np.uint64(0)
-    value = load(payload, at, place.size, places.big)
+    value = load(payload, at, place.width, places.big)
     return not (place.has_null and value == place.null), value
 
 

@@ -127,8 +127,8 @@ def add_row(state, number, timestamp):
     row.timestamp = timestamp
     row.channel = instrument.channel
     row.status = instrument.status
-    row.mark = mark_of(state, number, book_of_view(settings.view))
-    read_levels(state, number, settings.view, state.row_levels[cursor.rows])
+    row.mark = mark_of(state, number, book_of_view(settings.row_view))
+    read_levels(state, number, settings.row_view, state.row_levels[cursor.rows])
     cursor.rows += 1
 
 
@@ -223,7 +223,7 @@ def touch(state, number, layer, level, timestamp):
 def is_seen(state, instrument):
     """Whether an event has changed what the recorded view shows."""
     settings = state.settings[0]
-    view, levels = settings.view, settings.levels
+    view, levels = settings.row_view, settings.levels
     if view == COMBINED:
         return instrument.best_touched[OUTRIGHT] < levels or instrument.best_touched[IMPLIED] < levels
     return instrument.best_touched[BY_ORDER if view == VIEW_BY_ORDER else view] < levels

@@ -115,7 +115,7 @@ KINDS = {"2": Kind.TRADE} | dict.fromkeys("01EFJ", Kind.BOOK_UPDATE)
 
 
 @dataclass
-class Feed:
+class Wire:
     """Writes frames and their raw messages, as the card would."""
 
     frames: list[np.ndarray] = field(default_factory=list)

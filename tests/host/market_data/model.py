@@ -1,12 +1,12 @@
 """Books as one writes them first: lists, dictionaries and sorting. They follow docs/books.md, not the code."""
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.host.market_data.entries import CHANGE, DELETE, FROM, NEW, OVERLAY, THRU, Entry
+from tests.host.market_data.entries import CHANGE, DELETE, FROM, NEW, THRU, Entry
 
 DEPTH = {"0": 3, "1": 3, "E": 2, "F": 2}
-OTHER_SIDE = {"0": "1", "E": "F"}
 
 
 @dataclass
@@ -113,6 +113,14 @@ class Model:
     def levels(self, side: str) -> list:
         return self.sides[side]
 
+    def is_in_order(self, side: str) -> bool:
+        sign = -1 if side == "0" else 1
+        for each in (side, {"0": "E", "1": "F"}[side]):
+            prices = [sign * level[0] for level in self.sides[each] if level is not None]
+            if any(above >= below for above, below in itertools.pairwise(prices)):
+                return False
+        return True
+
     def combined(self, side: str) -> list[tuple[int, int, int]]:
         levels: dict[int, list[int]] = {}
         for each, is_outright in ((side, True), ({"0": "E", "1": "F"}[side], False)):
@@ -123,5 +131,3 @@ class Model:
                     its[1] += level[2] if is_outright else 0
         return [(price, *levels[price]) for price in sorted(levels, reverse=side == "0")]
 
-
-__all__ = ["Model", "OVERLAY"]
