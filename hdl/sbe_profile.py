@@ -291,9 +291,7 @@ def _book_rules(table: dict[str, Any]) -> BookRules:
         table["end_of_event"] = given["field"]
     for name in table:
         if name not in BOOK_FIELDS:
-            raise _Wrong(
-                f"[books] '{name}' is none of snapshots, contiguous, depth, {', '.join(BOOK_FIELDS)}"
-            )
+            raise _Wrong(f"[books] '{name}' is none of snapshots, contiguous, depth, {', '.join(BOOK_FIELDS)}")
     fields = tuple((name, _book_candidates(name, given)) for name, given in table.items())
     return BookRules(tuple(snapshots), contiguous, levels[0], levels[1], bit, fields)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import cards, ethernet, gateway, market_data
+from host.bench import books, cards, ethernet, gateway, market_data
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -37,6 +37,7 @@ def main() -> None:
         eth_rows,
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
+        lambda: books.updates_row(data),
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
     ):

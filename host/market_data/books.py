@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from hdl.flow import Flow, Parser
 from hdl.frame import Kind, crc64
+from hdl.limits import ENTRY_LIMIT
 from hdl.sbe_profile import MOST_LEVELS, BookRules
 from hdl.sbe_venue import Venue
 from host.market_data import tables
@@ -38,10 +39,12 @@ from host.market_data.layout import (
     MOST_ORDERS,
     MOST_SLOTS,
     MOST_WAITING,
+    NO_STATUS,
     NONE,
     ORDER_DTYPE,
     ORDERS_AT_FIRST,
     ROW_DTYPE,
+    SAME_STATUS,
     SETTINGS_DTYPE,
     SIDE_DTYPE,
     SIDES,
@@ -63,7 +66,6 @@ from host.market_data.places import no_places, places_of
 from host.market_data.recovery import find_instrument, index_instruments
 from host.market_data.views import mark_of, read_levels
 from host.market_data.walk import finish, walk
-from hdl.limits import ENTRY_LIMIT
 
 ROWS_AT_ONCE = 1 << 12
 """Rows that are collected before they become part of a table."""
@@ -411,8 +413,6 @@ class Books:
 
 
 def _set_status(state: State, number: int, status: int) -> None:
-    from host.market_data.layout import NO_STATUS, SAME_STATUS
-
     if status not in (NO_STATUS, SAME_STATUS):
         state.instruments[number]["status"] = status
 
@@ -421,7 +421,8 @@ def _levels(side: np.ndarray) -> tuple[Level | None, ...]:
     known = np.flatnonzero(side["known"])
     end = int(known[-1]) + 1 if len(known) else 0
     return tuple(
-        Level(price, quantity, orders, told == 1) if told else None for price, quantity, orders, told in side[:end].tolist()
+        Level(price, quantity, orders, told == 1) if told else None
+        for price, quantity, orders, told in side[:end].tolist()
     )
 
 

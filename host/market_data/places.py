@@ -143,9 +143,7 @@ def _fill(
                 column[kind] = place
 
 
-def _place(
-    block: Block, candidates: tuple[Candidate, ...]
-) -> tuple[int, int, int, int | None, int | None] | None:
+def _place(block: Block, candidates: tuple[Candidate, ...]) -> tuple[int, int, int, int | None, int | None] | None:
     """(offset, size, since version, null, constant) of the first candidate that a block has, or None."""
     for candidate in candidates:
         for field in block.fields:

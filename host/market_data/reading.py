@@ -57,7 +57,7 @@ def read_entry_id(payload, frame):
         while at < end and ZERO <= payload[at] <= NINE:
             tag = tag * 10 + np.int64(payload[at]) - ZERO
             at += 1
-        if at == end or payload[at] != EQUALS or tag == first or tag == TRAILER:
+        if at == end or payload[at] != EQUALS or tag in (first, TRAILER):
             break
         if first == 0:
             first = tag

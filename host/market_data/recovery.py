@@ -18,7 +18,6 @@ from host.market_data.layout import (
     OUTRIGHT,
     SAME_STATUS,
     SIDES,
-    UNKNOWN,
     Mark,
     Violation,
 )

@@ -161,7 +161,7 @@ def apply_numbered(state, update, side, depth, mark):
     if depth != 0 and level >= depth:
         report(state, update, DEPTH, mark)
         return NO_LEVEL, True
-    if action == DELETE or action == DELETE_FROM:
+    if action in (DELETE, DELETE_FROM):
         if level >= side.count:
             report(state, update, LEVEL_ABSENT, mark)
             if action == DELETE:

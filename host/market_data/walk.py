@@ -75,12 +75,12 @@ def needs(state):
         return INSTRUMENTS
     # The end of a snapshot lets all that waits follow.
     following = cursor.waiting if cursor.loading != NONE else 0
-    if state.slots.size < settings.most_slots:
-        if cursor.slots + 4 * (cursor.largest_room + following) + 64 > state.slots.size:
-            return SLOTS
-    if state.orders.size < settings.most_orders:
-        if cursor.orders + 1 + following > state.orders.size:
-            return ORDERS
+    wanted = cursor.slots + 4 * (cursor.largest_room + following) + 64
+    if wanted > state.slots.size and state.slots.size < settings.most_slots:
+        return SLOTS
+    wanted = cursor.orders + 1 + following
+    if wanted > state.orders.size and state.orders.size < settings.most_orders:
+        return ORDERS
     if settings.record and cursor.rows + cursor.touched + cursor.due + 4 > state.rows.size:
         return ROWS
     if settings.record_trades and cursor.trades == state.trades.size:
@@ -312,7 +312,11 @@ def take_snapshot_entry(state, places, row, frame, payload, update, is_fix):
     take_order_id(state, places, row, frame, payload, update, is_fix)
     number = np.int64(update.instrument)
     update.action = NEW
-    if update.level != NONE and update.side != NO_SIDE and update.level < state.sides[number * SIDES + update.side].count:
+    if (
+        update.level != NONE
+        and update.side != NO_SIDE
+        and update.level < state.sides[number * SIDES + update.side].count
+    ):
         # It was a hole until now.
         update.action = OVERLAY
     state.books[number * BOOKS + update.book].used = True
@@ -365,7 +369,7 @@ def walk(state, places, depths, frames, payload, first, looked):
             begin_packet(state, channel_number, feed.role, frame.sequence, flow, frame.timestamp)
         if is_counted and cursor.packet_passed:
             continue
-        if kind == GAP or kind == MALFORMED:
+        if kind in (GAP, MALFORMED):
             if kind == MALFORMED:
                 cursor.malformed += 1
             doubt_all(state, channel_number)
@@ -384,15 +388,17 @@ def walk(state, places, depths, frames, payload, first, looked):
                 there, value = read_place(places, places.places[row, kind, END_OF_EVENT], payload, frame)
                 if there:
                     cursor.message_ends_event = (value >> np.uint64(places.end_of_event_bit)) & np.uint64(1) != 0
-        if (kind == DEFINITION or (kind == STATUS_KIND and frame.instrument == 0)) and is_new_message:
-            if not (looked and index == first):
-                # It comes again, as a message that has not begun.
-                cursor.message_offset = NONE
-                return index, LOOK
+        is_for_python = kind == DEFINITION or (kind == STATUS_KIND and frame.instrument == 0)
+        if is_for_python and is_new_message and not (looked and index == first):
+            # It comes again, as a message that has not begun.
+            cursor.message_offset = NONE
+            return index, LOOK
         if kind == DEFINITION:
             continue
 
-        is_snapshot = frame.message_type == FIX_SNAPSHOT if is_fix else row != NONE and places.templates[row].is_snapshot
+        is_snapshot = (
+            frame.message_type == FIX_SNAPSHOT if is_fix else row != NONE and places.templates[row].is_snapshot
+        )
         if kind == DETAIL:
             if row == NONE:
                 continue
@@ -411,9 +417,9 @@ def walk(state, places, depths, frames, payload, first, looked):
             if update.book == BY_ORDER_BOOK:
                 take_order_entry(state, update)
             continue
-        if kind != BOOK_UPDATE and kind != TRADE and kind != STATISTIC and kind != STATUS_KIND:
-            if not (kind == OTHER and is_snapshot):
-                continue
+        is_empty_snapshot = kind == OTHER and is_snapshot
+        if kind not in (BOOK_UPDATE, TRADE, STATISTIC, STATUS_KIND) and not is_empty_snapshot:
+            continue
         if frame.instrument == 0:
             if kind == BOOK_UPDATE and frame.entry_type == RESET_ENTRY:
                 reset_channel(state, channel_number, frame.timestamp)

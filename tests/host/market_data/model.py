@@ -86,9 +86,7 @@ class Model:
         arrival = self.arrivals
         if entry.action == CHANGE and before is not None:
             same_place = before[:2] == [entry.type, entry.price]
-            if same_place and (
-                entry.priority == before[3] if entry.priority else (entry.quantity or 0) <= before[2]
-            ):
+            if same_place and (entry.priority == before[3] if entry.priority else (entry.quantity or 0) <= before[2]):
                 arrival = before[4]
         priority = entry.priority
         if not priority and before is not None:
@@ -98,7 +96,11 @@ class Model:
     def queue(self, side: str) -> list[tuple[int, int, int]]:
         """(id, price, quantity) of a side's orders as they trade."""
         sign = -1 if side == "0" else 1
-        its = [(sign * price, priority, arrival, number, quantity) for number, (where, price, quantity, priority, arrival) in self.orders.items() if where == side]
+        its = [
+            (sign * price, priority, arrival, number, quantity)
+            for number, (where, price, quantity, priority, arrival) in self.orders.items()
+            if where == side
+        ]
         return [(number, sign * price, quantity) for price, _, _, number, quantity in sorted(its)]
 
     def order_levels(self, side: str) -> list[tuple[int, int, int]]:
@@ -130,4 +132,3 @@ class Model:
                     its[0] += level[1]
                     its[1] += level[2] if is_outright else 0
         return [(price, *levels[price]) for price in sorted(levels, reverse=side == "0")]
-

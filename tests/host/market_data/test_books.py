@@ -45,7 +45,9 @@ def books(venue):
 
 
 def bids(*prices: int, first: int = 1) -> list[Entry]:
-    return [Entry("0", NEW, price, 10 * price, level, number=first + level - 1) for level, price in enumerate(prices, 1)]
+    return [
+        Entry("0", NEW, price, 10 * price, level, number=first + level - 1) for level, price in enumerate(prices, 1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,9 @@ def test_trades_statistics_and_status_are_kept(books):
 
 def test_a_definition_gives_symbol_tick_multiplier_and_depth_and_a_groups_status_reaches_its_instruments(books):
     wire = Wire()
-    root = struct.pack("<i8s8sqqi", 7, b"ESZ5", b"ES", PRICE // 4, PRICE // 100, 50) + struct.pack("<HB3sb", 4, 1, b"GBX", 2)
+    root = struct.pack("<i8s8sqqi", 7, b"ESZ5", b"ES", PRICE // 4, PRICE // 100, 50) + struct.pack(
+        "<HB3sb", 4, 1, b"GBX", 2
+    )
     wire.message(1, [], template=DEFINITION, root=root, instrument=7, kind=Kind.DEFINITION)
     # The root block's length is that of its fields, without the group.
     wire.raw[64:66] = struct.pack("<H", 40)
@@ -225,9 +229,7 @@ def test_a_definition_gives_symbol_tick_multiplier_and_depth_and_a_groups_status
 
 def test_resets_empty_books_and_make_them_valid(books):
     wire = Wire()
-    wire.message(
-        5, [*bids(9, 8, first=11), Entry("J", instrument=7, number=13), Entry("0", NEW, 5, 1, 1, number=14)]
-    )
+    wire.message(5, [*bids(9, 8, first=11), Entry("J", instrument=7, number=13), Entry("0", NEW, 5, 1, 1, number=14)])
     wire.give(books)
     assert shown(books) == ([(5, 1, 1)], [])
     assert books.levels(7).mark is Mark.VALID
@@ -302,7 +304,9 @@ def test_a_place_that_is_no_number_is_refused(tmp_path):
     (tmp_path / "books.profile.toml").write_text(PROFILE.replace('order_id = "OrderID"', 'order_id = "Px"'))
     from hdl.sbe_venue import load_venue
 
-    with pytest.raises(SchemaError, match=r"message 'Update': \[books\] order_id: field 'Px' is decimal, no whole number"):
+    with pytest.raises(
+        SchemaError, match=r"message 'Update': \[books\] order_id: field 'Px' is decimal, no whole number"
+    ):
         places_of(load_venue(tmp_path / "books.xml"))
 
 

@@ -34,7 +34,9 @@ def books(venue):
     return Books(FLOWS, venue, feeds=FEEDS)
 
 
-def update(wire: Wire, sequence: int, number: int, price: int, *, action: str = NEW, instrument: int = 7, flow: int = 0):
+def update(
+    wire: Wire, sequence: int, number: int, price: int, *, action: str = NEW, instrument: int = 7, flow: int = 0
+):
     wire.message(sequence, [Entry("0", action, price, 1, 1, number=number, instrument=instrument)], flow=flow)
 
 
