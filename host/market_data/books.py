@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from hdl.flow import Flow, Parser
-from hdl.frame import Kind, crc64
+from hdl.frame import FRAME_DTYPE, Kind, crc64
 from hdl.limits import ENTRY_LIMIT
 from hdl.sbe_profile import MOST_LEVELS, BookRules
 from hdl.sbe_venue import Venue
@@ -194,6 +194,7 @@ class Books:
 
         What was recorded becomes part of the tables; it stays in memory until it is taken from there.
         """
+        frames, payload = _read_only(frames, FRAME_DTYPE), _read_only(payload, np.dtype(np.uint8))
         first, looked = 0, False
         while True:
             first, need = walk(self._state, self._places, self._depths, frames, payload, first, looked)
@@ -410,6 +411,13 @@ class Books:
         if count:
             self._trade_parts.append(tables.trade_batch(state.trades[:count]))
             state.cursor[0]["trades"] = 0
+
+
+def _read_only(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A contiguous read-only view, wherever it comes from: one type to compile for."""
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
 
 
 def _set_status(state: State, number: int, status: int) -> None:

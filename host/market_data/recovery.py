@@ -205,7 +205,7 @@ def judge_number(state, number, rpt_seq, update):
                 state.books[book].gap = gap
         return True
     instrument.whole = False
-    mark = INVALID
+    mark = np.int64(INVALID)
     for book in range(BOOKS):
         its = state.books[number * BOOKS + book]
         if its.used and its.numbered:
@@ -273,14 +273,14 @@ def look_for_refresh(state, number, its):
 def take_update(state, update):
     """An update of a book, which may not be valid."""
     number = np.int64(update.instrument)
-    its = open_book(state, number, update.book, update)
+    its = open_book(state, number, np.int64(update.book), update)
     state.cursor[0].updates += 1
     if its.mark != VALID and state.settings[0].recovers:
         keep_waiting(state, its, update)
     if its.loading:
         return
-    if not apply(state, update, its.mark):
-        invalidate(state, number, update.book, update.sequence + np.uint32(1), np.uint32(0))
+    if not apply(state, update, np.int64(its.mark)):
+        invalidate(state, number, np.int64(update.book), update.sequence + np.uint32(1), np.uint32(0))
     elif its.mark == INVALID and update.book == BY_PRICE_BOOK:
         look_for_refresh(state, number, its)
 

@@ -1,5 +1,6 @@
 """The sides of books, compiled: levels that the venue numbers, and levels that are found by their price."""
 
+import numpy as np
 from numba import njit
 
 from host.market_data.layout import (
@@ -123,7 +124,7 @@ def fill_holes(state, side, level):
     while side.count < level:
         if not has_room(state, side):
             return False
-        open_slot(state, side, side.count)
+        open_slot(state, side, np.int64(side.count))
         slot = state.slots[side.begin + side.count - 1]
         slot.price = 0
         slot.quantity = 0
@@ -135,7 +136,7 @@ def fill_holes(state, side, level):
 @njit(**INLINED)
 def find_price(state, side, price, is_bid):
     """(the place of a price in a side by price, whether there is such a level)."""
-    low, high = 0, side.count
+    low, high = np.int64(0), np.int64(side.count)
     while low < high:
         middle = (low + high) >> 1
         here = state.slots[side.begin + middle].price
@@ -151,7 +152,7 @@ def find_price(state, side, price, is_bid):
 @njit(**INLINED)
 def apply_numbered(state, update, side, depth, mark):
     """An update of a level that the venue numbers. Returns the best level that changed, and False where it could not be followed."""
-    level, action = update.level, update.action
+    level, action = np.int64(update.level), update.action
     if action == DELETE_THRU:
         side.count = 0
         return 0, True

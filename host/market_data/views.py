@@ -36,8 +36,8 @@ def mark_of(state, number, book):
     """How far an instrument's book can be trusted, a gap that it has not seen yet included."""
     its = state.books[number * BOOKS + book]
     if not its.used or its.gap != state.channels[state.instruments[number].channel].gap:
-        return np.uint8(INVALID)
-    return its.mark
+        return np.int64(INVALID)
+    return np.int64(its.mark)
 
 
 @njit(**INLINED)
