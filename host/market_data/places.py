@@ -128,8 +128,7 @@ def _fill(
     place["in_message"] = in_message
     place["has_null"] = null is not None
     place["is_constant"] = constant is not None
-    mask = (1 << 64) - 1
-    place["null"] = (null if constant is None else constant or 0) & mask if (null or constant) is not None else 0
+    place["null"] = ((null if constant is None else constant) or 0) & (1 << 64) - 1
     kinds = (Kind.BOOK_UPDATE, Kind.TRADE, Kind.STATISTIC) if plan.kind is None else (plan.kind,)
     for kind in kinds:
         there = column[kind]
