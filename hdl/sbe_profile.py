@@ -297,7 +297,7 @@ def _book_rules(table: dict[str, Any]) -> BookRules:
 
 
 def _book_candidates(name: str, given: object) -> tuple[Candidate, ...]:
-    listed = given if isinstance(given, list) else [given]
+    listed: list[Any] = given if isinstance(given, list) else [given]
     if not listed or not all(isinstance(each, str | int) for each in listed):
         raise _Wrong(f"[books] {name}: neither a field's name or id nor a list of them")
     return tuple(Candidate(each) for each in listed)

@@ -3,7 +3,7 @@
 Fields are found by their FIX ids, whichever names the venue has for them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -64,7 +64,7 @@ class MessageReader:
     def _number(self, raw: bytes, slot: Slot, at: int) -> int:
         return int.from_bytes(raw[at + slot.offset : at + slot.offset + slot.size], self._schema.byte_order)
 
-    def _behind(self, raw: bytes, block: Block, at: int, version: int) -> Iterator[tuple[int, Value]]:
+    def _behind(self, raw: bytes, block: Block, at: int, version: int) -> Generator[tuple[int, Value], None, int]:
         """What stands behind a block. The generator's return value is where it ends."""
         parts: tuple[Group | Data, ...] = (*block.groups, *block.data)
         for part in parts:

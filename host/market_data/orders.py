@@ -183,7 +183,7 @@ def resize(state, number, update, mark):
     return level
 
 
-@njit(**INLINED)
+@njit(**KERNEL)
 def apply_order(state, update, mark):
     """An update of an order. Returns the best level that changed, and False where it could not be followed."""
     action = update.action

@@ -137,9 +137,7 @@ def _fill(
         column[kind] = place
     if plan.level == 0:
         # What the message says holds for its entries too, unless they say it themselves.
-        for kind in range(KINDS):
-            if not column[kind]["width"]:
-                column[kind] = place
+        column[column["width"] == 0] = place
 
 
 def _place(block: Block, candidates: tuple[Candidate, ...]) -> tuple[int, int, int, int | None, int | None] | None:

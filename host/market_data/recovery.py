@@ -234,8 +234,8 @@ def open_book(state, number, book, update):
     return its
 
 
-@njit(**KERNEL)
-def apply(state, update, mark):
+@njit(**INLINED)
+def apply_here(state, update, mark):
     """Do what an update says to the book. Returns False where it could not be followed."""
     number = np.int64(update.instrument)
     if update.action == NOTHING:
@@ -254,6 +254,12 @@ def apply(state, update, mark):
     if level != NO_LEVEL:
         touch(state, number, layer, level, update.timestamp)
     return done
+
+
+@njit(**KERNEL)
+def apply(state, update, mark):
+    """The same, where it is seldom: a call passes all arrays, which takes as long as an update."""
+    return apply_here(state, update, mark)
 
 
 @njit(**KERNEL)
@@ -279,7 +285,7 @@ def take_update(state, update):
         keep_waiting(state, its, update)
     if its.loading:
         return
-    if not apply(state, update, np.int64(its.mark)):
+    if not apply_here(state, update, np.int64(its.mark)):
         invalidate(state, number, np.int64(update.book), update.sequence + np.uint32(1), np.uint32(0))
     elif its.mark == INVALID and update.book == BY_PRICE_BOOK:
         look_for_refresh(state, number, its)

@@ -158,7 +158,7 @@ def check_order(state, number, side_number, update, mark):
             report(state, update, LEVEL_ORDER, mark)
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def check(state, number, sequence):
     """The invariants of an instrument whose sides an event has changed."""
     instrument = state.instruments[number]
@@ -229,8 +229,8 @@ def is_seen(state, instrument):
     return instrument.best_touched[BY_ORDER if view == VIEW_BY_ORDER else view] < levels
 
 
-@njit(**KERNEL)
-def end_event(state, channel_number):
+@njit(**INLINED)
+def end_event_here(state, channel_number):
     """Check and record all that a channel's event has changed."""
     cursor = state.cursor[0]
     settings = state.settings[0]
@@ -251,6 +251,12 @@ def end_event(state, channel_number):
         cursor.touched -= 1
         number = np.int64(instrument.next_touched)
     channel.touched = NONE
+
+
+@njit(**KERNEL)
+def end_event(state, channel_number):
+    """The same, where it is seldom: a call passes all arrays, which takes as long as an update."""
+    end_event_here(state, channel_number)
 
 
 @njit(**KERNEL)

@@ -45,7 +45,7 @@ from host.market_data.recovery import (
     take_update,
 )
 from host.market_data.sides import DELETE, NEW, NOTHING, OVERLAY
-from host.market_data.views import end_event, end_interval
+from host.market_data.views import end_event, end_event_here, end_interval
 from host.memory import INLINED, KERNEL
 
 BOOK_UPDATE, TRADE, STATISTIC = int(Kind.BOOK_UPDATE), int(Kind.TRADE), int(Kind.STATISTIC)
@@ -89,24 +89,30 @@ def needs(state):
 
 
 @njit(**KERNEL)
+def end_snapshot(state):
+    """A message with a snapshot is whole."""
+    cursor = state.cursor[0]
+    for book in range(BOOKS):
+        if cursor.load_ends and cursor.loading_books >> book & 1:
+            finish_snapshot(
+                state, cursor.loading, book, cursor.load_dated, cursor.loading_sequence, cursor.loading_number
+            )
+    cursor.loading = NONE
+
+
+@njit(**INLINED)
 def end_message(state):
     """The message in hand has no more frames: a snapshot is whole, and perhaps an event has ended."""
     cursor = state.cursor[0]
     if cursor.loading != NONE:
-        if cursor.load_ends:
-            for book in range(BOOKS):
-                if cursor.loading_books >> book & 1:
-                    finish_snapshot(
-                        state, cursor.loading, book, cursor.load_dated, cursor.loading_sequence, cursor.loading_number
-                    )
-        cursor.loading = NONE
+        end_snapshot(state)
     if cursor.message_offset != NONE and cursor.message_ends_event:
-        end_event(state, cursor.message_channel)
+        end_event_here(state, cursor.message_channel)
     cursor.message_offset = NONE
     cursor.entries = 0
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def begin_packet(state, channel_number, role, sequence, flow, timestamp):
     """Judge a packet by its number: whether packets are missing before it, and whether it is a copy of one that came."""
     cursor = state.cursor[0]
