@@ -6,7 +6,7 @@ frame. Nothing of a venue is in the code.
 
 import fnmatch
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,20 @@ PROFILE_FIELDS = (
 TRANSLATED = ("entry_type", "update_action", "side", "order_type", "time_in_force")
 """Those that are characters of FIX, so that a venue's own values may have to be translated."""
 
-assert set(PROFILE_FIELDS) <= {field.name for field in FIELDS}
+BOOK_FIELDS = (
+    "order_id",
+    "priority",
+    "entry",
+    "aggressor",
+    "last_sequence",
+    "chunk",
+    "chunks",
+    "status",
+    "end_of_event",
+)
+"""What books need of a message and the frame does not carry: read from the raw message (docs/books.md)."""
+
+assert set(PROFILE_FIELDS) <= {each.name for each in FIELDS}
 
 
 class ProfileError(ValueError):
@@ -84,6 +97,27 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
+class BookRules:
+    """How a venue's frames make books (docs/books.md): the profile's section ``[books]``."""
+
+    snapshots: tuple[str, ...] = ()
+    """Templates (patterns) whose messages have an instrument's whole book."""
+    contiguous: bool = False
+    """Whether the instruments' own sequence numbers count 1, 2, 3, so that a hole tells of a lost update."""
+    outright_depth: int = 0
+    """Price levels of a side, where no definition says so; 0: as many as come."""
+    implied_depth: int = 0
+    end_of_event_bit: int = 0
+    """Of the field ``end_of_event``: the bit that is set in an event's last message."""
+    fields: tuple[tuple[str, tuple[Candidate, ...]], ...] = ()
+    """One of BOOK_FIELDS → fields of the schema, in order of preference."""
+
+    def is_snapshot(self, template: str) -> bool:
+        """Whether a template's messages have an instrument's whole book."""
+        return any(fnmatch.fnmatchcase(template, pattern) for pattern in self.snapshots)
+
+
+@dataclass(frozen=True)
 class Profile:
     """A profile. ``rules`` and the candidates of ``fields`` are in order of preference."""
 
@@ -97,6 +131,8 @@ class Profile:
     values: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     """Frame field → the venue's value (an enum's name, or a number) → FIX's character."""
     path: str = ""
+    # Cards know nothing of books: what a profile says of them is not part of what tells one card's venue from another's.
+    books: BookRules = field(default=BookRules(), repr=False)
 
     def is_for(self, schema: Schema) -> bool:
         """Whether the profile says that it is for a schema."""
@@ -124,6 +160,9 @@ def shipped_profiles() -> dict[str, Path]:
     """The profiles that come with the project, by the name that ``--profile`` takes."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
+
+MOST_LEVELS = 64
+"""Price levels that a side with numbered levels may have at most; venues have 5 to 20."""
 
 BESIDE = ".profile.toml"
 """What a schema's own profile has in the place of ``.xml``."""
@@ -168,9 +207,10 @@ def _read(table: dict[str, Any], path: str) -> Profile:
     rules = tuple(_rule(pattern, given) for pattern, given in _table(table, "frames").items())
     fields = tuple((name, _candidates(name, given)) for name, given in _table(table, "fields").items())
     values = tuple((name, _translation(name, given)) for name, given in _table(table, "values").items())
+    books = _book_rules(_table(table, "books"))
     if table:
         raise _Wrong(f"'{next(iter(table))}' is not known")
-    return Profile(str(title), tuple(packages), framing, rules, fields, values, path)
+    return Profile(str(title), tuple(packages), framing, rules, fields, values, path, books)
 
 
 def _table(table: dict[str, Any], name: str) -> dict[str, Any]:
@@ -229,3 +269,35 @@ def _translation(name: str, given: object) -> tuple[tuple[str, str], ...]:
     for value, char in given.items():
         _check_character(f"[values.{name}] '{value}'", char)
     return tuple(given.items())
+
+
+def _book_rules(table: dict[str, Any]) -> BookRules:
+    snapshots = table.pop("snapshots", [])
+    if not isinstance(snapshots, list) or not all(isinstance(each, str) for each in snapshots):
+        raise _Wrong("[books] snapshots is no list of templates")
+    contiguous = table.pop("contiguous", False)
+    if not isinstance(contiguous, bool):
+        raise _Wrong("[books] contiguous is neither true nor false")
+    depth = _table(table, "depth")
+    levels = [depth.pop(name, 0) for name in ("outright", "implied")]
+    if depth or not all(isinstance(each, int) and 0 <= each <= MOST_LEVELS for each in levels):
+        raise _Wrong(f"[books] depth is a table {{ outright = …, implied = … }} of 0 to {MOST_LEVELS} price levels")
+    bit = 0
+    given = table.get("end_of_event")
+    if isinstance(given, dict):
+        bit = given.get("bit", -1)
+        if set(given) != {"field", "bit"} or not isinstance(bit, int) or not 0 <= bit < 64:
+            raise _Wrong("[books] end_of_event is a table { field = …, bit = … }, or a field that is not 0 at the end")
+        table["end_of_event"] = given["field"]
+    for name in table:
+        if name not in BOOK_FIELDS:
+            raise _Wrong(f"[books] '{name}' is none of snapshots, contiguous, depth, {', '.join(BOOK_FIELDS)}")
+    fields = tuple((name, _book_candidates(name, given)) for name, given in table.items())
+    return BookRules(tuple(snapshots), contiguous, levels[0], levels[1], bit, fields)
+
+
+def _book_candidates(name: str, given: object) -> tuple[Candidate, ...]:
+    listed: list[Any] = given if isinstance(given, list) else [given]
+    if not listed or not all(isinstance(each, str | int) for each in listed):
+        raise _Wrong(f"[books] {name}: neither a field's name or id nor a list of them")
+    return tuple(Candidate(each) for each in listed)

@@ -133,7 +133,7 @@ def replay(
     from host.card import check_url
     from host.gateway.limits import Limits, load_limits
     from host.replay import Replay, flows_of
-    from host.replay.feeds import arbiter_of, feeds_json, feeds_table
+    from host.replay.feeds import SAMPLE_PACKETS, arbiter_of, feeds_json, feeds_table
     from host.replay.progress import ReplayProgress
     from host.replay.report import print_report
 
@@ -143,7 +143,8 @@ def replay(
         venue = load_venue(schema, profile) if schema else None
         with console.status("Looking at the captures ..."):
             flows, left_out = flows_of(opened, venue)
-            feeds = arbiter_of(feed or [], flows, opened.captures, venue)
+            samples = [capture.sample(SAMPLE_PACKETS) for capture in opened.captures] if venue else []
+            feeds = arbiter_of(feed or [], flows, samples, venue)
         warned = _warn(opened)
         if left_out:
             errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")

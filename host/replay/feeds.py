@@ -6,7 +6,7 @@ from rich.table import Table
 
 from hdl.flow import Endpoint, Flow, Protocol, Side
 from hdl.sbe_venue import Venue
-from host.capture.reader import Capture
+from host.capture.packets import Packets
 from host.market_data.arbitration import (
     ChannelReport,
     FeedArbiter,
@@ -18,17 +18,17 @@ from host.market_data.arbitration import (
 )
 
 SAMPLE_PACKETS = 16384
-"""Packets of a capture in which feeds of the same channel are looked for."""
+"""Packets of a capture in which feeds of the same channel are to be looked for."""
 
 SHOWN_GAPS = 20
 """Gaps of a channel that the table lists."""
 
 
 def feeds_of(
-    texts: Sequence[str], flows: Sequence[Flow], captures: Sequence[Capture], venue: Venue | None
+    texts: Sequence[str], flows: Sequence[Flow], samples: Sequence[Packets], venue: Venue | None
 ) -> list[FeedPair]:
-    """The channels of a replay: those that ``texts`` describe, or without any those that are found in the beginning of
-    ``captures``. ``flows`` is the flow table. Raises :class:`FeedError`."""
+    """The channels of a replay: those that ``texts`` describe, or without any those that are found in ``samples``, the first
+    SAMPLE_PACKETS of each capture. ``flows`` is the flow table. Raises :class:`FeedError`."""
     pairs = [parse_feed(text) for text in texts]
     groups = [flow.destination for flow in flows if flow.protocol is Protocol.UDP]
     if venue is None:
@@ -40,23 +40,23 @@ def feeds_of(
         return pairs
     if venue.profile.framing.packet_sequence is None:
         return []
-    return _found(groups, captures, venue)
+    return _found(groups, samples, venue)
 
 
-def _found(groups: Sequence[Endpoint], captures: Sequence[Capture], venue: Venue) -> list[FeedPair]:
+def _found(groups: Sequence[Endpoint], samples: Sequence[Packets], venue: Venue) -> list[FeedPair]:
     found: list[FeedPair] = []
-    for capture in captures if len(groups) > 1 else []:
-        for pair in find_feeds(capture.sample(SAMPLE_PACKETS), groups, venue.profile.framing):
+    for packets in samples if len(groups) > 1 else []:
+        for pair in find_feeds(packets, groups, venue.profile.framing):
             if not any(set(pair) & set(other) for other in found):
                 found.append(pair)
     return found
 
 
 def arbiter_of(
-    texts: Sequence[str], flows: Sequence[Flow], captures: Sequence[Capture], venue: Venue | None
+    texts: Sequence[str], flows: Sequence[Flow], samples: Sequence[Packets], venue: Venue | None
 ) -> FeedArbiter | None:
     """An arbiter of :func:`feeds_of`; None where there are no two feeds of a channel."""
-    pairs = feeds_of(texts, flows, captures, venue)
+    pairs = feeds_of(texts, flows, samples, venue)
     return FeedArbiter(pairs, venue.profile.framing) if pairs and venue is not None else None
 
 
