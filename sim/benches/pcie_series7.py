@@ -5,7 +5,7 @@ import random
 
 import cocotb
 from amaranth.lib import wiring
-from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpType
+from cocotbext.pcie.core.tlp import CplStatus, Tlp
 
 from hdl.pcie_map import BAR_BYTES, BOARD_BYTE, PCIE_VERSION, WINDOW_BYTE, Board
 from hdl.pcie_series7 import Series7
@@ -29,14 +29,14 @@ async def registers_of_all_sizes(dut):
     assert await slot.read("version") == VERSION
     assert await slot.read_board(Board.BOARD) == PCIE_VERSION
     await slot.write_board(Board.SESSION, 0x12345678)
-    image = await slot.read(0, 2 * BOARD_BYTE)
+    image = await slot.bar.read(0, 2 * BOARD_BYTE)
     assert image[:8] == IDENTITY.to_bytes(8, "little")
     assert image[BOARD_BYTE + 8 * Board.PROGRESS + 4 :][:4] == (0x12345678 << 1).to_bytes(4, "little")
     for _ in range(150):
         at = random.choice((random.randrange(64), BOARD_BYTE - 100 + random.randrange(150)))
         length = random.choice((0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 64, 100, 128, 130, 200, 513))
-        assert await slot.read(at, length) == image[at : at + length], (at, length)
-    assert await slot.read(BAR_BYTES - 8, 8) == bytes(8)
+        assert await slot.bar.read(at, length) == image[at : at + length], (at, length)
+    assert await slot.bar.read(BAR_BYTES - 8, 8) == bytes(8)
 
 
 @cocotb.test()
@@ -52,18 +52,20 @@ async def what_is_no_memory_access(dut):
     slot = await insert(dut)
     session = BOARD_BYTE + 8 * Board.SESSION
     for kind, count in (("MEM_READ_LOCKED", 0), ("FETCH_ADD", 8), ("SWAP", 4), ("CAS", 16)):
-        request = slot.request(kind, session, 8, random.randbytes(count))
+        request = slot.bar.request(kind, session, 8, random.randbytes(count))
         slot.block.send(request)
-        answer = await slot.answer(request)
+        answer = await slot.bar.answer(request)
         assert answer.status == CplStatus.UR
         assert not answer.data
-        poisoned = slot.request("MEM_WRITE", session, 8, random.randbytes(8))
+        poisoned = slot.bar.request("MEM_WRITE", session, 8, random.randbytes(8))
         poisoned.ep = True
         slot.block.send(poisoned)
-        stray = Tlp.create_completion_data_for_tlp(slot.request("MEM_READ", 0, 8), HOST)
+        stray = Tlp.create_completion_data_for_tlp(slot.bar.request("MEM_READ", 0, 8), HOST)
         stray.requester_id = CARD
         stray.set_data(random.randbytes(4 * random.randint(1, 9)))
-        slot.block.send(random.choice((stray, Tlp.create_ur_completion_for_tlp(slot.request("MEM_READ", 0, 8), HOST))))
+        slot.block.send(
+            random.choice((stray, Tlp.create_ur_completion_for_tlp(slot.bar.request("MEM_READ", 0, 8), HOST)))
+        )
         assert (await slot.progress())["session"] == 0
         assert await slot.read("identity") == IDENTITY
     assert not slot.block.answers
@@ -125,7 +127,7 @@ async def link_down(dut):
         await slot.open(turn + 1)
         await slot.take_until(random.randint(1, 60))
         if turn % 3:
-            await slot.write(WINDOW_BYTE, random.randbytes(1024))
+            await slot.bar.write(WINDOW_BYTE, random.randbytes(1024))
             await slot.cycles(random.randint(1, 60))
         if turn % 2:
             while not block.in_packet:

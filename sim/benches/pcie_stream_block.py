@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpTc, TlpType
@@ -43,6 +44,7 @@ class Block:
     Attributes:
         busy: chance that the block takes nothing in a cycle.
         pauses: chance that it has nothing to give.
+        voided: TLPs of the card that the link's end has cut off.
         lengths: bytes of each write that arrived.
         answers: completions that arrived.
         in_packet: a TLP of the card is under way.
@@ -61,7 +63,7 @@ class Block:
         self._fill_credit()
         # Towards the card: beats of (data, keep, last), the first of which is offered.
         self._down: deque[tuple[int, int, bool]] = deque()
-        self._offered = False
+        self._offered = self._inside = False
         # From the card.
         self._packet = bytearray()
         self._is_void = self._is_write = False
@@ -108,13 +110,6 @@ class Block:
             pair = dwords[at : at + 2]
             data = pair[0] | (pair[1] if len(pair) == 2 else random.getrandbits(32)) << 32
             self._down.append((data, BOTH_DWORDS if len(pair) == 2 else FIRST_DWORD, at + 2 >= len(dwords)))
-
-    @property
-    def is_idle(self) -> bool:
-        """All that was sent has been taken."""
-        return not self._down
-
-    _inside = False
 
     async def run(self) -> None:
         """Serve the streams for ever."""
@@ -206,24 +201,15 @@ class Block:
         self._used, self._owed = [0, 0], [0, 0]
 
 
-class Slot(Driver):
-    """The card in the block's slot, and its driver; ``bar`` is itself. What it asks for has 32-bit and 64-bit addresses at random."""
+class Bar:
+    """BAR0 by requests of the host, whose addresses have 32 or 64 bits at random."""
 
-    def __init__(
-        self, dut: Any, *, max_payload: int = 512, base: int = HIGH, headers: int = 8, data: int = 80, slots: int = 256
-    ):
-        super().__init__(base, slots)
-        self.dut, self.bar = dut, self
-        self.block = Block(dut, self.memory, base, max_payload, headers, data)
+    def __init__(self, block: Block):
+        self._block = block
         self._tag = 0
 
-    async def cycles(self, count: int) -> None:
-        """Let cycles pass."""
-        for _ in range(count):
-            await RisingEdge(self.dut.clk)
-
     def request(self, kind: str, address: int, length: int, data: bytes = b"") -> Tlp:
-        """A request for bytes of BAR0, of the kind ``MEM_READ`` and the like."""
+        """A request of the kind ``MEM_READ`` and the like, for bytes of the BAR."""
         base = random.choice(BAR_PLACES)
         tlp = Tlp()
         tlp.fmt_type = TlpType[f"{kind}_64" if base >= 1 << 32 else kind]
@@ -238,25 +224,24 @@ class Slot(Driver):
     async def answer(self, tlp: Tlp) -> Tlp:
         """The next completion, which must be one for a request."""
         for _ in range(PATIENCE):
-            if self.block.answers:
-                found = self.block.answers.popleft()
+            if self._block.answers:
+                found = self._block.answers.popleft()
                 assert (found.tag, found.requester_id, found.tc) == (tlp.tag, HOST, tlp.tc)
                 return found
-            await RisingEdge(self.dut.clk)
+            await RisingEdge(self._block.dut.clk)
         raise AssertionError(f"no answer in {PATIENCE} cycles to {tlp}")
 
-    async def read(self, at: Any, length: int | None = None) -> Any:  # type: ignore[override]
-        """Bytes of BAR0; or a register by its name."""
-        if length is None:
-            return await super().read(at)
+    async def read(self, at: int, length: int) -> bytes:
+        """Bytes of the BAR."""
         found = b""
         for address, count in _pieces(at, length, MOST_READ) or [(at, 0)]:
             tlp = self.request("MEM_READ", address, count)
-            self.block.send(tlp)
+            self._block.send(tlp)
             found += await self._completed(tlp, address, count)
         return found
 
     async def _completed(self, tlp: Tlp, address: int, count: int) -> bytes:
+        """What all completions of a read bring."""
         found = b""
         while True:
             answer = await self.answer(tlp)
@@ -271,14 +256,25 @@ class Slot(Driver):
             if len(found) == count:
                 return found
 
-    async def write(self, at: Any, data: Any) -> None:  # type: ignore[override]
-        """Write bytes of BAR0; or a register by its name."""
-        if isinstance(at, str):
-            await super().write(at, data)
-            return
+    async def write(self, at: int, data: bytes) -> None:
+        """Write bytes of the BAR; returns before they are there."""
         for address, count in _pieces(at, len(data), MOST_WRITTEN):
-            tlp = self.request("MEM_WRITE", address, count, data[address - at : address - at + count])
-            self.block.send(tlp)
+            self._block.send(self.request("MEM_WRITE", address, count, data[address - at : address - at + count]))
+
+
+class Slot(Driver):
+    """The card in the block's slot, and its driver."""
+
+    def __init__(self, dut: Any, base: int, slots: int, max_payload: int, headers: int, data: int):
+        super().__init__(base, slots)
+        self.dut = dut
+        self.block = Block(dut, self.memory, base, max_payload, headers, data)
+        self.bar: Bar = Bar(self.block)
+
+    async def cycles(self, count: int) -> None:
+        """Let cycles pass."""
+        for _ in range(count):
+            await RisingEdge(self.dut.clk)
 
     async def pull(self, cycles: int) -> None:
         """Have the link go down for some cycles and come up again."""
@@ -297,12 +293,12 @@ def _pieces(at: int, length: int, most: int) -> Sequence[tuple[int, int]]:
     return found
 
 
-async def insert(dut: Any, **options: Any) -> Slot:
-    """The card in a slot whose link has just come up."""
-    import cocotb
-
+async def insert(
+    dut: Any, *, base: int = HIGH, slots: int = 256, max_payload: int = 512, headers: int = 8, data: int = 80
+) -> Slot:
+    """The card in a slot whose link has just come up; ``headers`` and ``data`` are the credits, 0 without limit."""
     dut.rst.value = 1
-    slot = Slot(dut, **options)
+    slot = Slot(dut, base, slots, max_payload, headers, data)
     Clock(dut.clk, CLOCK_NS, unit="ns").start()
     await slot.cycles(RESET_CYCLES)
     dut.rst.value = 0
