@@ -16,7 +16,7 @@ from bitstreams import devices, tools
 from bitstreams.devices import LFE5UM5G_85F
 from bitstreams.manifest import Clock, source_of
 from bitstreams.tools import ToolFailed
-from hdl.boards import Board
+from hdl.boards import Board, pcie_7x
 from hdl.boards.board import Way
 from hdl.boards.on_platform import OnPlatform
 from hdl.boards.top import make_top
@@ -109,6 +109,11 @@ class Design:
         platform = self.board.make_platform()
         top = make_top(self.board, self.way, self.venue, source)
         options = ECP5_OPTIONS if getattr(platform, "family", "") == "ecp5" else {}
+        if self.way.transceiver:
+            options = {
+                "script_after_read": pcie_7x.creating_script(),
+                "script_after_synth": pcie_7x.placing_script(self.way.transceiver),
+            }
         return platform.build(OnPlatform(top), name=TOP, do_build=False, emit_src=False, debug_verilog=False, **options)
 
 

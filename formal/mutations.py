@@ -544,6 +544,13 @@ FAULTS = (
         "lines_sent.eq(lines_sent),",
         (BENCH, "line_writer"),
     ),
+    Fault(
+        "what the link's end has cut off is not ended",
+        "hdl/pcie_series7.py",
+        "void.eq(in_packet & ~within)",
+        "void.eq(0)",
+        (BENCH, "pcie_series7"),
+    ),
 )
 """The faults, those of what keeps flows apart and of the blocks around the parser first."""
 

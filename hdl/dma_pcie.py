@@ -1,6 +1,6 @@
 """Lines of memory become memory writes on PCI Express (docs/pcie.md)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -51,6 +51,15 @@ Link = data.StructLayout(
 """What the hard block says. ``up``: the data link is; while it is not, nothing is under way. ``bus_master``: Bus Master Enable.
 ``reset``: a function level reset is going on. ``max_payload``: the code of Max_Payload_Size. ``function``: bus, device and
 function; like max payload it changes while nothing is under way."""
+
+
+def report_credit(m: Module, credit: data.View, is_up: Value, headers: Value, units: Value) -> None:
+    """Fill in a Credit from the limits that a block shows: for ``headers``, and for data in ``units`` of CREDIT_BYTES."""
+    # Credits that are granted without limit are granted as 0, for ever (2.6.1).
+    for name, shown in (("headers", headers), ("data", units)):
+        has_limit = Signal(name=f"{name}_have_limit")
+        m.d.sync += [has_limit.eq(is_up & (has_limit | (shown != 0))), credit[name].eq(shown)]
+        m.d.comb += credit[f"{name}_infinite"].eq(~has_limit)
 
 
 class LineWriter(wiring.Component):

@@ -28,7 +28,8 @@ Progress = data.StructLayout(PROGRESS_FIELDS)
 
 
 class PcieCard(wiring.Component):
-    """Card, DMA and BAR0. Another component with the ports of a card may stand in its place.
+    """Card, DMA and BAR0. Another component with the ports of a card may stand in its place. ``is_open`` says that a host has begun a session,
+    ``packet`` that the card is done with a packet, ``stalled`` that it waits for credit.
 
     ``writes`` are posted requests, ``completions`` answer ``requests``; see ``hdl.pcie_tlp.TlpBeat``. A hard block with one
     stream for both may take either first: a completion waits for no write. While ``link.up`` is low all is in reset.
@@ -40,6 +41,9 @@ class PcieCard(wiring.Component):
     requests: In(stream.Signature(TlpBeat))
     completions: Out(stream.Signature(TlpBeat))
     link: In(Link)
+    is_open: Out(1)
+    packet: Out(1)
+    stalled: Out(1)
 
     def __init__(self, card: wiring.Component):
         self._card = card
@@ -98,6 +102,14 @@ class PcieCard(wiring.Component):
                     m.d.sync += written.eq(word)
         with m.If(self.link.reset | down):
             m.d.sync += [session.eq(0), written.eq(0)]
+
+        finished = Signal.like(card.finished)
+        m.d.sync += finished.eq(card.finished)
+        m.d.comb += [
+            self.is_open.eq(session != 0),
+            self.packet.eq(card.finished != finished),
+            self.stalled.eq(card.stalled),
+        ]
 
         # What is read. Numbers from BOARD_BYTE on are the board's.
         progress, counts = Signal(Progress), Signal(LinkCounts, reset_less=True)

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.dma_pcie import NUMBER_BITS, Link
+from hdl.dma_pcie import NUMBER_BITS, Link, report_credit
 from hdl.pcie_tlp import (
     BEAT_DWORDS,
     HAS_DATA,
@@ -153,12 +153,8 @@ class UltraScale(wiring.Component):
         return m
 
     def _link(self, m):
-        link, credit = self.link, self.link.credit
-        # Credits that are granted without limit are granted as 0, for ever (2.6.1).
-        for name, limit in (("headers", self.cfg_fc_ph), ("data", self.cfg_fc_pd)):
-            has_limit = Signal(name=f"{name}_have_limit")
-            m.d.sync += [has_limit.eq(self.user_lnk_up & (has_limit | (limit != 0))), credit[name].eq(limit)]
-            m.d.comb += credit[f"{name}_infinite"].eq(~has_limit)
+        link = self.link
+        report_credit(m, link.credit, self.user_lnk_up, self.cfg_fc_ph, self.cfg_fc_pd)
         m.d.sync += [
             link.up.eq(self.user_lnk_up),
             # Bits 2:0 of a function: I/O space, memory space and bus master enable.

@@ -17,8 +17,12 @@ from hdl.frame import FRAME_DTYPE
 from hdl.sbe_venue import Venue, load_venue
 from host.capture.packets import Packets
 from host.card import Card, CardError, open_card
+from host.card.pcie import PcieCard
+from host.card.ring import FRAME_SLOTS, PAYLOAD_BYTES, Ring, ring_bytes
 from host.generate import SCHEMA, generate
-from sim.ethernet_board import EthernetBoard, board_model
+from sim import ethernet_board, pcie_card
+from sim.ethernet_board import EthernetBoard
+from sim.pcie_card import SimulatedDevice
 from sim.serial_board import SerialBoard
 from sim.toolchain import ToolMissing
 from sim.veth import NoVeth, VethPair
@@ -61,30 +65,34 @@ def run(board: Board, way: Way, say: Callable[[str], None]) -> Run:
     flows = [flow for flow in traffic.flows if flow.parser in parsers][: way.flows]
     say("compiling and running")
     began = time.perf_counter()
-    with _running(board, way, venue) as url:
-        frames, failure = _compared(url, flows, venue, traffic.packets, way.interface == "eth")
+    with _running(board, way, flows, venue) as opened:
+        frames, failure = _compared(opened, flows, venue, traffic.packets, way.interface == "eth")
     named = " and ".join(parser.name for parser in sorted(parsers))
     return Run(board.name, way.interface, named, frames, time.perf_counter() - began, failure)
 
 
 @contextmanager
-def _running(board: Board, way: Way, venue: Venue | None) -> Iterator[str]:
-    """The board, and the URL of its card."""
+def _running(board: Board, way: Way, flows: Sequence[Flow], venue: Venue | None) -> Iterator[Callable[[], Card]]:
+    """The board, and what opens its card."""
     if way.interface == "serial":
         with SerialBoard(board, venue) as serial:
-            yield serial.url
+            yield lambda: open_card(serial.url, flows, venue)
+    elif way.interface == "eth":
+        with VethPair() as pair, EthernetBoard(pair.board, venue, model=ethernet_board.board_model(board)):
+            yield lambda: open_card(f"eth:{pair.host}", flows, venue)
     else:
-        with VethPair() as pair, EthernetBoard(pair.board, venue, model=board_model(board)):
-            yield f"eth:{pair.host}"
+        device = SimulatedDevice(venue, ring_bytes(FRAME_SLOTS, PAYLOAD_BYTES), model=pcie_card.board_model(board))
+        ring = Ring.within(device.memory, FRAME_SLOTS, PAYLOAD_BYTES)
+        yield lambda: PcieCard(f"pcie:{board.name}", flows, venue, device, ring)
 
 
 def _compared(
-    url: str, flows: Sequence[Flow], venue: Venue | None, packets: Packets, has_own_clock: bool
+    opened: Callable[[], Card], flows: Sequence[Flow], venue: Venue | None, packets: Packets, has_own_clock: bool
 ) -> tuple[int, str]:
     """How many frames a card gives, and how they differ from those of ``soft:``."""
     with open_card("soft:", flows, venue) as card:
         wanted = _read(card, packets)
-    with open_card(url, flows, venue) as card:
+    with opened() as card:
         found = _read(card, packets)
     if not len(wanted):
         return 0, "no frame was to come"

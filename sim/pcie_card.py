@@ -2,12 +2,14 @@
 
 import ctypes
 import mmap
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hdl.boards.board import Board
 from hdl.limits import FLOWS
 from hdl.pcie_tlp import (
     BEAT_BYTES,
@@ -67,8 +69,24 @@ def pcie_card_model(flows: int = FLOWS) -> Model:
     )
 
 
+def board_model(board: Board) -> Model:
+    """The top of a board that is in a slot, with the root complex in the place of the hard block."""
+
+    def top(venue: Venue | None) -> Any:
+        from hdl.boards.top import make_top
+
+        return make_top(board, board.way("pcie"), venue)
+
+    return replace(
+        pcie_card_model(board.way("pcie").flows),
+        component=top,
+        sources=("hdl/boards/top.py", f"hdl/boards/{board.name}.py"),
+        variant=board.name,
+    )
+
+
 class SimulatedDevice:
-    """The card in its slot: the ports of :class:`host.card.pcie_device.PcieDevice`.
+    """The card in its slot, with so many ``flows`` or another ``model``: the ports of :class:`host.card.pcie_device.PcieDevice`.
 
     ``busy`` is the chance that the root complex takes nothing in a cycle, ``max_payload`` is in bytes, ``bus_address`` where the ring lies
     for the card. Raises ToolMissing without a compiler.
@@ -80,13 +98,14 @@ class SimulatedDevice:
         memory_bytes: int,
         *,
         flows: int = FLOWS,
+        model: Model | None = None,
         max_payload: int = 256,
         busy: float = 0.0,
         bus_address: int = HIGH_ADDRESS,
         seed: int = 1,
         path: Path | None = None,
     ) -> None:
-        self._library = library = ctypes.CDLL(str(card_library(venue, pcie_card_model(flows))))
+        self._library = library = ctypes.CDLL(str(card_library(venue, model or pcie_card_model(flows))))
         pointer, u64, u32, real = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_double
         for name, result, arguments in (
             ("open", pointer, [pointer, u64, u64, u32, real, u64]),

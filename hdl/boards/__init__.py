@@ -6,6 +6,7 @@ from hdl.boards import (
     ecpix5,
     ice40_hx8k_b_evn,
     icebreaker,
+    nitefury,
     ulx3s_12f,
     ulx3s_85f,
     versa_ecp5,
@@ -25,6 +26,7 @@ BOARDS = {
         icebreaker,
         ice40_hx8k_b_evn,
         arty_a7,
+        nitefury,
     )
 }
 

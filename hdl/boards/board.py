@@ -60,13 +60,14 @@ class Way:
     """A way to the host, and the card that fits beside it.
 
     Attributes:
-        interface: serial or eth.
+        interface: serial, eth or pcie.
         clock_hz: rate of the card's clock, and so of all but the network's side.
         flows: rows of the flow table.
         fix_width: bits a cycle of the FIX parser; None: it does not fit.
         sbe: whether an SBE decoder fits; ``beside_fix``: both at once.
         is_small: a whole card does not fit; the board reads FIX alone, and its host does the rest.
         ports: of eth: that of the link, and perhaps another one that takes traffic in.
+        transceiver: of pcie: where the first lane is on the chip.
     """
 
     interface: str
@@ -77,6 +78,7 @@ class Way:
     beside_fix: bool = False
     is_small: bool = False
     ports: tuple[Port, ...] = ()
+    transceiver: str = ""
 
     @property
     def parsers_text(self) -> str:

@@ -1,11 +1,13 @@
 """A board's top at its pins."""
 
 from amaranth.hdl import ClockDomain, Const, DomainRenamer, Elaboratable, Module
-from amaranth.lib import io
+from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.wiring import In
 
 from hdl.boards.ecp5_pll import Ecp5Pll
-from hdl.boards.top import LIGHTS, Top
+from hdl.boards.pcie_7x import Pcie7x, slot
+from hdl.boards.top import LIGHTS, WIRES, Top
 from hdl.boards.xilinx_pll import XilinxPll
 from hdl.rgmii import Ecp5RgmiiPins
 
@@ -22,10 +24,8 @@ class OnPlatform(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.top = top = self._top
-        if top.way.ports:
-            self._connect_ports(m, platform)
-        else:
-            self._connect_uart(m, platform)
+        connect = {"serial": self._connect_uart, "eth": self._connect_ports, "pcie": self._connect_slot}
+        connect[top.way.interface](m, platform)
         for name, resource in zip(LIGHTS, top.board.lights, strict=False):
             led, number, *colour = resource.split()
             port = platform.request(led, int(number), dir="-")
@@ -68,6 +68,21 @@ class OnPlatform(Elaboratable):
                 # A pin that is not driven may hold the PHY in reset.
                 pin("rst", "o").eq(0),
             ]
+
+    def _connect_slot(self, m, platform):
+        """The card's clock is that of the block, which brings its constraint."""
+        top = self._top
+        platform.add_resources([slot(platform.lookup("pcie"))])
+        m.submodules.slot = pcie = Pcie7x(platform.request("pcie_lane", 0, dir="-"), WIRES["pcie"])
+        domain = ClockDomain("sync")
+        m.domains += domain
+        m.d.comb += [domain.clk.eq(pcie.clock), domain.rst.eq(pcie.reset)]
+        for name, member in WIRES["pcie"].items():
+            ours, its = getattr(pcie, name), getattr(top, name)
+            if member.is_signature:
+                wiring.connect(m, ours, its)
+            else:
+                m.d.comb += its.eq(ours) if member.flow is In else ours.eq(its)
 
     @staticmethod
     def _buffer(m, name, direction, port):

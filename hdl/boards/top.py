@@ -1,13 +1,16 @@
 """What a board's chip holds, up to its pins: a card, its way to the host, and the lights."""
 
 from amaranth.hdl import Module
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.boards.board import Board, Way
 from hdl.boards.lights import Lights
 from hdl.card import Card
+from hdl.dma_pcie import NUMBER_BITS, Link
 from hdl.ethernet_card import EthernetCard
+from hdl.pcie_card import PcieCard
+from hdl.pcie_tlp import TlpBeat
 from hdl.rgmii import RgmiiEdges
 from hdl.sbe_venue import Venue
 from hdl.serial_card import SerialCard
@@ -20,6 +23,14 @@ LIGHTS = ("alive", "traffic", "waits")
 WIRES = {
     "serial": {"rx": In(1, init=1), "tx": Out(1, init=1)},
     "eth": {"rx": In(RgmiiEdges), "tx": Out(RgmiiEdges), "traffic_rx": In(RgmiiEdges)},
+    "pcie": {
+        "writes": Out(stream.Signature(TlpBeat)),
+        "acknowledges": In(1),
+        "acknowledged": In(NUMBER_BITS),
+        "requests": In(stream.Signature(TlpBeat)),
+        "completions": Out(stream.Signature(TlpBeat)),
+        "link": In(Link),
+    },
 }
 """Ports of each interface, those of the card; ``traffic_rx`` is there where a port is for traffic alone."""
 
@@ -27,7 +38,7 @@ WIRES = {
 class Top(wiring.Component):
     """A card at its interface, and the lights, in the domain ``sync``; with eth there are the domains of ``EthernetCard`` too."""
 
-    def __init__(self, board: Board, way: Way, card: SerialCard | SerialFixCard | EthernetCard):
+    def __init__(self, board: Board, way: Way, card: SerialCard | SerialFixCard | EthernetCard | PcieCard):
         self.board, self.way = board, way
         self._card = card
         wires = {name: member for name, member in WIRES[way.interface].items() if hasattr(card, name)}
@@ -40,7 +51,10 @@ class Top(wiring.Component):
         m.submodules.lights = lights = Lights(self.way.clock_hz)
         for name, member in self._wires.items():
             ours, its = getattr(self, name), getattr(card, name)
-            m.d.comb += its.eq(ours) if member.flow is In else ours.eq(its)
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(ours), its)
+            else:
+                m.d.comb += its.eq(ours) if member.flow is In else ours.eq(its)
         m.d.comb += [
             lights.is_open.eq(card.is_open),
             lights.packet.eq(card.packet),
@@ -63,4 +77,6 @@ def make_top(board: Board, way: Way, venue: Venue | None = None, source: int = 0
     card = Card(venue, way.flows, fix_width, source)
     if way.interface == "eth":
         return Top(board, way, EthernetCard(card, way.clock_hz, ports=len(way.ports)))
+    if way.interface == "pcie":
+        return Top(board, way, PcieCard(card))
     return Top(board, way, SerialCard(card, way.clock_hz, board.baud, samples))

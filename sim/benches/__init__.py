@@ -33,6 +33,7 @@ NAMES = (
     "registers",
     "line_writer",
     "dma_pcie",
+    "pcie_series7",
     "uart",
     "cobs",
     "serial_link",

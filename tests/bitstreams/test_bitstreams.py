@@ -48,6 +48,26 @@ def test_what_the_vendors_tool_builds_is_written(tmp_path):
     assert "create_clock" in (tmp_path / "arty" / "top.xdc").read_text()
 
 
+@pytest.mark.slow
+def test_a_card_for_a_slot_is_written_with_the_script_that_makes_its_block(tmp_path):
+    board = find_board("nitefury")
+    names = {file.name for file in export(Design(board, board.way()), tmp_path / "nitefury")}
+    assert {"top.v", "top.xdc", "top.tcl", "build_top.sh"} <= names
+    assert "  pcie_7x_0 block (" in (tmp_path / "nitefury" / "top.v").read_text()
+    script = (tmp_path / "nitefury" / "top.tcl").read_text()
+    steps = (
+        "create_ip",
+        "CONFIG.",
+        "synth_ip",
+        "synth_design",
+        "reset_property LOC",
+        "set_property LOC",
+        "place_design",
+    )
+    places = [script.index(step) for step in steps]
+    assert places == sorted(places)
+
+
 def test_a_stale_bitstream_is_found(tmp_path, monkeypatch):
     [entry] = [entry for entry in ENTRIES if entry.board == "icebreaker"]
     monkeypatch.setattr(manifest, "FOLDER", tmp_path)
