@@ -42,9 +42,8 @@ LUTS = {"ecp5": "TRELLIS_COMB", "ice40": "ICESTORM_LC"}
 """What nextpnr calls the cells that it counts LUTs in."""
 
 ECP5_OPTIONS = {
-    # LUTs are mapped by abc: for these clocks that is enough, and abc9 takes four times as long. Functions of more than four inputs
-    # in one cell would be a tenth more LUTs, of which several have to stand side by side.
-    "script_after_read": f"{LFE5UM5G_85F.script}\n{LFE5UM5G_85F.mappers['abc'].replace('4:7', '4')}",
+    # LUTs are mapped by abc: for these clocks that is enough, and abc9 takes four times as long.
+    "script_after_read": f"{LFE5UM5G_85F.script}\n{LFE5UM5G_85F.mappers['abc']}",
     "synth_opts": "-run map_cells:",
     "ecppack_opts": "--compress",
     # Its wires are two thirds as long as those of the other placer, which leaves routers without a way for a card.
