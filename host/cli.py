@@ -143,7 +143,7 @@ def replay(
         venue = load_venue(schema, profile) if schema else None
         with console.status("Looking at the captures ..."):
             flows, left_out = flows_of(opened, venue)
-            samples = [capture.sample(SAMPLE_PACKETS) for capture in opened.captures] if venue else []
+            samples = (capture.sample(SAMPLE_PACKETS) for capture in opened.captures)
             feeds = arbiter_of(feed or [], flows, samples, venue)
         warned = _warn(opened)
         if left_out:
