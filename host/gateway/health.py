@@ -27,8 +27,8 @@ class HealthRules:
     """How measurements become weights. Times are ns; ``floor``, ``ceiling``, ``step`` and ``threshold`` are parts of
     the configured weight.
 
-    Smoothing: a measurement counts half after ``half_life``; a mean of fewer than ``evidence`` orders (decayed) says
-    nothing, and a node of which nothing is known goes back to its configured weight.
+    Smoothing: a measurement counts half after ``half_life``; a mean of fewer than ``evidence`` acknowledgements
+    (decayed) says nothing, and a node of which nothing is known goes back to its configured weight.
 
     Comparison: a node's mean latency and its queue are held against the lower median of all active nodes. What is
     within a factor of ``tolerance`` of it is equal, and below ``latency_grain`` and ``queue_grain`` (orders, for a node
@@ -36,21 +36,22 @@ class HealthRules:
 
     Bounds: a weight stays between ``floor`` and ``ceiling`` and changes by at most ``step`` a second.
 
-    Hysteresis: a weight begins to change when it is wrong by ``threshold`` or more and then goes all the way; ``dwell``
-    passes between two changes, and after each relapse twice as long, to 32 times, before it is raised.
+    Hysteresis: a weight begins to fall when it is too high by ``threshold``, to rise when it is too low by twice that
+    (a node with less to do looks better) or when its node is as good as the others; then it goes all the way.
+    ``dwell`` passes between two changes, and after each relapse twice as long, to 32 times, before it is raised.
 
     Death: ``missed_pings`` in a row, sent every ``ping_interval``, unless an acknowledgement came in that time;
     twice as many in any case. A joining node becomes active after ``joining_answers`` in a row.
     """
 
-    half_life: int = SECOND
+    half_life: int = SECOND // 2
     evidence: float = 16.0
     tolerance: float = 1.5
     latency_grain: int = 100_000
     queue_grain: float = 64.0
     error_cost: float = 8.0
     floor: float = 0.125
-    ceiling: float = 1.25
+    ceiling: float = 1.5
     step: float = 0.25
     threshold: float = 0.2
     dwell: int = SECOND
@@ -85,18 +86,20 @@ class HealthRules:
 class _Smoothed:
     """What is known of one node: means in which a measurement counts half after the half-life."""
 
-    __slots__ = ("_at", "_half_life", "_queued_at", "count", "depth", "errors", "latencies", "queue")
+    __slots__ = ("_at", "_half_life", "_queued_at", "count", "depth", "errors", "latencies", "orders", "queue")
 
     def __init__(self, half_life: int, now: int) -> None:
         self._half_life = half_life
         self._at = self._queued_at = now
-        self.count = self.latencies = self.errors = 0.0
+        self.count = self.latencies = self.orders = self.errors = 0.0
         self.depth = self.queue = 0.0
 
     def add(self, now: int, latency: int, orders: int, errors: int) -> None:
         self.decay(now)
-        self.count += orders
-        self.latencies += latency * orders
+        # The orders of one acknowledgement wait for the same thing: they are one measurement.
+        self.count += 1
+        self.latencies += latency
+        self.orders += orders
         self.errors += errors
 
     def decay(self, now: int) -> None:
@@ -104,6 +107,7 @@ class _Smoothed:
             keeps = math.exp2((self._at - now) / self._half_life)
             self.count *= keeps
             self.latencies *= keeps
+            self.orders *= keeps
             self.errors *= keeps
             self._at = now
 
@@ -215,7 +219,7 @@ class Health:
     # What is heard of nodes.
 
     def acknowledged(self, node: int, now: int, latency: int, orders: int = 1, errors: int = 0) -> None:
-        """A node has acknowledged ``orders`` orders, ``latency`` ns after they were sent; ``errors`` of them failed for
+        """A node has acknowledged ``orders`` (at least 1) orders, ``latency`` ns after they were sent; ``errors`` of them failed for
         a cause of its own (no room, an internal fault), not for one in the order."""
         watched = self._of(node)
         watched.smoothed.add(now, latency, orders, errors)
@@ -250,7 +254,7 @@ class Health:
     # What is asked for.
 
     def join(self, node: int, weight: int, now: int) -> None:
-        """A new, empty node is there: an unknown one, or one that was drained or dead."""
+        """A node made from the journal is there: an unknown one, or one that was drained or dead."""
         if node in self._nodes:
             self._to(node, NodeState.JOINING)
         self._nodes[node] = _Watched(_configured(node, weight), NodeState.JOINING, self.rules.floor, self.rules, now)
@@ -325,7 +329,7 @@ class Health:
             elif slowness * rules.tolerance < 1 and known[index]:
                 share = 1 / (slowness * rules.tolerance)
             if known[index]:
-                share *= max(0.0, 1 - rules.error_cost * each.smoothed.errors / each.smoothed.count)
+                share *= max(0.0, 1 - rules.error_cost * each.smoothed.errors / each.smoothed.orders)
             wanted.append(min(max(share, rules.floor), rules.ceiling))
         return wanted
 
@@ -334,7 +338,7 @@ class Health:
         rules = self.rules
         gap = wanted - watched.share
         begins = watched.direction == 0
-        if begins and abs(gap) < rules.threshold:
+        if begins and not self._is_wrong(watched.share, wanted):
             return
         if not begins and gap * watched.direction <= 0:
             watched.direction = 0
@@ -353,9 +357,16 @@ class Health:
         elif begins:
             watched.raised = True
         furthest = rules.step * min(waited, rules.dwell) / SECOND
-        watched.share += min(max(gap, -furthest), furthest)
-        watched.direction = 0 if abs(gap) <= furthest else (1 if gap > 0 else -1)
+        arrives = abs(gap) <= furthest
+        watched.share = wanted if arrives else watched.share + math.copysign(furthest, gap)
+        watched.direction = 0 if arrives else int(math.copysign(1, gap))
         watched.changed_at = now
+
+    def _is_wrong(self, share: float, wanted: float) -> bool:
+        """Whether a share that stands still is to be changed."""
+        if wanted < share:
+            return share - wanted >= self.rules.threshold
+        return share < 1 <= wanted or wanted - share >= 2 * self.rules.threshold
 
     def _of(self, node: int) -> _Watched:
         try:

@@ -162,7 +162,8 @@ class Mover:
     be had it not died, made from snapshot and journal; ``rate``, instruments a second that may be moved from living
     nodes; ``now``, ns. Attribute: ``moved``, instruments moved so far.
 
-    Books of a dead node are taken from the remade one; it goes into ``nodes`` in the dead one's place.
+    Books of a dead node are taken from the remade one; it goes into ``nodes`` in the dead one's place. Where a book is
+    that no living node has room for, nothing is routed (NO_NODE) when its node is dead.
     """
 
     def __init__(
@@ -195,13 +196,15 @@ class Mover:
         self._owners = np.zeros(0, np.uint8)
         self._remade: set[int] = set()
         self._refused: set[tuple[int, int]] = set()
+        self._states: dict[int, NodeState] = {}
+        self._settled = False
         self.step(now)
 
     @property
     def pending(self) -> int:
         """Instruments that are not where the router wants them and could be moved there."""
-        holders = self._placement.holders
-        return int(np.count_nonzero((holders != self._targets) & (self._targets != NO_NODE)))
+        wanted = self._wanted()
+        return int(np.count_nonzero((self._placement.holders != wanted) & (wanted != NO_NODE)))
 
     def step(self, now: int) -> list[Move]:
         """Moves what is due; to be called between two batches, when every order taken before is journaled and handed on
@@ -210,11 +213,13 @@ class Mover:
         self._allowance = min(self._allowance, max(1.0, self._rate / STEPS_PER_SECOND))
         self._now = now
         placement = self._placement
+        states = self._health.states
         if not np.array_equal(self._owners, self._router.owners):
             self._owners = self._router.owners.copy()
             self._router.assign(placement.codes, self._targets)
             self._refused.clear()
-        states = self._health.states
+        elif self._settled and states == self._states:
+            return []
         # What has no book is nowhere yet, and needs no move.
         placement.holders[:] = np.where(placement.holders == NO_NODE, self._targets, placement.holders)
         held = set(np.unique(placement.holders).tolist()) - {NO_NODE}
@@ -238,6 +243,8 @@ class Mover:
                 self._health.emptied(node)
         serving = [node for node in held if states.get(node) in (NodeState.ACTIVE, NodeState.DRAINING)]
         self._routes[:] = np.where(np.isin(placement.holders, serving), placement.holders, NO_NODE)
+        self._states = self._health.states
+        self._settled = self.pending == 0
         return moves
 
     def _wanted(self) -> np.ndarray:

@@ -8,7 +8,7 @@ class NodeState(enum.Enum):
     """What a node may be given. Only an ACTIVE one has a weight."""
 
     JOINING = "joining"
-    """Empty, and watched until it has answered often enough."""
+    """Made from the journal, and watched until it has answered often enough."""
 
     ACTIVE = "active"
     """Serves its share of the instruments."""
@@ -21,7 +21,7 @@ class NodeState(enum.Enum):
 
     DEAD = "dead"
     """Gets nothing, whatever it answers: its books are given to others, and it may have missed orders. It comes back
-    as a new, empty node that joins."""
+    as a node that is made anew from the journal and joins."""
 
 
 NEXT_STATES: Mapping[NodeState, frozenset[NodeState]] = {
