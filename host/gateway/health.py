@@ -4,10 +4,13 @@ Nothing here reads a clock: all times are given, in ns, and equal calls give equ
 here, in the integer weights that are journaled and that every machine computes the same table from.
 """
 
+import json
 import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from host.gateway.node_state import NEXT_STATES, SERVING, NodeState
 from host.gateway.router import WEIGHT_LIMIT, WEIGHT_UNIT
@@ -215,6 +218,14 @@ class Health:
                 share = weight / (watched.configured * WEIGHT_UNIT)
                 watched.share = min(max(share, self.rules.floor), self.rules.ceiling)
             watched.changed_at = now
+
+    def state_parts(self) -> dict[str, np.ndarray]:
+        """What must survive, for a snapshot: the :meth:`record` as JSON (uint8)."""
+        return {"weights": np.frombuffer(json.dumps(self.record(), sort_keys=True).encode(), np.uint8)}
+
+    def load_parts(self, parts: Mapping[str, np.ndarray], now: int) -> None:
+        """As :meth:`follow`, from :meth:`state_parts`."""
+        self.follow(json.loads(np.asarray(parts["weights"]).tobytes()), now)
 
     # What is heard of nodes.
 

@@ -84,6 +84,15 @@ class Placement:
         rows = self._sorted[np.minimum(places, len(self.codes) - 1)]
         return np.where(self.codes[rows] == instruments, rows, -1)
 
+    def state_parts(self) -> dict[str, np.ndarray]:
+        """What must survive, for a snapshot: the live arrays."""
+        return {"codes": self.codes, "holders": self.holders}
+
+    def load_parts(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Goes on from :meth:`state_parts` of a placement, be it of other instruments: those known here are taken over."""
+        rows = self.rows(parts["codes"])
+        self.holders[rows[rows >= 0]] = parts["holders"][rows >= 0]
+
     def follow(self, batch: Batch) -> None:
         """Learns from the accepted orders of a batch. Raises MoveError, naming the sequence, for one that went to
         another node than the one with its book."""

@@ -323,6 +323,9 @@ def test_weights_and_drained_nodes_outlive_a_restart() -> None:
     assert after.weights == {**health.weights, 3: WEIGHT_UNIT}
     assert 0 < after.weights[2] < 4 * WEIGHT_UNIT
     assert after.states[1] is NodeState.DRAINING
+    again = Health({0: 1, 1: 1, 2: 4, 3: 1, 9: 1})
+    again.load_parts(health.state_parts(), 0)
+    assert again.weights == {**after.weights, 9: WEIGHT_UNIT}
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,13 @@ def test_a_plan_is_the_difference_within_the_budget(pairs: list[tuple], budget: 
     assert len(planned) == len(hurried) + min(budget, len(due - hurried))
 
 
+def test_a_placement_goes_on_from_a_snapshot_of_other_instruments() -> None:
+    placement, after = Placement(CODES[:10]), Placement(CODES[5:15][::-1])
+    placement.holders[:] = range(10)
+    after.load_parts(placement.state_parts())
+    assert after.holders.tolist() == [NO_NODE] * 5 + [9, 8, 7, 6, 5]
+
+
 def test_a_record_says_the_move() -> None:
     move = Move(3, 1, (1, (1 << 64) - 1))
     assert Move.of(move.record()) == move
