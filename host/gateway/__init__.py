@@ -1,5 +1,8 @@
 """The gateway: pre-trade risk, routing, and the way of an order through journal and nodes."""
 
+from host.gateway.health import Health, HealthError, HealthRules
+from host.gateway.moves import Move, MoveError, Mover, Placement, carry_out, plan_moves
+from host.gateway.node_state import NodeState
 from host.gateway.pipeline import Gateway, GatewayError, Reconciliation
 from host.gateway.risk import Account, Instrument, Risk
 from host.gateway.router import Router
@@ -10,12 +13,22 @@ __all__ = [
     "Account",
     "Gateway",
     "GatewayError",
+    "Health",
+    "HealthError",
+    "HealthRules",
     "Instrument",
+    "Move",
+    "MoveError",
+    "Mover",
+    "NodeState",
+    "Placement",
     "Reconciliation",
     "Risk",
     "Router",
     "Summary",
     "VERDICT_TEXT",
     "Verdict",
+    "carry_out",
+    "plan_moves",
     "verdict_text",
 ]
