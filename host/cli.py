@@ -20,7 +20,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hdl.sbe_venue import Venue
     from host.capture.reader import Captures
-    from host.replay import Replay
+    from host.playback import Replay
 
 app = typer.Typer(
     help="An open trading gateway: FPGA protocol parsing, a NumPy and Numba host.",
@@ -123,9 +123,9 @@ def replay(
     from host.capture.reader import open_captures
     from host.card import check_url
     from host.gateway.limits import Limits, load_limits
-    from host.replay import Replay, flows_of
-    from host.replay.progress import ReplayProgress
-    from host.replay.report import print_report
+    from host.playback import Replay, flows_of
+    from host.playback.progress import ReplayProgress
+    from host.playback.report import print_report
 
     with _bad_input():
         check_url(card)
@@ -222,8 +222,8 @@ def decode(
     from hdl.flow import Parser
     from hdl.sbe_venue import load_venue
     from host.capture.reader import open_captures
-    from host.replay import Progress, flows_of
-    from host.replay.progress import ReplayProgress
+    from host.playback import Progress, flows_of
+    from host.playback.progress import ReplayProgress
     from host.sbe.export import WRITERS, export
     from host.sbe.full_decode import FullDecoder
 
@@ -313,8 +313,8 @@ def demo(
     from host import demo as parts
     from host.generate import SCHEMA
     from host.generate import generate as make
-    from host.replay.progress import ReplayProgress
-    from host.replay.report import print_report
+    from host.playback.progress import ReplayProgress
+    from host.playback.report import print_report
 
     with _bad_input():
         DEMO_DIRECTORY.mkdir(parents=True, exist_ok=True)
@@ -420,7 +420,7 @@ def _journal(directory: Path | None) -> Iterator[Path]:
 def _prepare(url: str, venue: "Venue | None") -> None:
     """Compile what the first replay needs, saying so, or say that opening the card will."""
     from host.card.sbe_decoders import is_compiled
-    from host.replay.warm import is_warm, warm
+    from host.playback.warm import is_warm, warm
     from sim.pcie_card import pcie_card_model
     from sim.shared_library import CARD, is_built
 

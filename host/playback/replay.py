@@ -19,7 +19,7 @@ from host.gateway.limits import Limits
 from host.gateway.pipeline import Gateway, Reconciliation
 from host.gateway.summary import Summary
 from host.journal import Journal
-from host.replay.tally import Tally, TypeCount
+from host.playback.tally import Tally, TypeCount
 from host.sbe.full_decode import FullDecoder
 
 SLICE_PACKETS = 4096
