@@ -1,12 +1,12 @@
 """Decoded tables as Arrow tables: nulls are null, decimals are decimals, var data is in place."""
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from hdl.sbe_encoding import Composite, DecimalParts, Family, Simple, decimal_parts
+from hdl.sbe_encoding import Composite, DecimalParts, Family, Leaf, Simple, decimal_parts
 from hdl.sbe_schema import Field
 from host.sbe.full_decode import Decoded, Table
 from host.sbe.layout import PRESENT
@@ -33,18 +33,74 @@ class Decimals(enum.Enum):
     INT64 = "int64"
 
 
+Metadata = dict[bytes, bytes] | None
+
+
+class Names:
+    """A dictionary column's names by code. It only grows, so that files to which batch after batch is written need no other one.
+
+    Parameters: ``names`` by code; ``name_of`` gives that of a code without one; ``index`` is the dtype of the column's indices.
+    """
+
+    def __init__(self, names: Mapping[int, str], name_of: Callable[[int], str] = str, index: type = np.int32) -> None:
+        self._texts: list[str] = []
+        self._places: dict[int, int] = {}
+        self._name_of, self._index = name_of, index
+        for code, name in names.items():
+            self._add(code, name)
+        self._build()
+
+    def _add(self, code: int, name: str) -> None:
+        if name not in self._texts:
+            self._texts.append(name)
+        self._places[code] = self._texts.index(name)
+
+    def _build(self) -> None:
+        # One that no code has, so that there is always one.
+        codes = [*sorted(self._places), np.iinfo(np.int64).max]
+        self._codes = np.array(codes, np.int64)
+        self._indices = np.array([self._places.get(code, 0) for code in codes], self._index)
+        self._names = pa.array(self._texts, pa.string())
+
+    def column(self, codes: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
+        """The column of some codes, null where it is said."""
+        codes = codes.astype(np.int64)
+        at = np.searchsorted(self._codes, codes)
+        unknown = self._codes[at] != codes
+        if null is not None:
+            unknown &= ~null
+        if unknown.any():
+            for code in np.unique(codes[unknown]).tolist():
+                self._add(code, self._name_of(code))
+            self._build()
+            at = np.searchsorted(self._codes, codes)
+        return pa.DictionaryArray.from_arrays(masked(self._indices[at], null), self._names)
+
+
+def char_name(code: int) -> str:
+    """A character's code as the character, or as a number where nobody could read that."""
+    return chr(code) if chr(code).isprintable() else str(code)
+
+
 class ArrowTables:
     """Makes Arrow tables of decoded ones, batch after batch, all with the same types.
 
     A decimal with a constant exponent is one column (see :class:`Decimals`); any other has one for each member. UTCTimestamps are
     timestamps with time zone UTC, enums dictionaries with the schema's names; a value that the schema does not
     name is in the dictionary as its number. Text that is no UTF-8 is taken as Latin-1; arrays of numbers are lists of their length.
-    ``@present`` is no column, its meaning is in the nulls.
+    ``@present`` is no column, its meaning is in the nulls. ``@flow`` is by the names of ``flows``, where there are any.
     """
 
-    def __init__(self, decimals: Decimals = Decimals.DECIMAL128) -> None:
+    def __init__(self, decimals: Decimals = Decimals.DECIMAL128, flows: Sequence[str] = ()) -> None:
         self._decimals = decimals
-        self._enums: dict[tuple[str, str], _Enum] = {}
+        self._flows = Names(dict(enumerate(flows))) if flows else None
+        self._names: dict[tuple[str, str], Names] = {}
+
+    def _names_of(self, table: Table, leaf: Leaf) -> Names:
+        key = table.name, leaf.name
+        if key not in self._names:
+            self._names[key] = _enum_names(leaf.encoding)
+        return self._names[key]
 
     def table(self, decoded: Decoded, name: str, parents: int = 0) -> pa.Table:
         """One of the tables; ``parents`` is added to ``@parent``. Raises KeyError where there is none of that name."""
@@ -56,14 +112,16 @@ class ArrowTables:
             columns[data.name] = _data_column(decoded, table, data.name, data.is_text), None
         for own in table.rows.dtype.names or ():
             if own == "@timestamp":
-                columns[own] = _times(table.rows[own], None, "ns"), None
+                columns[own] = times(table.rows[own]), None
+            elif own == "@flow" and self._flows is not None:
+                columns[own] = self._flows.column(table.rows[own]), None
             elif own.startswith("@") and own != PRESENT:
                 values = np.ascontiguousarray(table.rows[own])
                 columns[own] = pa.array(values + np.uint64(parents) if own == "@parent" else values), None
         schema = pa.schema([pa.field(name, each.type, metadata=about) for name, (each, about) in columns.items()])
         return pa.Table.from_arrays([each for each, _ in columns.values()], schema=schema)
 
-    def _field_columns(self, table: Table, field: Field) -> Iterator[tuple[str, tuple[pa.Array, "Metadata"]]]:
+    def _field_columns(self, table: Table, field: Field) -> Iterator[tuple[str, tuple[pa.Array, Metadata]]]:
         encoding = field.encoding
         if isinstance(encoding, Composite):
             if (parts := decimal_parts(encoding)) and (places := _places(parts)) is not None:
@@ -72,26 +130,29 @@ class ArrowTables:
                 return
             if unit := _time_unit(encoding):
                 name = f"{field.name}.time"
-                yield field.name, (_times(table.rows[name], table.is_null(name), unit), None)
+                yield field.name, (times(table.rows[name], table.is_null(name), unit), None)
                 return
         for leaf in field.leaves():
             if not leaf.encoding.length:
                 continue
             if leaf.encoding.values and leaf.encoding.length == 1:
-                known = self._enums.setdefault((table.name, leaf.name), _Enum(leaf.encoding))
-                yield leaf.name, (known.column(table.rows[leaf.name], table.is_null(leaf.name)), None)
+                values = table.rows[leaf.name]
+                codes = _codes(values) if leaf.encoding.is_char else values
+                yield leaf.name, (self._names_of(table, leaf).column(codes, table.is_null(leaf.name)), None)
             elif encoding is leaf.encoding and _is_time(field, leaf.encoding):
-                yield leaf.name, (_times(table.rows[leaf.name], table.is_null(leaf.name), "ns"), None)
+                yield leaf.name, (times(table.rows[leaf.name], table.is_null(leaf.name), "ns"), None)
             else:
                 yield leaf.name, (_values(table, leaf.name, leaf.encoding), None)
 
-    def _decimal_column(self, mantissas: np.ndarray, null: np.ndarray, places: int) -> tuple[pa.Array, "Metadata"]:
-        if self._decimals is Decimals.DECIMAL128:
-            return decimals(mantissas, null, places), None
-        return _masked(_native(mantissas), null), {EXPONENT: str(-places).encode()}
+    def _decimal_column(self, mantissas: np.ndarray, null: np.ndarray, places: int) -> tuple[pa.Array, Metadata]:
+        return decimal_column(mantissas, null, places, self._decimals)
 
 
-Metadata = dict[bytes, bytes] | None
+def decimal_column(mantissas: np.ndarray, null: np.ndarray, places: int, how: Decimals) -> tuple[pa.Array, Metadata]:
+    """Whole numbers of so many decimal places as a column, and its metadata."""
+    if how is Decimals.DECIMAL128:
+        return _decimals(mantissas, null, places), None
+    return masked(_native(mantissas), null), {EXPONENT: str(-places).encode()}
 
 
 def arrow_table(decoded: Decoded, name: str, parents: int = 0) -> pa.Table:
@@ -99,33 +160,12 @@ def arrow_table(decoded: Decoded, name: str, parents: int = 0) -> pa.Table:
     return ArrowTables().table(decoded, name, parents)
 
 
-class _Enum:
-    """An enum's dictionary. It only grows, so that files to which batch after batch is written need no other one."""
-
-    def __init__(self, encoding: Simple) -> None:
-        self._is_char = encoding.is_char
-        self._is_byte = encoding.primitive.size == 1
-        self._texts = list(dict.fromkeys(value.name for value in encoding.values))
-        self._places = {value.number: self._texts.index(value.name) for value in reversed(encoding.values)}
-        self._build()
-
-    def _build(self) -> None:
-        self._numbers = np.array(sorted(self._places), np.int64)
-        indices = np.array([self._places[number] for number in self._numbers.tolist()])
-        self._indices = indices.astype(np.int16 if self._is_byte else np.int32)
-        self._names = pa.array(self._texts, pa.string())
-
-    def column(self, values: np.ndarray, null: np.ndarray) -> pa.Array:
-        codes = (_codes(values) if self._is_char else values).astype(np.int64)
-        at = np.minimum(np.searchsorted(self._numbers, codes), len(self._numbers) - 1)
-        unknown = (self._numbers[at] != codes) & ~null
-        if unknown.any():
-            for number in np.unique(codes[unknown]).tolist():
-                self._places[number] = len(self._texts)
-                self._texts.append(chr(number) if self._is_char and chr(number).isprintable() else str(number))
-            self._build()
-            at = np.minimum(np.searchsorted(self._numbers, codes), len(self._numbers) - 1)
-        return pa.DictionaryArray.from_arrays(_masked(self._indices[at], null), self._names)
+def _enum_names(encoding: Simple) -> Names:
+    # Of names with the same value the first one counts.
+    names = {value.number: value.name for value in reversed(encoding.values)}
+    ordered = {value.number: names[value.number] for value in encoding.values}
+    index = np.int16 if encoding.primitive.size == 1 else np.int32
+    return Names(ordered, char_name if encoding.is_char else str, index)
 
 
 def _places(parts: DecimalParts) -> int | None:
@@ -154,7 +194,7 @@ def _is_time(field: Field, encoding: Simple) -> bool:
     return is_number and UTC_TIMESTAMP in (field.semantic_type, encoding.semantic_type)
 
 
-def _times(values: np.ndarray, null: np.ndarray | None, unit: str) -> pa.Array:
+def times(values: np.ndarray, null: np.ndarray | None = None, unit: str = "ns") -> pa.Array:
     """Times; those beyond int64 (the year 2262, where they are nanoseconds) are null, since Arrow has no others."""
     native = _native(values)
     if native.dtype.kind == "u":
@@ -169,13 +209,13 @@ def _native(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
 
 
-def _masked(values: np.ndarray, null: np.ndarray) -> pa.Array:
+def masked(values: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
     """Numbers one behind the other as they are in memory, and where they are null."""
     kind = pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [_validity(null), pa.py_buffer(values)])
+    return pa.Array.from_buffers(kind, len(values), [None if null is None else _validity(null), pa.py_buffer(values)])
 
 
-def decimals(mantissas: np.ndarray, null: np.ndarray, places: int) -> pa.Array:
+def _decimals(mantissas: np.ndarray, null: np.ndarray, places: int) -> pa.Array:
     """Integers of 64 bits as decimals: each is extended to 128 bits, which is what Arrow has in memory."""
     wide = np.empty((len(mantissas), 2), "<i8")
     wide[:, 0] = mantissas.astype("<u8").view("<i8") if mantissas.dtype.kind == "u" else mantissas
@@ -195,7 +235,7 @@ def _values(table: Table, name: str, encoding: Simple) -> pa.Array:
         return _text(pa.array(np.ascontiguousarray(values), mask=null, type=pa.binary()))
     native = np.ascontiguousarray(values, values.dtype.base.newbyteorder("="))
     if encoding.length == 1:
-        return _masked(native, null)
+        return masked(native, null)
     return pa.FixedSizeListArray.from_arrays(pa.array(native.ravel()), encoding.length, mask=pa.array(null))
 
 
