@@ -1,6 +1,6 @@
 """The table ``books`` of a conversion: books by price from its frames (docs/books.md)."""
 
-import importlib.util
+import importlib
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,9 @@ LEVELS = 10
 class BookTables:
     """Builds books from batches and gives their rows: one for each change of the best ten levels."""
 
-    def __init__(self, playback: Playback) -> None:
-        # Looked up here, so that tables can be had without books.
-        self._module: Any = importlib.import_module("host.market_data")
-        self._books = self._module.Books(playback.flows, playback.venue, levels=LEVELS, trades=False)
+    def __init__(self, playback: Playback, module: Any) -> None:
+        self._module = module
+        self._books = module.Books(playback.flows, playback.venue, levels=LEVELS, trades=False)
         self._decimals = playback.decimals
 
     def rows(self, batch: Batch | None) -> tuple[pa.Table, list[Run]]:
@@ -39,6 +38,11 @@ class BookTables:
 
 def books_of(playback: Playback) -> BookTables | None:
     """Books of a playback; None where this build has none, or where frames that they need are left out."""
-    if importlib.util.find_spec("host.market_data.books") is None or playback.chooser.selection.templates:
+    if playback.chooser.selection.templates:
         return None
-    return BookTables(playback)
+    try:
+        module = importlib.import_module("host.market_data")
+        module.Books  # noqa: B018
+    except (ImportError, AttributeError):
+        return None
+    return BookTables(playback, module)

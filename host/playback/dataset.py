@@ -102,8 +102,7 @@ class Dataset:
                 self._go_on(state, identity)
                 return
             shutil.rmtree(self._partial)
-        self._partial.mkdir(parents=True)
-        state.write_text(json.dumps(identity) + "\n")
+        self._identity = dict(identity)
 
     @property
     def rows_before(self) -> int:
@@ -161,15 +160,23 @@ class Dataset:
         while self._bytes.total() > self._held_bytes:
             self._write(max(self._bytes, key=lambda key: self._bytes[key]))
 
+    def _begin(self) -> None:
+        """Make the folder, unless it is there."""
+        if not self._partial.exists():
+            with _named(self._partial):
+                self._partial.mkdir(parents=True)
+                (self._partial / STATE).write_text(json.dumps(self._identity) + "\n")
+
     def _write(self, key: tuple[str, str]) -> None:
         name, partition = key
         table = pa.concat_tables(self._held.pop(key))
         del self._bytes[key]
+        self._begin()
         folder = self._partial / name / partition
-        folder.mkdir(parents=True, exist_ok=True)
         final = folder / f"part-{self._parts[key]:06}.parquet"
         under_way = folder / f".{final.name}{PARTIAL}"
         with _named(under_way, GO_ON):
+            folder.mkdir(parents=True, exist_ok=True)
             write_parquet(table, under_way)
             under_way.rename(final)
             line = {"table": name, "partition": partition, "rows": len(table)}
@@ -182,10 +189,12 @@ class Dataset:
         """See :class:`Sink`."""
         for key in list(self._held):
             self._write(key)
-        if self._folder.exists():
-            self._folder.rmdir()
-        (self._partial / STATE).unlink()
-        self._partial.rename(self._folder)
+        self._begin()
+        with _named(self._partial / STATE):
+            if self._folder.exists():
+                self._folder.rmdir()
+            (self._partial / STATE).unlink()
+            self._partial.rename(self._folder)
         self.finished = True
 
     def close(self) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hdl.flow import Flow
-from hdl.frame import FIELDS, FRAME_BYTES
+from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
 from host.playback.batches import Batch, Playback
 from host.playback.selection import SelectionError, channel_name
 
@@ -53,7 +54,7 @@ class _Side:
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
         self._batch: Batch | None = None
-        self.frames = np.empty(0, np.uint8)
+        self.frames: np.ndarray[Any, Any] = np.empty(0, FRAME_DTYPE)
         self.number = 0
 
     def fill(self) -> bool:

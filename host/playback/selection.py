@@ -81,6 +81,11 @@ class Chooser:
         """Whether an instrument that is wanted was met."""
         self._seen: set[int] = set()
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether frames may be left out."""
+        return bool(self.selection.instruments or self.selection.templates)
+
     def wants_table(self, name: str) -> bool:
         """Whether a table is of a template that is wanted."""
         return self._template_names is None or name.partition(".")[0] in self._template_names

@@ -48,7 +48,7 @@ class Sending:
             if self.stop:
                 sent.interrupted = True
                 break
-            content = memoryview(packets.data)
+            content = packets.data.data
             for start, length in zip(packets.offset.tolist(), packets.length.tolist(), strict=True):
                 self._interface.send(content[start : start + length])
             sent.packets += len(packets)

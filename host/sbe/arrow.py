@@ -59,7 +59,7 @@ class Names:
         # One that no code has, so that there is always one.
         codes = [*sorted(self._places), np.iinfo(np.int64).max]
         self._codes = np.array(codes, np.int64)
-        self._indices = np.array([self._places.get(code, 0) for code in codes], self._index)
+        self._indices: np.ndarray = np.array([self._places.get(code, 0) for code in codes], self._index)
         self._names = pa.array(self._texts, pa.string())
 
     def column(self, codes: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
