@@ -69,6 +69,7 @@ class Dataset:
         channels: names of the flows, by number.
         identity: what the run is; a run that goes on has to have the same.
         resume: go on with what an interrupted run has left, if it has.
+        part_bytes, held_bytes: other sizes than :data:`PART_BYTES`, :data:`HELD_BYTES`.
 
     Raises OutError.
     """
@@ -79,15 +80,15 @@ class Dataset:
         channels: Sequence[str],
         identity: Mapping[str, Any],
         resume: bool = False,
-        part_bytes: int = PART_BYTES,
-        held_bytes: int = HELD_BYTES,
+        part_bytes: int | None = None,
+        held_bytes: int | None = None,
     ) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutError(f"{folder}: is there already; remove it, or write to another folder")
         self._folder = folder
         self._partial = folder.with_name(folder.name + PARTIAL)
         self._channels = [re.sub(r"[^0-9A-Za-z.]", "-", channel) for channel in channels]
-        self._part_bytes, self._held_bytes = part_bytes, held_bytes
+        self._part_bytes, self._most_bytes = part_bytes or PART_BYTES, held_bytes or HELD_BYTES
         self._whole: Counter[tuple[str, str]] = Counter()
         self._parts: Counter[tuple[str, str]] = Counter()
         self._seen: Counter[tuple[str, str]] = Counter()
@@ -105,9 +106,9 @@ class Dataset:
         self._identity = dict(identity)
 
     @property
-    def rows_before(self) -> int:
-        """Rows that the interrupted run has written."""
-        return self._whole.total()
+    def held_bytes(self) -> int:
+        """Bytes of tables that wait to be written."""
+        return self._bytes.total()
 
     def _go_on(self, state: Path, identity: Mapping[str, Any]) -> None:
         # A line without its end was not written to its end.
@@ -157,7 +158,7 @@ class Dataset:
             self._bytes[key] += piece.nbytes
             if self._bytes[key] >= self._part_bytes:
                 self._write(key)
-        while self._bytes.total() > self._held_bytes:
+        while self._bytes.total() > self._most_bytes:
             self._write(max(self._bytes, key=lambda key: self._bytes[key]))
 
     def _begin(self) -> None:
