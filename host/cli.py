@@ -148,6 +148,9 @@ TableOption = Annotated[
 DecimalsOption = Annotated[
     str, typer.Option("--decimals", metavar="TYPE", help="decimal128, or int64 with the exponent as metadata.")
 ]
+FramesOption = Annotated[
+    bool, typer.Option("--frames/--no-frames", help="Of a folder: with or without the tables frames and books.")
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with an --out DIR that was interrupted.")]
 ToOption = Annotated[
     str | None, typer.Option("--to", metavar="eth:INTERFACE", help="Send the packets out on a network interface.")
@@ -185,6 +188,7 @@ def replay(
     out: OutOption = None,
     table: TableOption = "frames",
     decimals: DecimalsOption = "decimal128",
+    frames: FramesOption = True,
     resume: ResumeOption = False,
     to: ToOption = None,
     diff: DiffOption = None,
@@ -254,6 +258,7 @@ def replay(
                     decimals=decimals,
                     resume=resume,
                     speed=pace,
+                    frames=frames,
                 )
             warned = _warn(opened)
             _say_left_out(writer.playback.left_out)

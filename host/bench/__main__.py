@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import captures, cards, ethernet, gateway, market_data
+from host.bench import captures, cards, ethernet, gateway, market_data, playback
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -39,6 +39,7 @@ def main() -> None:
         lambda: captures.batches_row(data),
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
+        lambda: playback.rows(data),
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
     ):

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from hdl.flow import Flow
+from hdl.frame import FRAME_DTYPE
 from hdl.sbe_venue import Venue, load_venue
 from host.capture.packets import Packets, sliced
 from host.capture.reader import AnyPath, Captures, open_captures
@@ -24,11 +25,14 @@ from host.playback.selection import EVERYTHING, Chooser, Selection, SelectionErr
 from host.sbe.arrow import ArrowTables, Decimals
 from host.sbe.full_decode import Decoded, FullDecoder
 
-BATCH_PACKETS = 1 << 15
-"""Packets of a batch at most. Decoding takes its time by table and column, too."""
+BATCH_PACKETS = 1 << 13
+"""Packets of a batch at most: few enough for caches."""
+
+TABLE_PACKETS = 1 << 15
+"""The same where tables are made, which takes its time by table and column, too."""
 
 FRAME_SLOTS = 1 << 18
-PAYLOAD_BYTES = 1 << 26
+PAYLOAD_BYTES = 1 << 25
 """The ring: a batch's frames are in it at once, and seldom across its end."""
 
 
@@ -116,20 +120,26 @@ class Playback:
         """The card, with a ring that has room for batches."""
         return open_card(self.url, self.flows, self.venue, frame_slots=FRAME_SLOTS, payload_bytes=PAYLOAD_BYTES)
 
-    def batches(self, packets: Iterable[Packets] | None = None) -> Iterator[Batch]:
-        """The batches; of ``packets``, unless they are the captures'."""
+    def batches(self, packets: Iterable[Packets] | None = None, frames: bool = True) -> Iterator[Batch]:
+        """The batches; of ``packets``, unless they are the captures'. Without ``frames`` no card is opened, and there are none."""
         decode = self._decoding()
         if packets is None:
             packets = sliced(self.chooser.selection.packets(self.captures.batches()), BATCH_PACKETS)
+        if not frames:
+            none = np.empty(0, FRAME_DTYPE)
+            for part in packets:
+                yield Batch(part, none, np.empty(0, np.uint8), self.flows, decode, self.tables)
+            return
         with self.open_card() as card:
             for part in packets:
                 done = -1
                 while done != len(part):
                     first = max(done, 0)
                     done = card.feed(part, first)
-                    frames, pieces = _frames(card)
+                    found, pieces = _frames(card)
                     taken = part if (first, done) == (0, len(part)) else part.slice(first, done)
-                    yield Batch(taken, self.chooser.frames(frames), card.ring.payload, self.flows, decode, self.tables)
+                    chosen = self.chooser.frames(found)
+                    yield Batch(taken, chosen, card.ring.payload, self.flows, decode, self.tables)
                     for count in pieces:
                         card.ring.release(count)
 

@@ -12,7 +12,7 @@ from hdl.sbe_venue import Venue
 from host.capture.packets import sliced
 from host.capture.reader import Captures, open_captures
 from host.card.link_session import LinkError
-from host.playback.batches import BATCH_PACKETS, Playback
+from host.playback.batches import TABLE_PACKETS, Playback
 from host.playback.book_table import BOOKS, books_of
 from host.playback.convert import FRAMES, Conversion, Converted
 from host.playback.dataset import FILES, PARTIAL, check_out, open_sink
@@ -42,6 +42,7 @@ class TableWriter:
         decimals: str = Decimals.DECIMAL128.value,
         resume: bool = False,
         speed: float | None = None,
+        frames: bool = True,
     ) -> None:
         check_out(out, resume)
         _check_table(table, venue, out)
@@ -53,11 +54,14 @@ class TableWriter:
         self.playback = Playback(captures, venue, card, selection, Decimals(decimals))
         self._speed = speed
         self._out = out
-        identity = _identity(captures, venue, card, selection, decimals)
+        identity = _identity(captures, venue, card, selection, decimals, frames)
         channels = [channel_name(flow) for flow in self.playback.flows]
         sink = open_sink(out, table, channels, identity, resume)
-        wants_books = out.suffix not in FILES or table == BOOKS
-        self._conversion = Conversion(self.playback, sink, books=books_of(self.playback) if wants_books else None)
+        if out.suffix in FILES:
+            frames, wants_books = table == FRAMES, table == BOOKS
+        else:
+            wants_books = frames
+        self._conversion = Conversion(self.playback, sink, frames, books_of(self.playback) if wants_books else None)
 
     @property
     def stop(self) -> bool:
@@ -71,7 +75,7 @@ class TableWriter:
     def run(self, progress: ReplayProgress) -> Converted:
         """Play everything and write it. Raises OutError, SelectionError, and what cards raise."""
         captures, selection = self.playback.captures, self.playback.chooser.selection
-        packets = paced(sliced(selection.packets(captures.batches()), BATCH_PACKETS), self._speed)
+        packets = paced(sliced(selection.packets(captures.batches()), TABLE_PACKETS), self._speed)
         return self._conversion.run(progress, packets)
 
     def report(self, console: Console, done: Converted) -> None:
@@ -111,7 +115,7 @@ def _check_table(table: str, venue: Venue | None, out: Path) -> None:
 
 
 def _identity(
-    captures: Captures, venue: Venue | None, card: str, selection: Selection, decimals: str
+    captures: Captures, venue: Venue | None, card: str, selection: Selection, decimals: str, frames: bool
 ) -> dict[str, Any]:
     """What a run that goes on has to have in common with the one that was interrupted."""
     schema = None
@@ -119,6 +123,7 @@ def _identity(
         content = Path(venue.schema.path).read_bytes()
         schema = [hashlib.sha256(content).hexdigest()[:16], venue.profile.title]
     return {
+        "frames": frames,
         "captures": [[str(capture.path), capture.total_bytes] for capture in captures.captures],
         "schema": schema,
         "card": card,

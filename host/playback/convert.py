@@ -40,6 +40,7 @@ class Conversion:
 
     def __init__(self, playback: Playback, sink: Sink, frames: bool = True, books: BookTables | None = None) -> None:
         self._books = books
+        self._needs_card = frames or books is not None
         self._playback = playback
         self._sink = sink
         self._frames = FrameTables(playback.flows, playback.venue, playback.decimals) if frames else None
@@ -53,7 +54,7 @@ class Conversion:
         done, captures = self._done, self._playback.captures
         begin = time.perf_counter()
         try:
-            for batch in self._playback.batches(packets):
+            for batch in self._playback.batches(packets, self._needs_card):
                 if self.stop:
                     done.interrupted = True
                     break

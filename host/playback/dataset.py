@@ -89,6 +89,7 @@ class Dataset:
         self._partial = folder.with_name(folder.name + PARTIAL)
         self._channels = [re.sub(r"[^0-9A-Za-z.]", "-", channel) for channel in channels]
         self._part_bytes, self._most_bytes = part_bytes or PART_BYTES, held_bytes or HELD_BYTES
+        self._folders: dict[Partition, str] = {}
         self._whole: Counter[tuple[str, str]] = Counter()
         self._parts: Counter[tuple[str, str]] = Counter()
         self._seen: Counter[tuple[str, str]] = Counter()
@@ -133,8 +134,10 @@ class Dataset:
                 path.unlink()
 
     def _key(self, name: str, partition: Partition) -> tuple[str, str]:
-        channel = self._channels[partition.flow] if partition.flow < len(self._channels) else "none"
-        return name, f"channel={channel}/date={partition.date}"
+        if partition not in self._folders:
+            channel = self._channels[partition.flow] if partition.flow < len(self._channels) else "none"
+            self._folders[partition] = f"channel={channel}/date={partition.date}"
+        return name, self._folders[partition]
 
     def wants(self, name: str, runs: Sequence[Run]) -> bool:
         """See :class:`Sink`."""
