@@ -120,11 +120,15 @@ class Playback:
         """The card, with a ring that has room for batches."""
         return open_card(self.url, self.flows, self.venue, frame_slots=FRAME_SLOTS, payload_bytes=PAYLOAD_BYTES)
 
+    def packets(self, most: int = BATCH_PACKETS) -> Iterator[Packets]:
+        """The packets of the times that are wanted, at most so many at once."""
+        return sliced(self.chooser.selection.packets(self.captures.batches()), most)
+
     def batches(self, packets: Iterable[Packets] | None = None, frames: bool = True) -> Iterator[Batch]:
         """The batches; of ``packets``, unless they are the captures'. Without ``frames`` no card is opened, and there are none."""
         decode = self._decoding()
         if packets is None:
-            packets = sliced(self.chooser.selection.packets(self.captures.batches()), BATCH_PACKETS)
+            packets = self.packets()
         if not frames:
             none = np.empty(0, FRAME_DTYPE)
             for part in packets:

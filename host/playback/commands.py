@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hdl.sbe_venue import Venue
-from host.capture.packets import sliced
 from host.capture.reader import Captures, open_captures
 from host.card.link_session import LinkError
-from host.playback.batches import TABLE_PACKETS, Playback
+from host.playback.batches import Playback
 from host.playback.book_table import BOOKS, books_of
 from host.playback.convert import FRAMES, Conversion, Converted
 from host.playback.dataset import FILES, PARTIAL, check_out, open_sink
@@ -74,9 +73,7 @@ class TableWriter:
 
     def run(self, progress: ReplayProgress) -> Converted:
         """Play everything and write it. Raises OutError, SelectionError, and what cards raise."""
-        captures, selection = self.playback.captures, self.playback.chooser.selection
-        packets = paced(sliced(selection.packets(captures.batches()), TABLE_PACKETS), self._speed)
-        return self._conversion.run(progress, packets)
+        return self._conversion.run(progress, lambda packets: paced(packets, self._speed))
 
     def report(self, console: Console, done: Converted) -> None:
         """Print what was written."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from hdl.frame import Flag
 from host.capture.packets import Packets
-from host.playback.batches import Batch, Playback
+from host.playback.batches import TABLE_PACKETS, Batch, Playback
 from host.playback.book_table import BOOKS, BookTables
 from host.playback.dataset import Sink
 from host.playback.frame_table import FrameTables
@@ -48,12 +48,15 @@ class Conversion:
         self.stop = False
 
     def run(
-        self, show: Callable[[Progress], None] = lambda progress: None, packets: Iterable[Packets] | None = None
+        self,
+        show: Callable[[Progress], None] = lambda progress: None,
+        pace: Callable[[Iterator[Packets]], Iterator[Packets]] = lambda packets: packets,
     ) -> Converted:
-        """Play everything. Raises SelectionError where no instrument that was asked for came, OSError, and what cards raise."""
+        """Play everything; ``show`` is called after each batch, ``pace`` says when packets are due. Raises SelectionError where no instrument that was asked for came, OSError, and what cards raise."""
         done, captures = self._done, self._playback.captures
         begin = time.perf_counter()
         try:
+            packets = pace(self._playback.packets(TABLE_PACKETS))
             for batch in self._playback.batches(packets, self._needs_card):
                 if self.stop:
                     done.interrupted = True

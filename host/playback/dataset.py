@@ -150,6 +150,7 @@ class Dataset:
 
     def add(self, name: str, table: pa.Table, runs: Sequence[Run]) -> None:
         """See :class:`Sink`."""
+        row_bytes = table.nbytes / max(len(table), 1)
         for run in runs:
             key = self._key(name, run.partition)
             skipped = min(max(self._whole[key] - self._seen[key], 0), run.end - run.begin)
@@ -158,7 +159,7 @@ class Dataset:
             if not len(piece):
                 continue
             self._held.setdefault(key, []).append(piece)
-            self._bytes[key] += piece.nbytes
+            self._bytes[key] += int(row_bytes * len(piece))
             if self._bytes[key] >= self._part_bytes:
                 self._write(key)
         while self._bytes.total() > self._most_bytes:

@@ -272,9 +272,7 @@ class Table:
         if any(data.name == name for data in self.layout.block.data):
             empty: np.ndarray = self.rows[name]["offset"] == 0
             return empty
-        leaf = next((leaf for leaf in self.layout.leaves if leaf.name == name), None)
-        if leaf is None:
-            raise KeyError(name)
+        leaf = self.layout.by_name[name]
         encoding = leaf.encoding
         if not encoding.size:
             return np.zeros(len(self.rows), bool)

@@ -157,7 +157,7 @@ def test_a_file_has_one_table_in_the_captures_order(capture, tables, tmp_path, n
 def small_parts(monkeypatch) -> None:
     monkeypatch.setattr(dataset, "PART_BYTES", 20_000)
     monkeypatch.setattr(dataset, "HELD_BYTES", 100_000)
-    monkeypatch.setattr("host.playback.commands.TABLE_PACKETS", 200)
+    monkeypatch.setattr("host.playback.convert.TABLE_PACKETS", 200)
 
 
 def test_a_run_that_was_interrupted_goes_on_to_the_same_result(capture, tmp_path, monkeypatch):
