@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, ethernet, gateway, market_data
+from host.bench import books, captures, cards, ethernet, gateway, market_data, playback
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -40,6 +40,7 @@ def main() -> None:
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
         lambda: books.updates_row(data),
+        lambda: playback.rows(data),
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
     ):

@@ -1,0 +1,48 @@
+"""The table ``books`` of a conversion: books by price from its frames (docs/books.md)."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from host.playback.batches import Batch, Playback
+from host.playback.partition import Run, keys_of, runs_of
+from host.sbe.arrow import Decimals
+
+BOOKS = "books"
+LEVELS = 10
+
+
+class BookTables:
+    """Builds books from batches and gives their rows: one for each change of the best ten levels."""
+
+    def __init__(self, playback: Playback, module: Any) -> None:
+        self._module = module
+        self._books = module.Books(playback.flows, playback.venue, levels=LEVELS, trades=False)
+        self._decimals = playback.decimals
+
+    def rows(self, batch: Batch | None) -> tuple[pa.Table, list[Run]]:
+        """The rows of a batch, by partition; with None those that the end of the data brings."""
+        if batch is None:
+            self._books.finish()
+        else:
+            self._books.update(batch.frames, batch.payload)
+        table = self._books.table()
+        times = table.column("timestamp").cast(pa.int64()).to_numpy().astype(np.uint64)
+        order, runs = runs_of(keys_of(table.column("channel").to_numpy(), times))
+        if order is not None:
+            table = table.take(pa.array(order))
+        return (self._module.as_decimals(table) if self._decimals is Decimals.DECIMAL128 else table), runs
+
+
+def books_of(playback: Playback) -> BookTables | None:
+    """Books of a playback; None where this build has none, or where frames that they need are left out."""
+    if playback.chooser.selection.templates:
+        return None
+    try:
+        module = importlib.import_module("host.market_data")
+        module.Books  # noqa: B018
+    except (ImportError, AttributeError):
+        return None
+    return BookTables(playback, module)
