@@ -272,7 +272,8 @@ def replay(
                 )
             warned = _warn(opened)
             _say_left_out(writer.playback.left_out)
-            _prepare(card, venue)
+            if writer.needs_card:
+                _prepare(card, venue)
             with _stop_on_interrupt(writer), ReplayProgress(console) as progress:
                 done = writer.run(progress)
             _warn(opened, warned)

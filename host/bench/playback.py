@@ -9,7 +9,7 @@ import dpkt
 import pyarrow as pa
 import pyarrow.parquet
 
-from host.bench.captures import pcap_bytes
+from host.bench.captures import PACKETS, pcap_bytes
 from host.bench.market_data import MarketData
 from host.bench.measure import Row, compare, timed
 from host.capture.reader import open_captures
@@ -17,9 +17,6 @@ from host.playback.batches import Playback
 from host.playback.convert import Conversion
 from host.playback.dataset import Dataset
 from host.playback.selection import channel_name
-
-PACKETS = 300_000
-"""Packets of the capture, so that opening it and the card are a small part; the CME capture again and again."""
 
 PEER_PACKETS = 1_000
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from host.playback.batches import Batch, Playback
 from host.playback.partition import Run, keys_of, runs_of
-from host.sbe.arrow import Decimals
+from host.playback.selection import channel_name
+from host.sbe.arrow import Decimals, Names
 
 BOOKS = "books"
 LEVELS = 10
@@ -20,6 +21,7 @@ class BookTables:
     def __init__(self, playback: Playback, module: Any) -> None:
         self._module = module
         self._books = module.Books(playback.flows, playback.venue, levels=LEVELS, trades=False)
+        self._flows = Names({number: channel_name(flow) for number, flow in enumerate(playback.flows)})
         self._decimals = playback.decimals
 
     def rows(self, batch: Batch | None) -> tuple[pa.Table, list[Run]]:
@@ -30,7 +32,11 @@ class BookTables:
             self._books.update(batch.frames, batch.payload)
         table = self._books.table()
         times = table.column("timestamp").cast(pa.int64()).to_numpy().astype(np.uint64)
-        order, runs = runs_of(keys_of(table.column("channel").to_numpy(), times))
+        channels = table.column("channel").to_numpy()
+        order, runs = runs_of(keys_of(channels, times))
+        # Each flow is a channel of its own. `channel` is what the folders are called by.
+        place = table.schema.get_field_index("channel")
+        table = table.set_column(place, "flow", self._flows.column(channels))
         if order is not None:
             table = table.take(pa.array(order))
         return (self._module.as_decimals(table) if self._decimals is Decimals.DECIMAL128 else table), runs

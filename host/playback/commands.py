@@ -60,6 +60,7 @@ class TableWriter:
             frames, wants_books = table == FRAMES, table == BOOKS
         else:
             wants_books = frames
+        self.needs_card = frames or wants_books
         self._conversion = Conversion(self.playback, sink, frames, books_of(self.playback) if wants_books else None)
 
     @property

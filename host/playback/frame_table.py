@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from hdl.flow import Flow, Parser
 from hdl.frame import (
@@ -21,9 +20,9 @@ from hdl.frame import (
 )
 from hdl.sbe_venue import Venue
 from host.playback.selection import channel_name
+from host.playback.texts import gather_texts, text_ends
 from host.sbe.arrow import Decimals, Metadata, Names, char_name, decimal_column, masked, times
 
-SOH = 1
 TEXTS = ("client_order_id", "original_order_id", "symbol", "account")
 """Fields of the order view that say where a text begins."""
 
@@ -116,22 +115,3 @@ def _texts(frames: np.ndarray, payload: np.ndarray, begins: np.ndarray, null: np
         return binary.cast(pa.string())
     except pa.ArrowInvalid:
         return pa.array([None if each is None else each.decode("latin-1") for each in binary.to_pylist()], pa.string())
-
-
-@njit(cache=True)
-def text_ends(payload, starts, lasts, null, ends):
-    """``ends[i + 1]``: where text ``i`` ends when all stand one behind the other."""
-    for number in range(starts.size):
-        at = starts[number]
-        if not null[number]:
-            while at < lasts[number] and payload[at] != SOH:
-                at += 1
-        ends[number + 1] = ends[number] + (at - starts[number])
-
-
-@njit(cache=True)
-def gather_texts(payload, starts, ends, content):
-    """Copy the texts one behind the other."""
-    for number in range(starts.size):
-        for place in range(ends[number], ends[number + 1]):
-            content[place] = payload[starts[number] + place - ends[number]]

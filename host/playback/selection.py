@@ -97,12 +97,15 @@ class Chooser:
             frames = frames[wanted]
         if len(self._codes):
             wanted = np.isin(frames["instrument"], self._codes)
-            if wanted.any():
-                self.met = True
-            elif not self.met and len(self._seen) < MOST_LISTED:
-                self._seen.update(np.unique(frames["instrument"][frames["instrument"] != 0])[:MOST_LISTED].tolist())
+            self._note(wanted, frames["instrument"])
             frames = frames[wanted]
         return frames
+
+    def _note(self, wanted: np.ndarray, instruments: np.ndarray) -> None:
+        """Remember that what is wanted came, or else some of what came instead."""
+        self.met = self.met or bool(wanted.any())
+        if not self.met and len(self._seen) < MOST_LISTED:
+            self._seen.update(np.unique(instruments[instruments != 0])[:MOST_LISTED].tolist())
 
     def decoded(self, decoded: Decoded) -> Decoded:
         """The rows that are wanted. Of instruments: entries of them, the messages around these, and what of those messages
@@ -130,8 +133,14 @@ class Chooser:
         if column is None:
             return None
         values = table.rows[column]
-        found = np.isin(values, self._texts) if values.dtype.kind == "S" else np.isin(values, self._numbers)
-        return found & ~table.is_null(column)
+        known = ~table.is_null(column)
+        if values.dtype.kind == "S":
+            found = np.isin(values, self._texts) & known
+        else:
+            found = np.isin(values, self._numbers) & known
+            self._note(found, values[known])
+        self.met |= bool(found.any())
+        return found
 
     def _of_instruments(self, root: str, tables: dict[str, Table]) -> dict[str, Table]:
         its = {name: table for name, table in tables.items() if name.partition(".")[0] == root}

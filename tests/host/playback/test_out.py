@@ -283,6 +283,16 @@ def test_what_is_not_there_is_named_with_what_is(capture, tmp_path, selection, r
     assert not (tmp_path / "out").exists()
 
 
+def test_entries_of_an_instrument_are_a_file_without_a_card(capture, tables, tmp_path):
+    everything = pd.read_parquet(tables / ENTRIES)
+    instrument = int(everything["SecurityID"].iloc[0])
+    write(capture, tmp_path / "x.csv", Selection((str(instrument),)), table=ENTRIES)
+    chosen = pl.read_csv(tmp_path / "x.csv", infer_schema_length=None)
+    assert sorted(chosen["RptSeq"]) == sorted(everything["RptSeq"][everything["SecurityID"] == instrument])
+    with pytest.raises(SelectionError, match=f"there are .*{instrument}"):
+        write(capture, tmp_path / "y.csv", Selection(("987654",)), table=ENTRIES)
+
+
 def test_a_folder_is_never_written_over(tables, capture, tmp_path):
     with pytest.raises(OutError, match="is there already"):
         write(capture, tables)
