@@ -26,7 +26,7 @@ def shipped(board: Board) -> Design:
     """What is built for a board when nobody asks for something else: its first interface, and the demo's schema where
     SBE fits beside FIX, or FIX does not fit."""
     way = board.way()
-    return Design(board, way, load_venue(DEMO_SCHEMA) if way.beside_fix or way.fix_width is None else None)
+    return Design(board, way, load_venue(DEMO_SCHEMA) if way.decodes_sbe else None)
 
 
 def parsers_text(design: Design) -> tuple[str, ...]:
@@ -96,9 +96,7 @@ def make(boards: Sequence[Board], *, anew: bool, console: Console) -> bool:
             shutil.copyfile(built.file, manifest.FOLDER / name)
             with elaborating:
                 entries[board.name] = entry_of(design, built, name)
-                # Another run may have built another board meanwhile.
-                there = {entry.board: entry for entry in manifest.load()} | {board.name: entries[board.name]}
-                manifest.save(there[each] for each in BOARDS if each in there)
+                manifest.put(entries[board.name])
             say(board, "built")
         except (BuildError, tools.ToolFailed) as error:
             failures.append(error)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hdl.boards import BOARDS
+
 FOLDER = Path(__file__).resolve().parent
 MANIFEST = "manifest.json"
 
@@ -94,11 +96,13 @@ def load(folder: Path = FOLDER) -> list[Entry]:
 
 
 def put(entry: Entry, folder: Path = FOLDER) -> None:
-    """Put an entry into the manifest, in place of one for the same board."""
+    """Put an entry into the manifest as it is now, in place of one for the same board."""
     save([each for each in load(folder) if each.board != entry.board] + [entry], folder)
 
 
 def save(entries: Iterable[Entry], folder: Path = FOLDER) -> None:
-    """Write the manifest."""
-    text = json.dumps([asdict(entry) for entry in entries], indent=2)
+    """Write the manifest, in the order of BOARDS."""
+    places = {name: place for place, name in enumerate(BOARDS)}
+    ordered = sorted(entries, key=lambda entry: places.get(entry.board, len(places)))
+    text = json.dumps([asdict(entry) for entry in ordered], indent=2)
     (folder / MANIFEST).write_text(text + "\n")

@@ -15,8 +15,9 @@ def lag(counters: int) -> int:
 class Counters(wiring.Component):
     """Counters that all may grow in the same cycle. ``widths`` has their names and the bits of the most that each grows in a cycle.
 
-    What is counted is collected in a few bits for each counter, which go to its total in turn (:func:`lag`). ``total`` is that of the counter that was ``selected`` one cycle before; of a number without
-    a counter it says nothing.
+    What is counted is collected in a few bits for each counter, which go to its total in turn (:func:`lag`); so many cycles after a reset
+    all totals are 0. ``total`` is that of the counter that was ``selected`` one cycle before; of a number without a counter it says
+    nothing.
     """
 
     def __init__(self, widths: Mapping[str, int]):

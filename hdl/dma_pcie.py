@@ -53,6 +53,18 @@ Link = data.StructLayout(
 function; like max payload it changes while nothing is under way."""
 
 
+BLOCK_PORTS = {
+    "writes": Out(stream.Signature(TlpBeat)),
+    "acknowledges": In(1),
+    "acknowledged": In(NUMBER_BITS),
+    "requests": In(stream.Signature(TlpBeat)),
+    "completions": Out(stream.Signature(TlpBeat)),
+    "link": In(Link),
+}
+"""What a card has for the adapter to its hard block (docs/pcie.md, "Hard blocks"), which has the same the other way round. ``writes`` are posted requests,
+``completions`` answer ``requests``."""
+
+
 def report_credit(m: Module, credit: data.View, is_up: Value, headers: Value, units: Value) -> None:
     """Fill in a Credit from the limits that a block shows: for ``headers``, and for data in ``units`` of CREDIT_BYTES."""
     # Credits that are granted without limit are granted as 0, for ever (2.6.1).

@@ -1,10 +1,10 @@
 """The card behind a PCI Express hard block: lines go up as memory writes, BAR0 has registers and packets (docs/pcie.md)."""
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
 
-from hdl.dma_pcie import NUMBER_BITS, POINTER_BITS, LineWriter, Link
+from hdl.dma_pcie import BLOCK_PORTS, POINTER_BITS, LineWriter
 from hdl.link_session import STALLED_CYCLES
 from hdl.pcie_bar import BarTarget
 from hdl.pcie_map import (
@@ -18,7 +18,7 @@ from hdl.pcie_map import (
     WINDOW_BYTES,
     Board,
 )
-from hdl.pcie_tlp import TlpBeat, pack
+from hdl.pcie_tlp import pack
 from hdl.pcie_window import PacketWindow
 
 WORD_BYTES = 8
@@ -31,23 +31,13 @@ class PcieCard(wiring.Component):
     """Card, DMA and BAR0. Another component with the ports of a card may stand in its place. ``is_open`` says that a host has begun a session,
     ``packet`` that the card is done with a packet, ``stalled`` that it waits for credit.
 
-    ``writes`` are posted requests, ``completions`` answer ``requests``; see ``hdl.pcie_tlp.TlpBeat``. A hard block with one
-    stream for both may take either first: a completion waits for no write. While ``link.up`` is low all is in reset.
+    Its other ports are BLOCK_PORTS. A hard block with one stream for writes and completions may take either first: a completion waits
+    for no write. While ``link.up`` is low all is in reset.
     """
-
-    writes: Out(stream.Signature(TlpBeat))
-    acknowledges: In(1)
-    acknowledged: In(NUMBER_BITS)
-    requests: In(stream.Signature(TlpBeat))
-    completions: Out(stream.Signature(TlpBeat))
-    link: In(Link)
-    is_open: Out(1)
-    packet: Out(1)
-    stalled: Out(1)
 
     def __init__(self, card: wiring.Component):
         self._card = card
-        super().__init__()
+        super().__init__({**BLOCK_PORTS, **dict.fromkeys(("is_open", "packet", "stalled"), Out(1))})
 
     def elaborate(self, platform):
         m = Module()

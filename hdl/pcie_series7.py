@@ -7,10 +7,10 @@ specification's drawings; in a dword of data the byte with the lowest address is
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.dma_pcie import NUMBER_BITS, Link, report_credit
+from hdl.dma_pcie import BLOCK_PORTS, NUMBER_BITS, report_credit
 from hdl.pcie_tlp import BEAT_DWORDS, DWORD_BYTES, HAS_FOUR_DWORDS, RequestHeader, TlpBeat, Type
 
 AXI_DWORDS = 2
@@ -54,24 +54,23 @@ class Series7(wiring.Component):
     from a link that went down is passed over.
     """
 
-    writes: In(stream.Signature(TlpBeat))
-    acknowledges: Out(1)
-    acknowledged: Out(NUMBER_BITS)
-    requests: Out(stream.Signature(TlpBeat))
-    completions: In(stream.Signature(TlpBeat))
-    link: Out(Link)
-
-    s_axis_tx: Out(axi_stream(SEND_USER_BITS))
-    m_axis_rx: In(axi_stream(RECEIVE_USER_BITS))
-    user_lnk_up: In(1)
-    fc_sel: Out(3, init=CREDIT_LIMIT)
-    fc_ph: In(8)
-    fc_pd: In(12)
-    cfg_command: In(16)
-    cfg_dcommand: In(16)
-    cfg_bus_number: In(8)
-    cfg_device_number: In(5)
-    cfg_function_number: In(3)
+    def __init__(self) -> None:
+        super().__init__(
+            {name: member.flip() for name, member in BLOCK_PORTS.items()}
+            | {
+                "s_axis_tx": Out(axi_stream(SEND_USER_BITS)),
+                "m_axis_rx": In(axi_stream(RECEIVE_USER_BITS)),
+                "user_lnk_up": In(1),
+                "fc_sel": Out(3, init=CREDIT_LIMIT),
+                "fc_ph": In(8),
+                "fc_pd": In(12),
+                "cfg_command": In(16),
+                "cfg_dcommand": In(16),
+                "cfg_bus_number": In(8),
+                "cfg_device_number": In(5),
+                "cfg_function_number": In(3),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -5,10 +5,10 @@ with one 64-bit BAR of 64 KiB, no interrupts. Its clock is ``sync``, and ``rst``
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.dma_pcie import NUMBER_BITS, Link, report_credit
+from hdl.dma_pcie import BLOCK_PORTS, NUMBER_BITS, report_credit
 from hdl.pcie_tlp import (
     BEAT_DWORDS,
     HAS_DATA,
@@ -16,7 +16,6 @@ from hdl.pcie_tlp import (
     CompletionHeader,
     Fmt,
     RequestHeader,
-    TlpBeat,
     Type,
 )
 
@@ -120,28 +119,27 @@ class UltraScale(wiring.Component):
     completion's data comes a cycle later where it fills more than the header's beat has room for.
     """
 
-    writes: In(stream.Signature(TlpBeat))
-    acknowledges: Out(1)
-    acknowledged: Out(NUMBER_BITS)
-    requests: Out(stream.Signature(TlpBeat))
-    completions: In(stream.Signature(TlpBeat))
-    link: Out(Link)
-
-    s_axis_rq: Out(axi_stream(REQUEST_USER_BITS))
-    s_axis_cc: Out(axi_stream(COMPLETION_USER_BITS))
-    m_axis_cq: In(axi_stream(TARGET_USER_BITS))
-    pcie_cq_np_req: Out(2, init=0b11)
-    pcie_rq_seq_num0: In(NUMBER_BITS)
-    pcie_rq_seq_num_vld0: In(1)
-    user_lnk_up: In(1)
-    cfg_function_status: In(16)
-    cfg_max_payload: In(2)
-    cfg_bus_number: In(8)
-    cfg_flr_in_process: In(4)
-    cfg_flr_done: Out(4)
-    cfg_fc_sel: Out(3, init=CREDIT_LIMIT)
-    cfg_fc_ph: In(8)
-    cfg_fc_pd: In(12)
+    def __init__(self) -> None:
+        super().__init__(
+            {name: member.flip() for name, member in BLOCK_PORTS.items()}
+            | {
+                "s_axis_rq": Out(axi_stream(REQUEST_USER_BITS)),
+                "s_axis_cc": Out(axi_stream(COMPLETION_USER_BITS)),
+                "m_axis_cq": In(axi_stream(TARGET_USER_BITS)),
+                "pcie_cq_np_req": Out(2, init=0b11),
+                "pcie_rq_seq_num0": In(NUMBER_BITS),
+                "pcie_rq_seq_num_vld0": In(1),
+                "user_lnk_up": In(1),
+                "cfg_function_status": In(16),
+                "cfg_max_payload": In(2),
+                "cfg_bus_number": In(8),
+                "cfg_flr_in_process": In(4),
+                "cfg_flr_done": Out(4),
+                "cfg_fc_sel": Out(3, init=CREDIT_LIMIT),
+                "cfg_fc_ph": In(8),
+                "cfg_fc_pd": In(12),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

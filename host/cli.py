@@ -305,7 +305,7 @@ def _replay_through_gateway(
         found, left_out = flows_of(opened, venue)
         flows = selection.flows(found)
         chooser = Chooser(selection, venue, flows)
-        samples = [capture.sample(SAMPLE_PACKETS) for capture in opened.captures] if venue else []
+        samples = (capture.sample(SAMPLE_PACKETS) for capture in opened.captures)
         feeds = arbiter_of(feed, flows, samples, venue)
     warned = _warn(opened)
     _say_left_out(left_out)

@@ -23,6 +23,13 @@ _EVERY_BYTE = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
 
 
+def read_only(array: np.ndarray, dtype: np.dtype | type[np.generic]) -> np.ndarray:
+    """A contiguous read-only view of an array, whatever it is made of: one type to compile for."""
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
+
+
 def _element(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, index: ir.Value) -> ir.Value:
     """The address of ``array[index]``."""
     view = context.make_array(array_type)(context, builder, array)

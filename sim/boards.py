@@ -58,7 +58,7 @@ def run(board: Board, way: Way, say: Callable[[str], None]) -> Run:
 
     Raises NoVeth where this machine lets nobody make network interfaces, ToolMissing without a compiler.
     """
-    venue = load_venue(SCHEMA) if way.sbe and (way.beside_fix or way.fix_width is None) else None
+    venue = load_venue(SCHEMA) if way.decodes_sbe else None
     parsers = {Parser.FIX} if board.fix_width(way, venue is not None) is not None else set()
     parsers |= {Parser.SBE} if venue is not None else set()
     traffic = generate(orders=ORDERS, sessions=max(1, min(way.flows - 1, 4)), seed=7, malformed=0.1)

@@ -17,7 +17,7 @@ from hdl.limits import FLOWS
 from hdl.link_frame import Down
 from hdl.sbe_venue import Venue, load_venue
 from host.closing import Closing
-from sim.shared_library import Model, card_library
+from sim.shared_library import Model, card_library, on_board
 from sim.veth import NoVeth, VethPair
 
 CLOCK = 62_500_000
@@ -48,18 +48,7 @@ class Faults:
 
 def board_model(board: Board) -> Model:
     """The top of a board with a network port, but for its clock."""
-
-    def top(venue: Venue | None) -> Any:
-        from hdl.boards.top import make_top
-
-        return make_top(board, replace(board.way("eth"), clock_hz=CLOCK), venue)
-
-    return replace(
-        ethernet_model(),
-        component=top,
-        sources=("hdl/boards/top.py", f"hdl/boards/{board.name}.py"),
-        variant=board.name,
-    )
+    return replace(ethernet_model(), **on_board(board, replace(board.way("eth"), clock_hz=CLOCK)))
 
 
 def _ethernet_card(flows: int) -> Any:
@@ -88,7 +77,8 @@ def ethernet_model(flows: int = FLOWS) -> Model:
 class EthernetBoard(Closing):
     """A board at an interface, that runs in a thread of its own until it is closed.
 
-    It is the Ethernet card with all FLOWS, or another ``model`` with its ports. Of the frames of the link downwards, of the link upwards, and of the traffic some have faults, by ``seed`` and by when they come.
+    It is the Ethernet card with all FLOWS, or another ``model`` with its ports. Of the frames of the link downwards, of the link upwards, and
+    of the traffic some have faults, by ``seed`` and by when they come.
     Raises ToolMissing without a compiler, OSError where there is no interface or no permission.
     """
 

@@ -25,7 +25,7 @@ from hdl.pcie_tlp import (
 )
 from hdl.sbe_venue import Venue
 from host.card.pcie_device import HIGH_ADDRESS, allocate
-from sim.shared_library import Model, card_library
+from sim.shared_library import Model, card_library, on_board
 
 
 def _constants(flows: int) -> dict[str, int]:
@@ -71,18 +71,8 @@ def pcie_card_model(flows: int = FLOWS) -> Model:
 
 def board_model(board: Board) -> Model:
     """The top of a board that is in a slot, with the root complex in the place of the hard block."""
-
-    def top(venue: Venue | None) -> Any:
-        from hdl.boards.top import make_top
-
-        return make_top(board, board.way("pcie"), venue)
-
-    return replace(
-        pcie_card_model(board.way("pcie").flows),
-        component=top,
-        sources=("hdl/boards/top.py", f"hdl/boards/{board.name}.py"),
-        variant=board.name,
-    )
+    way = board.way("pcie")
+    return replace(pcie_card_model(way.flows), **on_board(board, way))
 
 
 class SimulatedDevice:

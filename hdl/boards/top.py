@@ -1,16 +1,15 @@
 """What a board's chip holds, up to its pins: a card, its way to the host, and the lights."""
 
 from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.boards.board import Board, Way
 from hdl.boards.lights import Lights
 from hdl.card import Card
-from hdl.dma_pcie import NUMBER_BITS, Link
+from hdl.dma_pcie import BLOCK_PORTS
 from hdl.ethernet_card import EthernetCard
 from hdl.pcie_card import PcieCard
-from hdl.pcie_tlp import TlpBeat
 from hdl.rgmii import RgmiiEdges
 from hdl.sbe_venue import Venue
 from hdl.serial_card import SerialCard
@@ -23,14 +22,7 @@ LIGHTS = ("alive", "traffic", "waits")
 WIRES = {
     "serial": {"rx": In(1, init=1), "tx": Out(1, init=1)},
     "eth": {"rx": In(RgmiiEdges), "tx": Out(RgmiiEdges), "traffic_rx": In(RgmiiEdges)},
-    "pcie": {
-        "writes": Out(stream.Signature(TlpBeat)),
-        "acknowledges": In(1),
-        "acknowledged": In(NUMBER_BITS),
-        "requests": In(stream.Signature(TlpBeat)),
-        "completions": Out(stream.Signature(TlpBeat)),
-        "link": In(Link),
-    },
+    "pcie": BLOCK_PORTS,
 }
 """Ports of each interface, those of the card; ``traffic_rx`` is there where a port is for traffic alone."""
 

@@ -3,7 +3,7 @@
 import io
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import dpkt
@@ -54,22 +54,13 @@ def _pcap_row(data: MarketData) -> Row:
     content = np.frombuffer(pcap_bytes(data.packets, PACKETS), np.uint8).copy()
     few = pcap_bytes(data.packets, PEER_PACKETS)
 
-    def index() -> int:
-        count, at = 0, pcap.HEADER_BYTES
-        for end in _windows(len(content)):
-            why = FULL
-            while why == FULL:
-                rows = Rows(end - at)
-                found, at, why = pcap.index_pcap(content[:end], at, False, 1, rows.offset, rows.length, rows.timestamp)
-                count += found
-        return count
+    def index(window: np.ndarray, at: int, rows: Rows) -> tuple[int, int, int]:
+        return pcap.index_pcap(window, at, False, 1, rows.offset, rows.length, rows.timestamp)
 
-    return compare(
+    return _index_row(
         "capture.index.packets_per_s",
-        "packets/s",
-        timed(index),
-        "dpkt",
-        timed(lambda: sum(1 for _ in dpkt.pcap.Reader(io.BytesIO(few)))),
+        lambda: _indexed(content, pcap.HEADER_BYTES, index),
+        lambda: dpkt.pcap.Reader(io.BytesIO(few)),
     )
 
 
@@ -79,40 +70,33 @@ def _pcapng_row(data: MarketData) -> Row:
     few = header + blocks * max(1, PEER_PACKETS // packets)
     interfaces = np.array([[1, 0, 9, 0, 1]], np.uint64)
 
-    def index() -> int:
-        count, at, latest = 0, len(header), np.uint64(0)
-        for end in _windows(len(content)):
-            why = FULL
-            while why == FULL:
-                rows = Rows(end - at)
-                found, at, why, latest = pcapng.index_pcapng(
-                    content[:end],
-                    at,
-                    False,
-                    interfaces,
-                    1,
-                    np.uint64(latest),
-                    rows.offset,
-                    rows.length,
-                    rows.timestamp,
-                    rows.link,
-                )
-                count += found
-        return count
+    def index(window: np.ndarray, at: int, rows: Rows) -> tuple[int, int, int]:
+        # All packets have times of their own: none takes over that of the one before.
+        found, at, why, _ = pcapng.index_pcapng(
+            window, at, False, interfaces, 1, np.uint64(0), rows.offset, rows.length, rows.timestamp, rows.link
+        )
+        return found, at, why
 
-    return compare(
+    return _index_row(
         "capture.index.pcapng.packets_per_s",
-        "packets/s",
-        timed(index),
-        "dpkt",
-        timed(lambda: sum(1 for _ in dpkt.pcapng.Reader(io.BytesIO(few)))),
+        lambda: _indexed(content, len(header), index),
+        lambda: dpkt.pcapng.Reader(io.BytesIO(few)),
     )
 
 
-def _windows(size: int) -> Iterator[int]:
-    """Where windows end in so many bytes."""
-    yield from range(WINDOW_BYTES, size, WINDOW_BYTES)
-    yield size
+def _index_row(name: str, indexed: Callable[[], int], with_dpkt: Callable[[], Iterable[object]]) -> Row:
+    return compare(name, "packets/s", timed(indexed), "dpkt", timed(lambda: sum(1 for _ in with_dpkt())))
+
+
+def _indexed(content: np.ndarray, at: int, index: Callable[[np.ndarray, int, Rows], tuple[int, int, int]]) -> int:
+    """Packets that ``index`` finds from ``at`` on, a window at a time; it is given the bytes up to the window's end."""
+    count = 0
+    for end in (*range(WINDOW_BYTES, len(content), WINDOW_BYTES), len(content)):
+        why = FULL
+        while why == FULL:
+            found, at, why = index(content[:end], at, Rows(end - at))
+            count += found
+    return count
 
 
 def pcap_bytes(packets: Packets, count: int) -> bytes:

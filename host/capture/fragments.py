@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hdl.headers import IPV4_HEADER_BYTES
-from host.capture.headers import FRAGMENT, FRAGMENT_OFFSET, MORE_FRAGMENTS, ipv4_header
+from hdl.headers import FRAGMENT_OFFSET, IPV4_HEADER_BYTES, MORE_FRAGMENTS
+from host.capture.headers import FRAGMENT, ipv4_header
 from host.capture.packets import Packets
 from host.capture.write import ones_complement_sum
 

@@ -3,11 +3,14 @@
 import numpy as np
 from numba import njit
 
+from hdl.flow import Protocol
 from hdl.headers import (
     ETHERTYPE_BYTES,
     ETHERTYPE_OFFSET,
+    FRAGMENT_OFFSET,
     IPV4,
     IPV4_HEADER_BYTES,
+    MORE_FRAGMENTS,
     MOST_VLAN_TAGS,
     TCP_HEADER_BYTES,
     UDP_HEADER_BYTES,
@@ -23,9 +26,7 @@ OTHER, TCP, FRAGMENT, SIX = range(4)
 fragments, IPv6."""
 KINDS = 4
 
-TCP_PROTOCOL, UDP_PROTOCOL = 6, 17
-MORE_FRAGMENTS, FRAGMENT_OFFSET = 0x2000, 0x1FFF
-"""In the IPv4 header's 16 bits at byte 6 (RFC 791); the offset counts 8 bytes."""
+TCP_PROTOCOL, UDP_PROTOCOL = int(Protocol.TCP), int(Protocol.UDP)
 
 Offset = int | np.int64
 

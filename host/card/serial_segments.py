@@ -23,11 +23,11 @@ from host.card.ring_writer import NO_CREDIT, frame_at, has_frame_credit, write_f
 from host.card.serial_link import SerialLink
 from host.card.serial_stream import SerialStream, patience_s
 from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, dissect, flow_table, follow, settle
-from host.card.soft_feed import FIX_BYTES, GAPS, PACKETS, read_only
+from host.card.soft_feed import FIX_BYTES, GAPS, PACKETS
 from host.card.soft_fix import ENTRY_TAG_OF_MSG_TYPE, FIX_STATE_DTYPE
 from host.card.soft_fix_entries import find_entry_causes, write_entries
 from host.card.soft_fix_fields import NO_TAG, read_announcement, read_tag
-from host.memory import KERNEL, address_of, find_byte
+from host.memory import KERNEL, address_of, find_byte, read_only
 
 FRAMES, PAYLOAD_BYTES = (list(COUNTERS).index(name) for name in ("frames", "payload_bytes"))
 ABSENT = int(Flag.PRICE_ABSENT | Flag.QUANTITY_ABSENT)

@@ -13,8 +13,9 @@ from host.card.ring_writer import writer_of
 from host.card.sbe_decoders import decoder
 from host.card.soft_arbiter import Arbiter
 from host.card.soft_ethernet import flow_table
-from host.card.soft_feed import Parsing, feed_packets, read_only
+from host.card.soft_feed import Parsing, feed_packets
 from host.closing import Closing
+from host.memory import read_only
 
 FRAMES = list(COUNTERS).index("frames")
 PAYLOAD_BYTES = list(COUNTERS).index("payload_bytes")

@@ -9,8 +9,10 @@ from hdl.flow import Flow, Parser, Protocol
 from hdl.headers import (
     ETHERTYPE_BYTES,
     ETHERTYPE_OFFSET,
+    FRAGMENT_OFFSET,
     IPV4,
     IPV4_HEADER_BYTES,
+    MORE_FRAGMENTS,
     MOST_VLAN_TAGS,
     TCP_HEADER_BYTES,
     UDP_HEADER_BYTES,
@@ -51,8 +53,6 @@ EMPTY = _COUNTER["empty"]
 REPEATED = _COUNTER["repeated"]
 PARSED = _COUNTER["parsed"]
 
-MORE_FRAGMENTS = 0x2000
-FRAGMENT_OFFSET = 0x1FFF
 TCP = int(Protocol.TCP)
 UDP = int(Protocol.UDP)
 

@@ -12,7 +12,7 @@ from host.card.soft_arbiter import DROPPED, TOLD, WAITS, Arbiter, arbitrate
 from host.card.soft_ethernet import FOLLOWED_DTYPE, NO_HOLE, PARSED, REPEATED, dissect, follow, settle
 from host.card.soft_fix import FIX_STATE_DTYPE, fix_store, take_fix, take_hole
 from host.card.soft_sbe import SBE_STATE_DTYPE
-from host.memory import INLINED, KERNEL
+from host.memory import INLINED, KERNEL, read_only
 
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
 PACKETS = _INDEX["packets"]
@@ -59,13 +59,6 @@ class Parsing(NamedTuple):
             place=np.zeros(1, PLACE_DTYPE),
             arbiter=arbiter,
         )
-
-
-def read_only(array: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
-    """A contiguous read-only view, whatever the capture is made of: one type to compile for."""
-    view = np.ascontiguousarray(array, dtype).view()
-    view.flags.writeable = False
-    return view
 
 
 @njit(**INLINED)

@@ -66,6 +66,7 @@ from host.market_data.places import no_places, places_of
 from host.market_data.recovery import find_instrument, index_instruments
 from host.market_data.views import mark_of, read_levels
 from host.market_data.walk import finish, walk
+from host.memory import read_only
 
 ROWS_AT_ONCE = 1 << 12
 """Rows that are collected before they become part of a table."""
@@ -194,7 +195,7 @@ class Books:
 
         What was recorded becomes part of the tables; it stays in memory until it is taken from there.
         """
-        frames, payload = _read_only(frames, FRAME_DTYPE), _read_only(payload, np.dtype(np.uint8))
+        frames, payload = read_only(frames, FRAME_DTYPE), read_only(payload, np.dtype(np.uint8))
         first, looked = 0, False
         while True:
             first, need = walk(self._state, self._places, self._depths, frames, payload, first, looked)
@@ -411,13 +412,6 @@ class Books:
         if count:
             self._trade_parts.append(tables.trade_batch(state.trades[:count]))
             state.cursor[0]["trades"] = 0
-
-
-def _read_only(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A contiguous read-only view, wherever it comes from: one type to compile for."""
-    view = np.ascontiguousarray(array, dtype).view()
-    view.flags.writeable = False
-    return view
 
 
 def _set_status(state: State, number: int, status: int) -> None:

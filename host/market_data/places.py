@@ -33,20 +33,8 @@ whether these are of orders."""
 
 KINDS = 16
 
-ORDER_ID, PRIORITY, ENTRY, AGGRESSOR, LAST_SEQUENCE, CHUNK, CHUNKS, STATUS, END_OF_EVENT = (
-    BOOK_FIELDS.index(name)
-    for name in (
-        "order_id",
-        "priority",
-        "entry",
-        "aggressor",
-        "last_sequence",
-        "chunk",
-        "chunks",
-        "status",
-        "end_of_event",
-    )
-)
+ORDER_ID, PRIORITY, ENTRY, AGGRESSOR, LAST_SEQUENCE, CHUNK, CHUNKS, STATUS, END_OF_EVENT = range(len(BOOK_FIELDS))
+"""The places of BOOK_FIELDS, in their order."""
 
 
 class Places(NamedTuple):

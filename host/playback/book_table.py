@@ -1,11 +1,9 @@
 """The table ``books`` of a conversion: books by price from its frames (docs/books.md)."""
 
-import importlib
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
+from host.market_data import Books, as_decimals
 from host.playback.batches import Batch, Playback
 from host.playback.partition import Run, keys_of, runs_of
 from host.playback.selection import channel_name
@@ -18,9 +16,8 @@ LEVELS = 10
 class BookTables:
     """Builds books from batches and gives their rows: one for each change of the best ten levels."""
 
-    def __init__(self, playback: Playback, module: Any) -> None:
-        self._module = module
-        self._books = module.Books(playback.flows, playback.venue, levels=LEVELS, trades=False)
+    def __init__(self, playback: Playback) -> None:
+        self._books = Books(playback.flows, playback.venue, levels=LEVELS, trades=False)
         self._flows = Names({number: channel_name(flow) for number, flow in enumerate(playback.flows)})
         self._decimals = playback.decimals
 
@@ -39,16 +36,9 @@ class BookTables:
         table = table.set_column(place, "flow", self._flows.column(channels))
         if order is not None:
             table = table.take(pa.array(order))
-        return (self._module.as_decimals(table) if self._decimals is Decimals.DECIMAL128 else table), runs
+        return (as_decimals(table) if self._decimals is Decimals.DECIMAL128 else table), runs
 
 
 def books_of(playback: Playback) -> BookTables | None:
-    """Books of a playback; None where this build has none, or where frames that they need are left out."""
-    if playback.chooser.selection.templates:
-        return None
-    try:
-        module = importlib.import_module("host.market_data")
-        module.Books  # noqa: B018
-    except (ImportError, AttributeError):
-        return None
-    return BookTables(playback, module)
+    """Books of a playback; None where frames that they need are left out."""
+    return None if playback.chooser.selection.templates else BookTables(playback)

@@ -1,6 +1,6 @@
 """A and B feeds of a replay: which there are, and the table of what each was worth (docs/feeds.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
@@ -25,7 +25,7 @@ SHOWN_GAPS = 20
 
 
 def feeds_of(
-    texts: Sequence[str], flows: Sequence[Flow], samples: Sequence[Packets], venue: Venue | None
+    texts: Sequence[str], flows: Sequence[Flow], samples: Iterable[Packets], venue: Venue | None
 ) -> list[FeedPair]:
     """The channels of a replay: those that ``texts`` describe, or without any those that are found in ``samples``, the first
     SAMPLE_PACKETS of each capture. ``flows`` is the flow table. Raises :class:`FeedError`."""
@@ -43,7 +43,7 @@ def feeds_of(
     return _found(groups, samples, venue)
 
 
-def _found(groups: Sequence[Endpoint], samples: Sequence[Packets], venue: Venue) -> list[FeedPair]:
+def _found(groups: Sequence[Endpoint], samples: Iterable[Packets], venue: Venue) -> list[FeedPair]:
     found: list[FeedPair] = []
     for packets in samples if len(groups) > 1 else []:
         for pair in find_feeds(packets, groups, venue.profile.framing):
@@ -53,7 +53,7 @@ def _found(groups: Sequence[Endpoint], samples: Sequence[Packets], venue: Venue)
 
 
 def arbiter_of(
-    texts: Sequence[str], flows: Sequence[Flow], samples: Sequence[Packets], venue: Venue | None
+    texts: Sequence[str], flows: Sequence[Flow], samples: Iterable[Packets], venue: Venue | None
 ) -> FeedArbiter | None:
     """An arbiter of :func:`feeds_of`; None where there are no two feeds of a channel."""
     pairs = feeds_of(texts, flows, samples, venue)

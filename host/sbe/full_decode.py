@@ -18,9 +18,8 @@ from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.card.sbe_source import framing_of
 from host.card.soft_ethernet import PARSED, dissect, flow_table
-from host.card.soft_feed import read_only
 from host.card.soft_sbe import BY_STRUCTURE, SBE_STATE_DTYPE, begin_packet, find_message, load, load_count
-from host.memory import INLINED, KERNEL, address_of, copy_to, store_number
+from host.memory import INLINED, KERNEL, address_of, copy_to, read_only, store_number
 from host.sbe.layout import DATA, END, PRESENT, TableLayout, table_layouts, walk_of
 
 SBE = int(Parser.SBE)

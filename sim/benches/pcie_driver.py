@@ -104,6 +104,13 @@ class Driver:
             patience = 0 if self.frames > before else patience + 1
             assert patience < 1000, f"no frame behind {self.frames}"
 
+    async def check_reads(self, image: bytes) -> None:
+        """Read any bytes of the registers, of the card and of the board, and see that they are those of ``image``, in which the BAR begins."""
+        for _ in range(150):
+            at = random.choice((random.randrange(64), BOARD_BYTE - 100 + random.randrange(150)))
+            length = random.choice((0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 64, 100, 128, 130, 200, 513))
+            assert await self.bar.read(at, length) == image[at : at + length], (at, length)
+
     async def put(self, packets: list[bytes]) -> None:
         """Put packets into the window, in pieces of any size, and see that the card has read them. Before that it has had none."""
         stream = b"".join(
