@@ -159,6 +159,19 @@ DecimalsOption = Annotated[
 FramesOption = Annotated[
     bool, typer.Option("--frames/--no-frames", help="Of a folder: with or without the tables frames and books.")
 ]
+ArbitrateOption = Annotated[
+    bool,
+    typer.Option("--arbitrate/--no-arbitrate", help="Of tables: one copy of what two feeds carry, or both."),
+]
+LevelsOption = Annotated[
+    int | None, typer.Option("--levels", metavar="N", help="Price levels of the table books (default: 10).")
+]
+GridOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", metavar="TIME", help="Rows of books at multiples of 100ms, 1s, ... (default: at each change)."
+    ),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with an --out DIR that was interrupted.")]
 ToOption = Annotated[
     str | None, typer.Option("--to", metavar="eth:INTERFACE", help="Send the packets out on a network interface.")
@@ -198,6 +211,9 @@ def replay(
     table: TableOption = "frames",
     decimals: DecimalsOption = "decimal128",
     frames: FramesOption = True,
+    arbitrate: ArbitrateOption = True,
+    levels: LevelsOption = None,
+    grid: GridOption = None,
     resume: ResumeOption = False,
     to: ToOption = None,
     diff: DiffOption = None,
@@ -211,6 +227,7 @@ def replay(
     from hdl.sbe_venue import load_venue
     from host.capture.reader import open_captures
     from host.card import check_url
+    from host.playback.book_table import parse_grid
     from host.playback.commands import Comparing, PacketSender, TableWriter
     from host.playback.pace import parse_speed
     from host.playback.progress import ReplayProgress
@@ -219,14 +236,14 @@ def replay(
     with _bad_input():
         compares = diff is not None or diff_card is not None
         modes = [name for name, given in (("--out", out), ("--to", to), ("--diff", compares)) if given]
-        gateway = [
-            name for name, given in (("--limits", limits), ("--journal", journal), ("--json", json_file)) if given
-        ]
-        gateway += ["--feed"] if feed else []
+        gateway = [name for name, given in (("--limits", limits), ("--journal", journal)) if given]
+        gateway += [name for name, given in (("--json", json_file), ("--feed", feed)) if given and out is None]
         if len(modes) > 1 or (modes and gateway):
             raise SelectionError(f"{' and '.join([*modes, *gateway])}: one of them, each is a run of its own")
-        if resume and out is None:
-            raise SelectionError("--resume goes on with --out DIR")
+        if out is None and (resume or levels is not None or grid is not None or not arbitrate):
+            raise SelectionError("--resume, --levels, --grid and --no-arbitrate are of --out DIR")
+        if feed and not arbitrate:
+            raise SelectionError("--feed says what is arbitrated: leave it out, or --no-arbitrate")
         selection = Selection(
             tuple(instruments or ()),
             tuple(templates or ()),
@@ -269,6 +286,9 @@ def replay(
                     resume=resume,
                     speed=pace,
                     frames=frames,
+                    feeds=(feed or ()) if arbitrate else None,
+                    levels=levels,
+                    grid=None if grid is None else parse_grid(grid),
                 )
             warned = _warn(opened)
             _say_left_out(writer.playback.left_out)
@@ -278,6 +298,8 @@ def replay(
                 done = writer.run(progress)
             _warn(opened, warned)
             writer.report(console, done)
+            if json_file:
+                json_file.write_text(json.dumps(writer.named(done), indent=2) + "\n")
             raise typer.Exit(INTERRUPTED if done.interrupted else 0)
         _replay_through_gateway(opened, venue, card, selection, pace, limits, journal, feed or [], json_file)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from hdl.sbe_venue import Venue
 from host.capture.reader import Captures, open_captures
 from host.card.link_session import LinkError
 from host.playback.batches import Playback
-from host.playback.book_table import BOOKS, books_of
+from host.playback.book_table import BOOKS, LEVELS, BookRows, BookTables
 from host.playback.convert import FRAMES, Conversion, Converted
 from host.playback.dataset import FILES, PARTIAL, check_out, open_sink
 from host.playback.diff import Comparison, compare, describe
+from host.playback.feeds import feeds_json, feeds_table
 from host.playback.pace import paced
 from host.playback.progress import ReplayProgress
 from host.playback.replay import flows_of
@@ -23,6 +25,18 @@ from host.playback.selection import Selection, SelectionError, channel_name
 from host.playback.send import Sending, Sent, interface_of
 from host.sbe.arrow import Decimals
 from host.sbe.layout import table_layouts
+
+BOOK_COUNTS = {
+    "gaps": "gaps",
+    "missing": "packets missing",
+    "resets": "resets",
+    "snapshots": "snapshots loaded",
+    "stale_updates": "updates of books that are not valid",
+    "lost_waiting": "updates given up before a snapshot",
+    "refused_instruments": "instruments refused",
+    "refused_levels": "levels refused",
+}
+"""What is said of counters of books, where there is any."""
 
 
 class TableWriter:
@@ -42,6 +56,9 @@ class TableWriter:
         resume: bool = False,
         speed: float | None = None,
         frames: bool = True,
+        feeds: Sequence[str] | None = (),
+        levels: int | None = None,
+        grid: int | None = None,
     ) -> None:
         check_out(out, resume)
         _check_table(table, venue, out)
@@ -50,18 +67,25 @@ class TableWriter:
             raise SelectionError(f"decimals are not told as '{decimals}', but as {' or '.join(known)}")
         if resume and any(capture.total_bytes is None for capture in captures.captures):
             raise SelectionError("--resume reads the captures again, which a pipe or standard input does not allow")
-        self.playback = Playback(captures, venue, card, selection, Decimals(decimals))
-        self._speed = speed
-        self._out = out
-        identity = _identity(captures, venue, card, selection, decimals, frames)
-        channels = [channel_name(flow) for flow in self.playback.flows]
-        sink = open_sink(out, table, channels, identity, resume)
         if out.suffix in FILES:
             frames, wants_books = table == FRAMES, table == BOOKS
         else:
-            wants_books = frames
+            wants_books = frames and not selection.templates
+        if not wants_books and (levels is not None or grid is not None):
+            raise SelectionError("--levels and --grid are of books, which this run does not write")
+        books = BookRows(levels or LEVELS, grid) if wants_books else None
+        self.playback = Playback(captures, venue, card, selection, Decimals(decimals), feeds=feeds, books=books)
+        self._speed = speed
+        self._out = out
+        identity = _identity(captures, venue, card, selection, decimals) | {
+            "frames": frames,
+            "feeds": None if feeds is None else list(feeds),
+            "books": None if books is None else [books.levels, books.grid],
+        }
+        channels = [channel_name(flow) for flow in self.playback.flows]
+        sink = open_sink(out, table, channels, identity, resume)
         self.needs_card = frames or wants_books
-        self._conversion = Conversion(self.playback, sink, frames, books_of(self.playback) if wants_books else None)
+        self._conversion = Conversion(self.playback, sink, frames)
 
     @property
     def stop(self) -> bool:
@@ -75,6 +99,24 @@ class TableWriter:
     def run(self, progress: ReplayProgress) -> Converted:
         """Play everything and write it. Raises OutError, SelectionError, and what cards raise."""
         return self._conversion.run(progress, lambda packets: paced(packets, self._speed))
+
+    def named(self, done: Converted) -> dict[str, object]:
+        """What was written as plain values under names, for JSON."""
+        books = self.playback.books
+        return {
+            "packets": done.packets,
+            "bytes": done.bytes,
+            "messages": done.messages,
+            "problems": dict(sorted(done.problems.items())),
+            "rows": {name: rows for name, rows in done.rows.items() if rows},
+            "capture": asdict(self.playback.captures.counts),
+            "warnings": self.playback.captures.warnings,
+            "feeds": feeds_json(self.playback.report()),
+            "books": None if books is None else books.counters(),
+            "violations": None if books is None else {cause.name: n for cause, n in books.violations().items()},
+            "seconds": round(done.seconds, 6),
+            "interrupted": done.interrupted,
+        }
 
     def report(self, console: Console, done: Converted) -> None:
         """Print what was written."""
@@ -93,6 +135,11 @@ class TableWriter:
             highlight=False,
             soft_wrap=True,
         )
+        if channels := self.playback.report():
+            console.print(feeds_table(channels))
+            console.print()
+        if self.playback.books is not None:
+            console.print(_of_books(self.playback.books), highlight=False, soft_wrap=True)
         if not done.interrupted:
             console.print(f"Written to {self._out}.", highlight=False, soft_wrap=True)
         elif self._out.suffix in FILES:
@@ -101,6 +148,15 @@ class TableWriter:
             console.print(
                 f"Stopped; what is whole is in {self._out}{PARTIAL}, --resume goes on.", style="yellow", soft_wrap=True
             )
+
+
+def _of_books(books: BookTables) -> str:
+    """What was counted of books, in a line."""
+    counters = books.counters()
+    parts = [f"{counters['updates']:,} updates"]
+    parts += [f"{counters[name]:,} {text}" for name, text in BOOK_COUNTS.items() if counters[name]]
+    broken = ", ".join(f"{cause.name} {count:,}" for cause, count in books.violations().items())
+    return f"Books: {', '.join(parts)}; violations: {broken or 'none'}"
 
 
 def _check_table(table: str, venue: Venue | None, out: Path) -> None:
@@ -113,7 +169,7 @@ def _check_table(table: str, venue: Venue | None, out: Path) -> None:
 
 
 def _identity(
-    captures: Captures, venue: Venue | None, card: str, selection: Selection, decimals: str, frames: bool
+    captures: Captures, venue: Venue | None, card: str, selection: Selection, decimals: str
 ) -> dict[str, Any]:
     """What a run that goes on has to have in common with the one that was interrupted."""
     schema = None
@@ -121,7 +177,6 @@ def _identity(
         content = Path(venue.schema.path).read_bytes()
         schema = [hashlib.sha256(content).hexdigest()[:16], venue.profile.title]
     return {
-        "frames": frames,
         "captures": [[str(capture.path), capture.total_bytes] for capture in captures.captures],
         "schema": schema,
         "card": card,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from hdl.frame import Flag
 from host.capture.packets import Packets
 from host.playback.batches import TABLE_PACKETS, Batch, Playback
-from host.playback.book_table import BOOKS, BookTables
+from host.playback.book_table import BOOKS, BookTable
 from host.playback.dataset import Sink
 from host.playback.frame_table import FrameTables
 from host.playback.partition import keys_of, partitioned, runs_of
@@ -38,9 +38,8 @@ class Converted:
 class Conversion:
     """Plays captures into a sink. Set ``stop``, and it ends after the present batch."""
 
-    def __init__(self, playback: Playback, sink: Sink, frames: bool = True, books: BookTables | None = None) -> None:
-        self._books = books
-        self._needs_card = frames or books is not None
+    def __init__(self, playback: Playback, sink: Sink, frames: bool = True) -> None:
+        self._needs_card = frames or playback.books is not None
         self._playback = playback
         self._sink = sink
         self._frames = FrameTables(playback.flows, playback.venue, playback.decimals) if frames else None
@@ -66,7 +65,6 @@ class Conversion:
                 done.bytes += int(batch.packets.length.sum())
                 show(Progress(done.packets, done.bytes, done.messages, captures.done_bytes, captures.total_bytes))
             else:
-                self._add_books(None)
                 self._playback.chooser.check_met()
                 self._sink.finish()
         finally:
@@ -77,7 +75,8 @@ class Conversion:
     def _add(self, batch: Batch) -> None:
         if self._frames is not None and len(batch.frames):
             self._add_frames(batch)
-        self._add_books(batch)
+        if batch.book_table is not None:
+            self._add_books(batch.book_table)
         if self._playback.venue is not None:
             self._add_tables(batch.decoded)
         else:
@@ -86,25 +85,25 @@ class Conversion:
 
     def _add_frames(self, batch: Batch) -> None:
         assert self._frames is not None
-        order, runs = runs_of(keys_of(batch.frames["flow"], batch.frames["timestamp"]))
+        order, runs = runs_of(keys_of(self._playback.channels[batch.frames["flow"]], batch.frames["timestamp"]))
         self._done.rows[FRAMES] += len(batch.frames)
         if self._sink.wants(FRAMES, runs):
             frames = batch.frames if order is None else batch.frames[order]
             self._sink.add(FRAMES, self._frames.table(frames, batch.payload), runs)
 
-    def _add_books(self, batch: Batch | None) -> None:
-        if self._books is None:
-            return
-        table, runs = self._books.rows(batch)
-        if len(table) and self._sink.wants(BOOKS, runs):
-            self._sink.add(BOOKS, table, runs)
+    def _add_books(self, books: BookTable) -> None:
+        table = books.rows
         self._done.rows[BOOKS] += len(table)
+        times = table.column("timestamp").cast(pa.int64()).to_numpy().astype(np.uint64)
+        order, runs = runs_of(keys_of(books.channels, times))
+        if self._sink.wants(BOOKS, runs):
+            self._sink.add(BOOKS, table if order is None else table.take(pa.array(order)), runs)
 
     def _add_tables(self, decoded: Decoded) -> None:
         done = self._done
         done.messages += decoded.messages
         done.problems.update(Flag(int(flags)).name or str(flags) for flags in decoded.problems["flags"])
-        by_partition, runs = partitioned(decoded, done.rows)
+        by_partition, runs = partitioned(decoded, done.rows, self._playback.channels)
         parents = {table.layout.parent for table in decoded.tables.values()}
         for name, table in by_partition.tables.items():
             first = done.rows[name]

@@ -26,6 +26,9 @@ from host.sbe.arrow import Decimals, Metadata, Names, char_name, decimal_column,
 TEXTS = ("client_order_id", "original_order_id", "symbol", "account")
 """Fields of the order view that say where a text begins."""
 
+OF_FLOW = (Kind.SESSION, Kind.OTHER, Kind.GAP, Kind.MALFORMED)
+"""Kinds whose view is that of the flow's parser."""
+
 PLAIN = ("instrument", "sequence", "flags", "payload_length", "entry_offset")
 SBE_TYPE = 1 << 16
 """Added to a message type that is an SBE template id."""
@@ -58,7 +61,7 @@ class FrameTables:
         """The table of some frames, whose raw messages are in ``payload``."""
         kinds, flows, flags = frames["kind"], np.ascontiguousarray(frames["flow"]), frames["flags"]
         sbe = self._is_sbe[flows]
-        of_flow = (kinds == Kind.SESSION) | (kinds == Kind.OTHER) | (kinds == Kind.MALFORMED)
+        of_flow = np.isin(kinds, OF_FLOW)
         no_market = ~np.where(of_flow, sbe, np.isin(kinds, MARKET_DATA))
         no_order = ~no_market
         columns: dict[str, tuple[pa.Array, Metadata]] = {}

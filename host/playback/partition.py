@@ -15,7 +15,7 @@ DAY = 86_400_000_000_000
 
 
 class Partition(NamedTuple):
-    """A flow's number, and a day since 1970 in UTC."""
+    """The number of the flow after which a channel is called, and a day since 1970 in UTC."""
 
     flow: int
     day: int
@@ -34,13 +34,13 @@ class Run(NamedTuple):
     end: int
 
 
-def keys_of(flow: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """A row's partition as a number."""
+def keys_of(channel: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """A row's partition as a number; ``channel`` is the number of a flow."""
     if not len(timestamp):
         return np.empty(0, np.int64)
     days = int(timestamp.min()) // DAY, int(timestamp.max()) // DAY
     day = days[0] if days[0] == days[1] else (timestamp // np.uint64(DAY)).astype(np.int64)
-    return day * (NO_FLOW + 1) + flow.astype(np.int64)
+    return day * (NO_FLOW + 1) + channel.astype(np.int64)
 
 
 def runs_of(keys: np.ndarray) -> tuple[np.ndarray | None, list[Run]]:
@@ -64,9 +64,9 @@ def runs_of(keys: np.ndarray) -> tuple[np.ndarray | None, list[Run]]:
     ]
 
 
-def partitioned(decoded: Decoded, rows: Counter[str]) -> tuple[Decoded, dict[str, list[Run]]]:
+def partitioned(decoded: Decoded, rows: Counter[str], channels: np.ndarray) -> tuple[Decoded, dict[str, list[Run]]]:
     """Tables whose rows stand by partition, with the runs by table. ``@parent`` becomes the parent's number, counting from ``rows``,
-    which is by table how many there were before."""
+    which is by table how many there were before. ``channels`` gives each flow's channel, as the number of a flow."""
     keys: dict[str, np.ndarray] = {}
     numbers: dict[str, np.ndarray] = {}
     tables: dict[str, Table] = {}
@@ -76,7 +76,7 @@ def partitioned(decoded: Decoded, rows: Counter[str]) -> tuple[Decoded, dict[str
             continue
         parent = table.layout.parent
         if parent is None:
-            its = keys_of(table.rows["@flow"], table.rows["@timestamp"])
+            its = keys_of(channels[table.rows["@flow"]], table.rows["@timestamp"])
         else:
             above = table.rows["@parent"].astype(np.int64)
             its = keys[parent][above]

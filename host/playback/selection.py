@@ -95,11 +95,14 @@ class Chooser:
         if self._template_names is not None:
             wanted = np.isin(frames["message_type"], self._template_ids) & self._sbe[frames["flow"]]
             frames = frames[wanted]
-        if len(self._codes):
-            wanted = np.isin(frames["instrument"], self._codes)
+        if (wanted := self.wanted(frames["instrument"])) is not None:
             self._note(wanted, frames["instrument"])
             frames = frames[wanted]
         return frames
+
+    def wanted(self, instruments: np.ndarray) -> np.ndarray | None:
+        """By code, as frames have them, whether it is of an instrument that is wanted; None where all are."""
+        return np.isin(instruments, self._codes) if len(self._codes) else None
 
     def _note(self, wanted: np.ndarray, instruments: np.ndarray) -> None:
         """Remember that what is wanted came, or else some of what came instead."""
