@@ -322,11 +322,13 @@ def _replay_through_gateway(
     from host.playback.progress import ReplayProgress
     from host.playback.report import print_report
     from host.playback.selection import Chooser
+    from host.playback.symbols import find_symbols
 
     with console.status("Looking at the captures ..."):
         found, left_out = flows_of(opened, venue)
         flows = selection.flows(found)
-        chooser = Chooser(selection, venue, flows)
+        symbols = {} if venue is None else find_symbols(selection.instruments, opened, found, venue)
+        chooser = Chooser(selection, venue, flows, symbols)
         samples = (capture.sample(SAMPLE_PACKETS) for capture in opened.captures)
         feeds = arbiter_of(feed, flows, samples, venue)
     warned = _warn(opened)

@@ -25,6 +25,7 @@ from host.playback.book_table import BookRows, BookTable, BookTables, parse_grid
 from host.playback.feeds import SAMPLE_PACKETS, arbitrable, channels_of, with_feeds
 from host.playback.replay import flows_of
 from host.playback.selection import EVERYTHING, Chooser, Selection, SelectionError, channel_name, parse_time
+from host.playback.symbols import find_symbols
 from host.sbe.arrow import ArrowTables, Decimals
 from host.sbe.full_decode import Decoded, FullDecoder
 
@@ -141,6 +142,7 @@ class Playback:
         self.venue = venue
         self.url = card
         self.left_out = 0
+        found: Sequence[Flow] = flows or ()
         if flows is None:
             found, self.left_out = flows_of(captures, venue)
             flows = selection.flows(found)
@@ -155,7 +157,9 @@ class Playback:
         own = channels_of(self.flows)
         self.channels = np.arange(1 << 16, dtype=np.uint16)
         self.channels[: len(own)] = own
-        self.chooser = Chooser(selection, venue, self.flows)
+        # Definitions may come by a channel that is not wanted.
+        symbols = {} if venue is None else find_symbols(selection.instruments, captures, found, venue)
+        self.chooser = Chooser(selection, venue, self.flows, symbols)
         self.tables = ArrowTables(decimals, [channel_name(flow) for flow in self.flows])
         self.decimals = decimals
         self.books = None if books is None else BookTables(self.flows, own, venue, books, decimals)

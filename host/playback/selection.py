@@ -1,9 +1,10 @@
 """What of the captures is wanted: channels and times before the card, instruments and templates behind it."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import numpy as np
 
@@ -65,15 +66,24 @@ EVERYTHING = Selection()
 
 
 class Chooser:
-    """A :class:`Selection` of a venue's messages. Raises SelectionError for a template that there is not."""
+    """A :class:`Selection` of a venue's messages; ``symbols`` are what its definitions say (host/playback/symbols.py). Raises
+    SelectionError for a template that there is not."""
 
-    def __init__(self, selection: Selection, venue: Venue | None, flows: Sequence[Flow]) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        venue: Venue | None,
+        flows: Sequence[Flow],
+        symbols: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.selection = selection
         self._sbe = np.zeros(1 << 16, bool)
         self._sbe[: len(flows)] = [flow.parser is Parser.SBE for flow in flows]
         self._template_ids, self._template_names = _templates(selection.templates, venue)
         self._texts = [text.encode() for text in selection.instruments]
         numbers = [int(text) for text in selection.instruments if text.isdigit() and int(text) < 1 << 64]
+        numbers += [code for text in selection.instruments for code in symbols.get(text, ())]
+        self._symbols = sorted(symbols)
         self._codes = np.array(sorted({*numbers, *map(crc64, self._texts)}), np.uint64)
         self._numbers = np.array(numbers, np.uint64)
         self._columns = {} if venue is None else _instrument_columns(venue)
@@ -127,7 +137,8 @@ class Chooser:
     def check_met(self) -> None:
         """Raise SelectionError where none of the instruments came."""
         if not self.met:
-            there = f"there are {_listed(list(map(str, sorted(self._seen))))}" if self._seen else "there is none"
+            names = self._symbols or list(map(str, sorted(self._seen)))
+            there = f"there are {_listed(names)}" if names else "there is none"
             raise SelectionError(f"no message is of instrument {' or '.join(self.selection.instruments)}; {there}")
 
     def _own(self, table: Table) -> np.ndarray | None:
