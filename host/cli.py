@@ -267,7 +267,7 @@ def replay(
             with console.status("Looking at the captures ..."):
                 comparing = Comparing(captures, diff or captures, venue, cards, selection, ignore or (), as_captured)
             for each in dict.fromkeys(cards):
-                _prepare(each, venue)
+                _prepare(each, venue, gateway=False)
             with _stop_on_interrupt(comparing):
                 found = comparing.run()
             comparing.report(console, found)
@@ -293,7 +293,7 @@ def replay(
             warned = _warn(opened)
             _say_left_out(writer.playback.left_out)
             if writer.needs_card:
-                _prepare(card, venue)
+                _prepare(card, venue, gateway=False)
             with _stop_on_interrupt(writer), ReplayProgress(console) as progress:
                 done = writer.run(progress)
             _warn(opened, warned)
@@ -624,14 +624,14 @@ def _journal(directory: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _prepare(url: str, venue: "Venue | None") -> None:
-    """Compile what the first replay needs, saying so, or say that opening the card will."""
+def _prepare(url: str, venue: "Venue | None", gateway: bool = True) -> None:
+    """Compile what the first replay needs, saying so, or say that opening the card will; ``gateway``: whether orders go that way."""
     from host.card.sbe_decoders import is_compiled
     from host.playback.warm import is_warm, warm
     from sim.pcie_card import pcie_card_model
     from sim.shared_library import CARD, is_built
 
-    if not is_warm():
+    if gateway and not is_warm():
         console.print("Compiling the host's loops (about half a minute, once) ...")
         warm()
     if url == "soft:" and venue is not None and not is_compiled(venue):

@@ -35,6 +35,10 @@ class Decimals(enum.Enum):
 
 Metadata = dict[bytes, bytes] | None
 
+SMALL_CODES = 1 << 16
+NO_NAME = -1
+"""The index of a code that has no name yet."""
+
 
 class Names:
     """A dictionary column's names by code. It only grows, so that files to which batch after batch is written need no other one.
@@ -56,25 +60,38 @@ class Names:
         self._places[code] = self._texts.index(name)
 
     def _build(self) -> None:
-        # One that no code has, so that there is always one.
-        codes = [*sorted(self._places), np.iinfo(np.int64).max]
-        self._codes = np.array(codes, np.int64)
-        self._indices: np.ndarray = np.array([self._places.get(code, 0) for code in codes], self._index)
+        codes = np.array(sorted(self._places), np.int64)
+        indices = np.array([self._places[code] for code in codes.tolist()], self._index)
+        # By code, where codes are of 8 or 16 bits; else by search, with one that no code has, so that there is always one.
+        self._small: np.ndarray = np.full(SMALL_CODES, NO_NAME, self._index)
+        small = (codes >= 0) & (codes < SMALL_CODES)
+        self._small[codes[small]] = indices[small]
+        self._codes = np.append(codes, np.iinfo(np.int64).max)
+        self._indices: np.ndarray = np.append(indices, indices.dtype.type(NO_NAME))
         self._names = pa.array(self._texts, pa.string())
+
+    def _find(self, codes: np.ndarray) -> np.ndarray:
+        """Indices of the codes' names, NO_NAME of a code without one."""
+        if codes.dtype.kind == "u" and codes.dtype.itemsize <= 2:
+            return self._small[codes]
+        at = np.searchsorted(self._codes, codes)
+        found: np.ndarray = np.where(self._codes[at] == codes, self._indices[at], NO_NAME).astype(self._index)
+        return found
 
     def column(self, codes: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
         """The column of some codes, null where it is said."""
-        codes = codes.astype(np.int64)
-        at = np.searchsorted(self._codes, codes)
-        unknown = self._codes[at] != codes
+        found = self._find(codes)
+        unknown = found == NO_NAME
         if null is not None:
             unknown &= ~null
         if unknown.any():
             for code in np.unique(codes[unknown]).tolist():
-                self._add(code, self._name_of(code))
+                self._add(int(code), self._name_of(int(code)))
             self._build()
-            at = np.searchsorted(self._codes, codes)
-        return pa.DictionaryArray.from_arrays(masked(self._indices[at], null), self._names)
+            found = self._find(codes)
+        if null is not None:
+            found[null] = 0
+        return pa.DictionaryArray.from_arrays(masked(found, null), self._names)
 
 
 def char_name(code: int) -> str:
