@@ -14,6 +14,9 @@ from host.sbe.layout import PRESENT
 MOST_DECIMAL_PLACES = 38
 """Of Arrow's decimal128."""
 
+SIGNED_DIGITS, UNSIGNED_DIGITS = 19, 20
+"""Of whole numbers of 64 bits."""
+
 UTC_TIMESTAMP = "UTCTimestamp"
 """Semantic type of a point in time."""
 
@@ -237,7 +240,10 @@ def _decimals(mantissas: np.ndarray, null: np.ndarray, places: int) -> pa.Array:
     wide = np.empty((len(mantissas), 2), "<i8")
     wide[:, 0] = mantissas.astype("<u8").view("<i8") if mantissas.dtype.kind == "u" else mantissas
     wide[:, 1] = wide[:, 0] >> 63 if mantissas.dtype.kind == "i" else 0
-    digits = min(max(places + 1, 20), MOST_DECIMAL_PLACES)
+    # As few as hold any mantissa: Parquet keeps a decimal in as many bytes as its digits need.
+    digits = min(
+        max(places + 1, SIGNED_DIGITS if mantissas.dtype.kind == "i" else UNSIGNED_DIGITS), MOST_DECIMAL_PLACES
+    )
     buffers = [_validity(null), pa.py_buffer(wide)]
     return pa.Array.from_buffers(pa.decimal128(digits, places), len(mantissas), buffers)
 
