@@ -68,7 +68,7 @@ class FrameTables:
         columns["timestamp"] = times(frames["timestamp"]), None
         columns["flow"] = self._flows.column(flows, flows == NO_FLOW), None
         columns["kind"] = self._kinds.column(kinds), None
-        types = frames["message_type"].astype(np.int64) + np.where(sbe, SBE_TYPE, 0)
+        types = frames["message_type"] + np.where(sbe, np.uint32(SBE_TYPE), np.uint32(0))
         columns["message_type"] = self._types.column(types, types % SBE_TYPE == 0), None
         for name in PLAIN:
             columns[name] = masked(np.ascontiguousarray(frames[name])), None

@@ -38,7 +38,8 @@ class Decimals(enum.Enum):
 
 Metadata = dict[bytes, bytes] | None
 
-SMALL_CODES = 1 << 16
+SMALL_CODES = 1 << 17
+"""Codes below are names' places in a table, the others are searched for."""
 NO_NAME = -1
 """The index of a code that has no name yet."""
 
@@ -65,18 +66,20 @@ class Names:
     def _build(self) -> None:
         codes = np.array(sorted(self._places), np.int64)
         indices = np.array([self._places[code] for code in codes.tolist()], self._index)
-        # By code, where codes are of 8 or 16 bits; else by search, with one that no code has, so that there is always one.
-        self._small: np.ndarray = np.full(SMALL_CODES, NO_NAME, self._index)
-        small = (codes >= 0) & (codes < SMALL_CODES)
-        self._small[codes[small]] = indices[small]
+        # By code, where codes are small; the last one stands for all that are larger.
+        small = codes[(codes >= 0) & (codes < SMALL_CODES)]
+        self._small: np.ndarray = np.full(int(small.max(initial=-1)) + 2, NO_NAME, self._index)
+        self._small[small] = [self._places[code] for code in small.tolist()]
+        self._has_large = len(small) < len(codes)
         self._codes = np.append(codes, np.iinfo(np.int64).max)
         self._indices: np.ndarray = np.append(indices, indices.dtype.type(NO_NAME))
         self._names = pa.array(self._texts, pa.string())
 
     def _find(self, codes: np.ndarray) -> np.ndarray:
         """Indices of the codes' names, NO_NAME of a code without one."""
-        if codes.dtype.kind == "u" and codes.dtype.itemsize <= 2:
-            return self._small[codes]
+        if codes.dtype.kind == "u" and codes.dtype.itemsize <= 4 and not self._has_large:
+            by_code: np.ndarray = np.take(self._small, codes, mode="clip")
+            return by_code
         at = np.searchsorted(self._codes, codes)
         found: np.ndarray = np.where(self._codes[at] == codes, self._indices[at], NO_NAME).astype(self._index)
         return found
