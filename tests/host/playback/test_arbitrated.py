@@ -119,7 +119,8 @@ def test_books_of_a_channel_are_those_of_one_feed(whole, tmp_path):
     both, one = (pyarrow.parquet.read_table(tmp_path / name) for name in ("x.parquet", "a.parquet"))
     assert both.num_rows > 100
     # Times are those of the copy that was first.
-    assert both.drop_columns(["timestamp"]).equals(one.drop_columns(["timestamp"]))
+    columns = [name for name in one.column_names if name != "timestamp"]
+    assert both.select(columns).to_pylist() == one.select(columns).to_pylist()
     assert "bid_price_10" in both.column_names
 
 
