@@ -156,7 +156,9 @@ def test_books_of_an_instrument_are_as_valid_as_those_of_all(whole):
         batch.books.to_pandas() for batch in replay(whole, schema=SCHEMA, levels=1, instruments=[instrument])
     )
     pd.testing.assert_frame_equal(
-        one.reset_index(drop=True), everything[everything["instrument"] == instrument].reset_index(drop=True)
+        one.reset_index(drop=True),
+        everything[everything["instrument"] == instrument].reset_index(drop=True),
+        check_dtype=False,
     )
 
 

@@ -75,7 +75,7 @@ def test_where_a_file_may_not_grow_nothing_looks_whole(folder, tmp_path, small_f
     arguments = ["replay", folder / "feeds.pcap", "--schema", SCHEMA, "--out", tmp_path / out]
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 2, done.output
-    assert done.output.count("\n") == 1, done.output
+    assert done.stderr.count("\n") == 1, done.output
     assert "cannot be written (File too large)" in done.output
     assert not (tmp_path / out).exists()
     for path in tmp_path.rglob("*.parquet"):

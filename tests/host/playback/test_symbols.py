@@ -3,11 +3,13 @@
 import struct
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from hdl.flow import Endpoint
+from hdl.frame import Kind
 from hdl.sbe_schema import Schema
 from hdl.sbe_venue import load_venue
 from hdl.sources import ROOT
@@ -46,10 +48,9 @@ def definition(schema: Schema, instrument: int, symbol: str) -> bytes:
 @pytest.fixture(scope="module")
 def instrument() -> int:
     """The one that most of the capture's updates are of."""
-    frames = pd.concat(
-        pd.DataFrame({"instrument": batch.frames["instrument"]}) for batch in replay(CME, schema=CME_SCHEMA)
-    )
-    return int(frames["instrument"].value_counts().index[0])
+    frames = np.concatenate([batch.frames.copy() for batch in replay(CME, schema=CME_SCHEMA)])
+    codes, counts = np.unique(frames["instrument"][frames["kind"] == Kind.BOOK_UPDATE], return_counts=True)
+    return int(codes[counts.argmax()])
 
 
 @pytest.fixture(scope="module")
