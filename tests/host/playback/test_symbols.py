@@ -83,7 +83,7 @@ def test_a_symbol_is_the_instrument_that_was_defined_so(capture, tmp_path, instr
     one, other = (pd.read_parquet(tmp_path / name / "frames") for name in ("symbol", "id"))
     pd.testing.assert_frame_equal(one, other)
     assert set(one["instrument"]) == {instrument}
-    assert (one["kind"] == "BOOK_UPDATE").sum() > 100
+    assert (one["kind"] == "BOOK_UPDATE").sum() > 50
     assert (one["kind"] == "DEFINITION").sum() == 2
 
 
