@@ -65,7 +65,7 @@ class Names:
 
     def _build(self) -> None:
         codes = np.array(sorted(self._places), np.int64)
-        indices = np.array([self._places[code] for code in codes.tolist()], self._index)
+        indices: np.ndarray = np.array([self._places[code] for code in codes.tolist()], self._index)
         # By code, where codes are small; the last one stands for all that are larger.
         small = codes[(codes >= 0) & (codes < SMALL_CODES)]
         self._small: np.ndarray = np.full(int(small.max(initial=-1)) + 2, NO_NAME, self._index)
