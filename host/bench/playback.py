@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from host.bench.captures import PACKETS, pcap_bytes
 from host.bench.market_data import MarketData
-from host.bench.measure import Row, compare, timed
+from host.bench.measure import Row, compare, timed_core
 from host.capture.reader import open_captures
 from host.playback.batches import Playback
 from host.playback.convert import Conversion
@@ -22,7 +22,7 @@ PEER_PACKETS = 1_000
 
 
 def rows(data: MarketData) -> list[Row]:
-    """Messages a second from a file in memory: to frames, and to Parquet files with every field of every message. All of it
+    """Messages a second and core from a file in memory, every copy of them: to frames, and to Parquet files with every field of every message. All of it
     counts: looking for flows, opening the card, writing."""
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
@@ -50,16 +50,16 @@ def rows(data: MarketData) -> list[Row]:
             compare(
                 "replay.frames.messages_per_s",
                 "messages/s",
-                timed(frames),
+                timed_core(frames),
                 "dpkt + sbe (PyPI)",
-                timed(lambda: sum(1 for _ in _peer_messages(data, folder))),
+                timed_core(lambda: sum(1 for _ in _peer_messages(data, folder))),
             ),
             compare(
                 "replay.parquet.messages_per_s",
                 "messages/s",
-                timed(parquet),
+                timed_core(parquet),
                 "dpkt + sbe (PyPI) + pyarrow",
-                timed(lambda: _peer_parquet(data, folder)),
+                timed_core(lambda: _peer_parquet(data, folder)),
             ),
         ]
 
