@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, ethernet, gateway, market_data, router
+from host.bench import books, captures, cards, ethernet, gateway, market_data, playback, router
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -40,6 +40,7 @@ def main() -> None:
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
         lambda: books.updates_row(data),
+        lambda: playback.rows(data),
         router.recompute_row,
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),

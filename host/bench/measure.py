@@ -44,6 +44,17 @@ def timed(work: Callable[[], int]) -> Work:
     return run
 
 
+def timed_core(work: Callable[[], int]) -> Work:
+    """A Work measured in the processor's time of all threads: for figures a second and core, which do not depend on what else runs."""
+
+    def run() -> tuple[int, float]:
+        begin = time.process_time()
+        units = work()
+        return units, time.process_time() - begin
+
+    return run
+
+
 def compare(name: str, unit: str, work: Work, peer: str, peer_work: Work, turn_seconds: float = TURN_SECONDS) -> Row:
     """Measure ``work`` and ``peer_work`` in turns of at least ``turn_seconds``, after one run of each to warm up."""
     work()

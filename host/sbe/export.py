@@ -85,14 +85,14 @@ def _write(
         parent = table.layout.parent
         columns = arrow_table(decoded, name, 0 if parent is None else done.rows[parent])
         if file_format == "csv":
-            columns = _flat(columns)
+            columns = flat(columns)
         if name not in writers:
             writer = WRITERS[file_format](folder / f"{name}.{file_format}", columns.schema)
             writers[name] = files.enter_context(writer)
         writers[name].write_table(columns)
 
 
-def _flat(table: pa.Table) -> pa.Table:
+def flat(table: pa.Table) -> pa.Table:
     """A table for CSV, which knows no lists and no bytes: they become text."""
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
