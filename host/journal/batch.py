@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import FRAME_DTYPE, Kind
+from host.memory import copy_bytes
 
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
@@ -103,8 +104,7 @@ def _gather(frames, payload, decisions, begin, used, out_frames, out_decisions, 
             return index, count, filled
         if offset != source:
             source, target = offset, filled
-            for byte in range(length):
-                out_payload[filled + byte] = payload[offset + byte]
+            copy_bytes(out_payload, filled, payload, offset, length)
             filled += length
         out_frames[count] = frames[index]
         out_frames[count].payload_offset = target

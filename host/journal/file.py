@@ -31,11 +31,12 @@ from host.journal.layout import (
     batch_bytes,
     crc32,
     header_crc,
+    next_page,
     segment_path,
     segment_paths,
 )
-from host.journal.scan import JournalReader, Position, TornTail, next_page
-from host.journal.segments import SegmentMaker, sync_directory, write_whole
+from host.journal.scan import JournalReader, Position, TornTail
+from host.journal.segments import SegmentMaker, write_whole
 from host.journal.snapshots import newest_snapshot
 
 SEGMENT_BYTES = 64 << 20

@@ -95,12 +95,17 @@ def segment_paths(directory: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def next_page(offset: int) -> int:
+    """The first page boundary at or behind ``offset``."""
+    return -(-offset // PAGE_BYTES) * PAGE_BYTES
+
+
 def batch_bytes(count: int, payload_bytes: int) -> int:
     """Bytes that a batch of ``count`` orders takes on disk."""
     body = count * (FRAME_BYTES + DECISION_DTYPE.itemsize) + payload_bytes + 1
     return HEADER_BYTES + -(-body // LINE_BYTES) * LINE_BYTES
 
 
-def header_crc(header: np.ndarray) -> int:
+def header_crc(header: np.ndarray | np.void) -> int:
     """CRC-32 of a header's bytes before its ``crc`` field."""
     return crc32(header.tobytes()[: HEADER_BYTES - 4])

@@ -19,7 +19,6 @@ from host.journal.layout import (
     HEADER_BYTES,
     JOURNAL_VERSION,
     LINE_BYTES,
-    PAGE_BYTES,
     SECTOR_BYTES,
     SEGMENT_DTYPE,
     SEGMENT_MAGIC,
@@ -28,6 +27,7 @@ from host.journal.layout import (
     batch_bytes,
     crc32,
     header_crc,
+    next_page,
     segment_path,
     segment_paths,
 )
@@ -136,11 +136,6 @@ def header_at(data: np.ndarray, offset: int) -> np.void | None:
     return header if header["kind"] in _KINDS else None
 
 
-def next_page(offset: int) -> int:
-    """The first page boundary at or behind ``offset``."""
-    return -(-offset // PAGE_BYTES) * PAGE_BYTES
-
-
 def batch_at(data: np.ndarray, begin: int, header: np.void) -> Batch:
     """The batch whose header stands at ``begin``, as views; its body is not verified."""
     count, payload_bytes = int(header["count"]), int(header["payload_bytes"])
@@ -231,7 +226,8 @@ class JournalReader(Iterator[Batch]):
                 if header is None or not self._follows(header, "batch"):
                     if not data[offset:].any() and self._step():
                         continue
-                    return self._end(offset, True, "a batch is missing")
+                    self._end(offset, True, "a batch is missing")
+                    return None
                 if data[offset:begin].any():
                     raise CorruptJournal(f"{self._path()}: byte {offset}: not zeros before a batch")
             header = header_at(data, begin)
@@ -239,14 +235,16 @@ class JournalReader(Iterator[Batch]):
                 # A header whose write was cut short has zeros behind it, and so has everything.
                 rest = data[begin:]
                 written = int(np.flatnonzero(rest)[-1]) + 1
-                return self._end(begin, written < HEADER_BYTES, "not a batch header")
+                self._end(begin, written < HEADER_BYTES, "not a batch header")
+                return None
             if not self._follows(header, "batch"):
                 raise CorruptJournal(
                     f"{self._path()}: byte {begin}: batch {header['batch']} does not follow the one before it"
                 )
             end = begin + int(header["total_bytes"])
             if crc32(data[begin + HEADER_BYTES : end].data) != header["body_crc"] or data[end - 1] != BATCH_END:
-                return self._end(begin, _torn(data, begin, end), f"the CRC of batch {header['batch']} does not match")
+                self._end(begin, _torn(data, begin, end), f"the CRC of batch {header['batch']} does not match")
+                return None
             batch = batch_at(data, begin, header)
             self.begin = begin
             self.durable = max(self.durable, int(header["durable"]))

@@ -1,5 +1,6 @@
 """Makes segments ahead of time, so that the writer never waits for one: full of zeros and durable."""
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -102,7 +103,6 @@ class SegmentMaker:
             self._thread = None
 
     def _make(self, number: int) -> None:
-        try:
+        # The writer tries again when it needs the segment, and says what is wrong.
+        with contextlib.suppress(OSError):
             make_segment(self._directory, number, self._bytes)
-        except OSError:
-            pass  # the writer tries again when it needs the segment, and says what is wrong
