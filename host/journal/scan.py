@@ -223,7 +223,7 @@ class JournalReader(Iterator[Batch]):
             if not data[begin : begin + LINE_BYTES].any():
                 begin = next_page(offset)
                 header = header_at(data, begin)
-                if header is None or not self._follows(header, "batch"):
+                if not self._resembles(data, begin) if header is None else not self._follows(header, "batch"):
                     if not data[offset:].any() and self._step():
                         continue
                     self._end(offset, True, "a batch is missing")
@@ -299,6 +299,16 @@ class JournalReader(Iterator[Batch]):
         """Whether a header (its batch number in the field ``batch``) continues what was read so far."""
         found = (int(header[batch]), int(header["first_sequence"]), int(header["chain"]))
         return found == self.position[2:]
+
+    def _resembles(self, data: np.ndarray, begin: int) -> bool:
+        """Whether bytes that are no whole header are the next batch's, damaged: most of what is known of it stands there.
+        What else may stand there is the inside of a batch whose beginning was not written."""
+        if begin + HEADER_BYTES > len(data):
+            return False
+        header = data[begin : begin + HEADER_BYTES].view(BATCH_DTYPE)[0]
+        known = (BATCH_MAGIC, JOURNAL_VERSION, *self.position[2:])
+        names = ("magic", "version", "batch", "first_sequence", "chain")
+        return sum(int(header[name]) == value for name, value in zip(names, known, strict=True)) > len(known) // 2
 
     def _end(self, offset: int, plausible: bool, cause: str) -> None:
         """Decides what ends the journal at ``offset`` of the position's segment: nothing, a torn tail, or damage."""

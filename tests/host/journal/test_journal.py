@@ -12,53 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdl.frame import FRAME_DTYPE, Kind
-from host.journal import Batch, BatchBuffer, CorruptJournal, Journal, JournalError, read_journal
-from host.journal.batch import ACCEPTED, DECISION_DTYPE
+from hdl.frame import Kind
+from host.journal import BatchBuffer, CorruptJournal, Journal, JournalError, read_journal
 from host.journal.layout import BATCH_DTYPE, HEADER_BYTES, SEGMENT_DTYPE, batch_bytes, segment_path, segment_paths
+from tests.host.journal.orders import SEGMENT, decisions_of, filled, messages_of, slice_of, write
 
 ROOT = Path(__file__).resolve().parents[3]
-SEGMENT = 64 << 10
-
-
-def slice_of(*messages: bytes, kind: Kind = Kind.NEW_ORDER) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of a ring slice and the payload ring that holds their messages."""
-    frames = np.zeros(len(messages), FRAME_DTYPE)
-    payload = np.zeros(sum(-(-len(m) // 64) * 64 for m in messages) + 64, np.uint8)
-    offset = 64
-    for frame, message in zip(frames, messages, strict=True):
-        frame["kind"], frame["generation"] = kind, 1
-        frame["payload_offset"], frame["payload_length"] = offset, len(message)
-        payload[offset : offset + len(message)] = np.frombuffer(message, np.uint8)
-        offset += -(-len(message) // 64) * 64
-    return frames, payload
-
-
-def decisions_of(count: int) -> np.ndarray:
-    """Accepted, each for a node of its own, at a price of its own."""
-    decisions = np.zeros(count, DECISION_DTYPE)
-    decisions["verdict"], decisions["node"], decisions["price"] = ACCEPTED, np.arange(count), np.arange(count) - 1
-    return decisions
-
-
-def filled(*messages: bytes) -> BatchBuffer:
-    """A buffer with one accepted order for each message."""
-    frames, payload = slice_of(*messages)
-    buffer = BatchBuffer(max(64, len(messages)))
-    count = len(messages)
-    assert buffer.take(frames, payload, decisions_of(count)) == count
-    return buffer
-
-
-def messages_of(batch: Batch) -> list[bytes]:
-    return [bytes(batch.payload[f["payload_offset"] :][: f["payload_length"]]) for f in batch.frames]
-
-
-def write(directory: Path, *batches: tuple[bytes, ...], segment_bytes: int = SEGMENT) -> None:
-    with Journal(directory, segment_bytes=segment_bytes) as journal:
-        for messages in batches:
-            journal.append(filled(*messages))
-            journal.commit()
 
 
 def test_what_was_committed_is_read_back(tmp_path: Path) -> None:
