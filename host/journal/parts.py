@@ -48,7 +48,7 @@ def write_parts(path: Path, magic: int, position: Position, parts: Mapping[str, 
 
     Raises OSError when the disk refuses, ValueError for arrays of Python objects.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in parts.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in parts.items()}
     table: list[dict[str, Any]] = []
     for name, array in arrays.items():
         if array.dtype.hasobject:

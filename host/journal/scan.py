@@ -36,6 +36,8 @@ RETRIES = 3
 RETRY_SECONDS = 0.02
 """A reader beside the writer may see a later batch before an earlier one: what looks damaged is looked at again."""
 
+CHUNK_BYTES = 1 << 20
+
 _KINDS = [int(kind) for kind in BatchKind]
 
 
@@ -233,9 +235,7 @@ class JournalReader(Iterator[Batch]):
             header = header_at(data, begin)
             if header is None:
                 # A header whose write was cut short has zeros behind it, and so has everything.
-                rest = data[begin:]
-                written = int(np.flatnonzero(rest)[-1]) + 1
-                self._end(begin, written < HEADER_BYTES, "not a batch header")
+                self._end(begin, _written_end(data, begin) < begin + HEADER_BYTES, "not a batch header")
                 return None
             if not self._follows(header, "batch"):
                 raise CorruptJournal(
@@ -319,9 +319,9 @@ class JournalReader(Iterator[Batch]):
                 continue
             data = map_segment(path)
             begin = offset if number == self.position.segment else 0
-            written = np.flatnonzero(data[begin:])
-            if len(written):
-                extents.append(Extent(path, begin, -(-(int(written[-1]) + 1) // LINE_BYTES) * LINE_BYTES))
+            end = _written_end(data, begin)
+            if end > begin:
+                extents.append(Extent(path, begin, -(-(end - begin) // LINE_BYTES) * LINE_BYTES))
                 durable = max(durable, _said_durable(data, begin))
         if not extents:
             return
@@ -331,6 +331,16 @@ class JournalReader(Iterator[Batch]):
         if not plausible:
             raise CorruptJournal(f"{path}: byte {offset}: {cause}")
         self.torn = TornTail(path, offset, tuple(extents))
+
+
+def _written_end(data: np.ndarray, begin: int) -> int:
+    """Behind the last byte from ``begin`` on that is not zero; ``begin`` where there is none."""
+    for end in range(len(data), begin, -CHUNK_BYTES):
+        # A copy: the writer may be at work.
+        chunk = data[max(begin, end - CHUNK_BYTES) : end].copy()
+        if chunk.any():
+            return end - len(chunk) + int(np.flatnonzero(chunk)[-1]) + 1
+    return begin
 
 
 def _said_durable(data: np.ndarray, offset: int) -> int:
