@@ -53,8 +53,9 @@ class Index:
         batch's times are known as a range, so that each is to be looked at."""
         parts = self.parts
         if query.client_order_id is not None:
-            wanted = text_hash(np.frombuffer(query.client_order_id, np.uint8), 0, len(query.client_order_id))
-            first, end = (int(np.searchsorted(parts["id_hashes"], np.uint64(wanted), side)) for side in _SIDES)
+            wanted = np.uint64(text_hash(np.frombuffer(query.client_order_id, np.uint8), 0, len(query.client_order_id)))
+            first = int(np.searchsorted(parts["id_hashes"], wanted))
+            end = int(np.searchsorted(parts["id_hashes"], wanted, "right"))
             return np.sort(parts["id_rows"][first:end])
         if query.flow is not None:
             place = int(np.searchsorted(parts["flows"], query.flow))
@@ -69,9 +70,6 @@ class Index:
             batches = batches[(batches["last_time"] >= low) & (batches["first_time"] < high)]
         spans = [np.arange(row, row + count, dtype=np.uint32) for row, count in batches[["row", "count"]].tolist()]
         return np.concatenate([np.zeros(0, np.uint32), *spans])
-
-
-_SIDES = ("left", "right")
 
 
 def index_path(segment: Path) -> Path:
@@ -157,7 +155,9 @@ def _begin_of(path: Path) -> tuple[int, int, int] | None:
     if not path.exists():
         return None
     header = read_segment_header(path, map_segment(path))
-    return header and (int(header["first_batch"]), int(header["first_sequence"]), int(header["chain"]))
+    if header is None:
+        return None
+    return int(header["first_batch"]), int(header["first_sequence"]), int(header["chain"])
 
 
 def select(directory: Path | str, query: Query) -> Iterator[tuple[Batch, np.ndarray]]:

@@ -54,7 +54,7 @@ def write_parts(path: Path, magic: int, position: Position, parts: Mapping[str, 
         if array.dtype.hasobject:
             raise ValueError(f"part {name} holds Python objects")
         dtype = np.lib.format.dtype_to_descr(array.dtype)
-        row = {"name": name, "dtype": dtype, "shape": array.shape, "offset": 0, "bytes": array.nbytes}
+        row: dict[str, Any] = {"name": name, "dtype": dtype, "shape": array.shape, "offset": 0, "bytes": array.nbytes}
         table.append({**row, "crc": crc32(_bytes(array).data)})
     # Offsets take at most 20 digits: the table's room does not depend on them.
     end = next_page(HEADER_BYTES + len(json.dumps(table)) + 20 * len(table))
