@@ -26,6 +26,9 @@ DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1"), ("reserved", "u1",
 BATCH_FRAMES = 8192
 """Most orders a batch by default: 512 KiB of frames, enough that one fdatasync costs little an order."""
 
+GATHER_SECONDS = 0.0007
+"""How long orders are gathered for one batch: what is left of a millisecond is for its CRC and its write."""
+
 MESSAGE_BYTES = 256
 """Room for raw messages per order of a batch by default: orders with some twenty fields."""
 

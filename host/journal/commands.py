@@ -75,7 +75,7 @@ def verify(directory: Path) -> int:
 def show(
     directory: Path,
     query: Query,
-    verdicts: Mapping[int, str],
+    verdicts: Mapping[Any, str],
     *,
     limit: int | None,
     as_json: bool,
@@ -113,7 +113,7 @@ def _show_controls(directory: Path, limit: int | None) -> None:
             shown += 1
 
 
-def export(directory: Path, out: Path, verdicts: Mapping[int, str], *, raw: bool) -> int:
+def export(directory: Path, out: Path, verdicts: Mapping[Any, str], *, raw: bool) -> int:
     """Writes all orders to one file, in the format of its ending. Returns how many."""
     file_format = out.suffix.removeprefix(".")
     if file_format not in WRITERS:

@@ -25,7 +25,7 @@ TEXTS = {
 """Columns that are texts of the raw message, and the frame's field that points to each."""
 
 
-def words(values: type[enum.IntEnum] | Mapping[int, str]) -> pa.Array:
+def words(values: type[enum.IntEnum] | Mapping[Any, str]) -> pa.Array:
     """256 words for the values of a byte: those of an enum in small letters, or as given; others as their numbers."""
     known: dict[int, str] = {}
     if isinstance(values, Mapping):
