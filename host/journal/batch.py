@@ -94,7 +94,7 @@ def _gather(frames, payload, decisions, begin, used, out_frames, out_decisions, 
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
     """
     count, filled = used
-    source, target = np.int64(-1), 0
+    source, held, target = np.int64(-1), np.int64(0), 0
     for index in range(begin, frames.shape[0]):
         kind = frames[index].kind
         if kind < _FIRST_ORDER_KIND or kind > _LAST_ORDER_KIND:
@@ -103,10 +103,11 @@ def _gather(frames, payload, decisions, begin, used, out_frames, out_decisions, 
         length = np.int64(frames[index].payload_length)
         if offset + length > payload.shape[0]:
             length = np.int64(0)  # a corrupt frame was rejected by the risk pass; its bytes are nowhere
-        if count == out_frames.shape[0] or (offset != source and filled + length > out_payload.shape[0]):
+        fresh = offset != source or length != held
+        if count == out_frames.shape[0] or (fresh and filled + length > out_payload.shape[0]):
             return index, count, filled
-        if offset != source:
-            source, target = offset, filled
+        if fresh:
+            source, held, target = offset, length, filled
             copy_bytes(out_payload, filled, payload, offset, length)
             filled += length
         out_frames[count] = frames[index]

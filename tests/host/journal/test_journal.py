@@ -42,6 +42,15 @@ def test_only_order_frames_are_taken_and_a_shared_message_is_kept_once() -> None
     assert len(batch.payload) == len(b"order")
 
 
+def test_messages_that_begin_alike_are_each_kept_whole() -> None:
+    frames, payload = slice_of(b"a longer order", b"behind it")
+    frames = frames[[0, 0, 1]]
+    frames[0]["payload_length"] = 1
+    buffer = BatchBuffer(8)
+    assert buffer.take(frames, payload, decisions_of(3)) == 3
+    assert messages_of(buffer.batch(0, 1)) == [b"a", b"a longer order", b"behind it"]
+
+
 def test_a_full_buffer_says_where_it_stopped() -> None:
     frames, payload = slice_of(b"a" * 100, b"b" * 100, b"c" * 100)
     buffer = BatchBuffer(8, payload_bytes=250)
