@@ -1,16 +1,15 @@
 """Durable commits beside SQLite's, and beside what the disk does with the same bytes."""
 
 import os
-import sqlite3
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
 from hdl.frame import Kind
 from host.bench.gateway import Traffic
 from host.bench.measure import Row, compare
+from host.bench.sqlite_journal import sqlite_seconds
 from host.gateway.verdict import Verdict
 from host.journal import BatchBuffer, Journal
 from host.journal.batch import DECISION_DTYPE, GATHER_SECONDS
@@ -88,26 +87,9 @@ def durable_row(traffic: Traffic) -> Row:
         return first, seconds
 
     def sqlite() -> tuple[int, float]:
-        with tempfile.TemporaryDirectory(prefix="tickgate-bench-", dir=".") as folder:
-            database = sqlite3.connect(Path(folder) / "journal.db", isolation_level=None)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            database.execute("CREATE TABLE orders (sequence INTEGER PRIMARY KEY, frame BLOB, message BLOB)")
-            begin = time.perf_counter()
-            for first in range(0, SQLITE_ORDERS, SQLITE_BATCH):
-                part = orders.frames[np.arange(first, first + SQLITE_BATCH) % len(orders.frames)]
-                rows = [
-                    (frame.tobytes(), orders.payload[start : start + length].tobytes())
-                    for frame, start, length in zip(
-                        part, part["payload_offset"].tolist(), part["payload_length"].tolist(), strict=True
-                    )
-                ]
-                database.execute("BEGIN")
-                database.executemany("INSERT INTO orders (frame, message) VALUES (?, ?)", rows)
-                database.execute("COMMIT")
-            seconds = time.perf_counter() - begin
-            database.close()
-        return SQLITE_ORDERS, seconds
+        places = (np.arange(first, first + SQLITE_BATCH) for first in range(0, SQLITE_ORDERS, SQLITE_BATCH))
+        parts = (orders.frames[each % len(orders.frames)] for each in places)
+        return SQLITE_ORDERS, sqlite_seconds(parts, orders.payload)
 
     row = compare("journal.durable.orders_per_s", "orders/s", journal, "SQLite (WAL, FULL)", sqlite)
     size = int(np.median(sizes))

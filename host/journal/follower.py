@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from host.journal.index import write_index
 from host.journal.layout import HEADER_BYTES, segment_path, segment_paths
 from host.journal.retention import Retention, retain
 from host.journal.scan import JournalReader, Position
-from host.journal.snapshots import newest_snapshot, write_snapshot
+from host.journal.snapshots import Snapshot, newest_snapshot, read_snapshot, write_snapshot
 
 SNAPSHOT_SEGMENTS = 4
 """A snapshot is written after so many segments by default. What lies behind it is replayed at a restart."""
@@ -29,7 +30,7 @@ class Follower:
 
     Parameters: ``load`` takes the parts of the newest snapshot, once and only if there is one; ``apply`` takes each
     batch behind it; ``parts`` gives the state as arrays. ``snapshot_segments``, segments between snapshots;
-    ``retention`` is kept after each snapshot; ``indexed``, whether segments get their index. Usable in a process of its
+    ``retention`` is kept after each segment and each snapshot; ``indexed``, whether segments get their index. Usable in a process of its
     own. :meth:`step` raises what the journal's reader raises, and OSError.
     """
 
@@ -51,8 +52,10 @@ class Follower:
         self._retention = retention
         self._indexed = indexed
         snapshot = newest_snapshot(self.directory)
+        self._newest: Snapshot | None = None
         if snapshot:
             load(snapshot.parts)
+            self._newest = replace(snapshot, parts={})  # the state's own arrays are not kept twice
         self._reader = JournalReader(self.directory, snapshot.position if snapshot else None)
         self._read: deque[tuple[Batch, Position]] = deque()
         self.position = self._reader.position
@@ -73,24 +76,30 @@ class Follower:
             while self._read and self._read[0][0].number < self._reader.durable:
                 applied, self.position = self._read.popleft()
                 self._apply(applied)
-            if self._reader.position.segment != left and self._indexed:
-                write_index(segment_path(self.directory, left))
+            if self._reader.position.segment != left:
+                if self._indexed:
+                    write_index(segment_path(self.directory, left))
+                self._retain()
             if self.position.segment >= self._snapshot.segment + self._snapshot_segments:
                 self.snapshot()
         return self.position.sequence - before
 
     def snapshot(self) -> None:
         """Writes a snapshot of what was replayed, and takes away what retention lets go."""
-        write_snapshot(self.directory, self.position, self._parts())
+        path = write_snapshot(self.directory, self.position, self._parts())
         self._snapshot = self.position
-        if self._retention:
-            retain(self.directory, self._retention)
+        self._newest = replace(read_snapshot(path), parts={})
+        self._retain()
 
     def run(self, until: Callable[[], bool], seconds: float = POLL_SECONDS) -> None:
         """Steps, and sleeps for ``seconds`` where there was nothing to do, until ``until`` says so."""
         while not until():
             if not self.step():
                 time.sleep(seconds)
+
+    def _retain(self) -> None:
+        if self._retention and self._newest:
+            retain(self.directory, self._retention, self._newest)
 
     def _last_begun(self) -> int:
         """The number of the last segment that the writer has begun."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from host.journal.index import index_path
 from host.journal.layout import segment_paths
 from host.journal.segments import retire_segment
-from host.journal.snapshots import newest_snapshot, read_snapshot, snapshot_paths
+from host.journal.snapshots import Snapshot, newest_snapshot, read_snapshot, snapshot_paths
 
 SNAPSHOTS = 2
 """Snapshots that are kept, budget permitting: should the newest be damaged, the one before with its segments stands in."""
@@ -39,14 +39,16 @@ def used_bytes(directory: Path) -> int:
     return used
 
 
-def retain(directory: Path | str, retention: Retention) -> list[int]:
+def retain(directory: Path | str, retention: Retention, newest: Snapshot | None = None) -> list[int]:
     """Takes away the oldest segments, with what is kept beside them, until the budgets hold; returns their numbers.
+
+    ``newest`` is the newest whole snapshot, which is looked for and verified if it is not given.
 
     A budget that would need what lies behind the newest whole snapshot is exceeded instead. An older snapshot goes
     together with the first segment that it needs, or when there are more than SNAPSHOTS.
     """
     directory = Path(directory)
-    newest = newest_snapshot(directory)
+    newest = newest or newest_snapshot(directory)
     if newest is None:
         return []
     older = [read_snapshot(path, verify=False) for path in snapshot_paths(directory) if path < newest.path]

@@ -156,16 +156,23 @@ def batch_at(data: np.ndarray, begin: int, header: np.void) -> Batch:
 
 
 def read_journal(directory: Path | str, after: Position | None = None) -> "JournalReader":
-    """Reads every whole batch behind ``after`` (None: from the oldest segment on), verifying all CRCs and the chain.
+    """Reads every whole batch behind ``after`` (None: from the first one on), verifying all CRCs and the chain.
 
     A torn tail ends the journal silently: what it held had not been acknowledged (``Journal`` reports and cuts it
-    when it opens the directory). The iteration raises CorruptJournal, with file and offset, for anything else.
+    when it opens the directory). The iteration raises CorruptJournal, with file and offset, for anything else. Raises
+    JournalError when the first batch is asked for and retention has taken it away.
     """
-    return JournalReader(directory, after)
+    reader = JournalReader(directory, after)
+    if after is None and reader.start.batch:
+        path = segment_path(reader.directory, reader.start.segment)
+        raise JournalError(
+            f"{path}: segment {reader.start.segment - 1} is missing before it: what it held is in a snapshot only"
+        )
+    return reader
 
 
 class JournalReader(Iterator[Batch]):
-    """An iterator over a journal's whole batches.
+    """An iterator over a journal's whole batches behind ``after``, by default from the oldest that is there.
 
     ``start`` is where it began, ``position`` is behind the batch that it gave last, ``begin`` where in its segment that
     one begins; ``durable``: batches below this number are said to be durable by later ones; ``torn`` is the torn tail

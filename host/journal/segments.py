@@ -81,10 +81,15 @@ class SegmentMaker:
         self._directory = directory
         self._bytes = segment_bytes
         self._thread: threading.Thread | None = None
+        self._prepared = 0
 
     def prepare(self, number: int) -> None:
         """Begins to make a segment, unless it is there."""
-        if self._thread is None and not segment_path(self._directory, number).exists():
+        if number == self._prepared:
+            return
+        self._prepared = number
+        if not segment_path(self._directory, number).exists():
+            self.wait()
             self._thread = threading.Thread(target=self._make, args=(number,), name="journal segment", daemon=True)
             self._thread.start()
 

@@ -221,6 +221,8 @@ def test_retention_keeps_what_a_restart_needs(tmp_path: Path) -> None:
     with Journal(tmp_path, segment_bytes=SMALL) as journal:
         journal.append(filled(b"next"))
         journal.commit()
+    with pytest.raises(JournalError, match="is in a snapshot only"):
+        read_journal(tmp_path)
     newest.path.unlink()
     with pytest.raises(CorruptJournal, match="is missing before it, and no snapshot"):
         Journal(tmp_path, segment_bytes=SMALL)
