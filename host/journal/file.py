@@ -43,7 +43,8 @@ SEGMENT_BYTES = 64 << 20
 """Default size of a segment: filling one with zeros takes some tens of milliseconds."""
 
 PREPARE_SHARE = 4
-"""The next segment is made as soon as one part in so many of the present one is used."""
+"""The first segment after the one that a writer begins with is made once one part in so many of that is used, those after
+it at once: short runs make no more than they need, and long ones have as much time as there is."""
 
 IN_FLIGHT_BATCHES = 256
 """Most batches that are written but not durable; the writer then waits for the disk."""
@@ -80,6 +81,7 @@ class Journal(Closing):
         self._file = -1
         self._size = 0
         self._written = 0
+        self._first_segment = 0
         self._state = threading.Lock()
         """Held while what a commit has to make durable is changed or read: the two below and the file."""
         self._full: list[int] = []
@@ -214,6 +216,7 @@ class Journal(Closing):
         except OSError as error:
             raise self._fail(f"no room for a new segment: {error.strerror}") from error
         self._size = os.fstat(self._file).st_size
+        self._first_segment = self._position.segment
 
     def _make_whole(self, unsure: list[int]) -> None:
         """Cuts the torn tail, and makes durable what was found whole but may have been written only."""
@@ -258,7 +261,7 @@ class Journal(Closing):
         with self._state:
             self._appended = self._position
         self._written += total
-        if end > self._size // PREPARE_SHARE:
+        if where.segment > self._first_segment or end > self._size // PREPARE_SHARE:
             self._maker.prepare(where.segment + 1)
         return batch
 

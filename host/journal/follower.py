@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from host.journal.batch import Batch
-from host.journal.index import write_index
-from host.journal.layout import HEADER_BYTES, segment_path, segment_paths
+from host.journal.index import IndexBuilder, build_index, write_index
+from host.journal.layout import HEADER_BYTES, segment_paths
 from host.journal.retention import Retention, retain
 from host.journal.scan import JournalReader, Position
 from host.journal.snapshots import Snapshot, newest_snapshot, read_snapshot, write_snapshot
@@ -57,6 +57,8 @@ class Follower:
             load(snapshot.parts)
             self._newest = replace(snapshot, parts={})  # the state's own arrays are not kept twice
         self._reader = JournalReader(self.directory, snapshot.position if snapshot else None)
+        begins = self._reader.position.offset == HEADER_BYTES
+        self._index = IndexBuilder(self._reader.position.sequence) if indexed and begins else None
         self._read: deque[tuple[Batch, Position]] = deque()
         self.position = self._reader.position
         """Behind the last batch that was applied."""
@@ -67,7 +69,7 @@ class Follower:
         before = self.position.sequence
         begun = self._last_begun()
         while self._reader.position.segment < begun:
-            left = self._reader.position.segment
+            left = self._reader.position
             batch = next(self._reader, None)
             if batch is None:
                 break
@@ -76,10 +78,11 @@ class Follower:
             while self._read and self._read[0][0].number < self._reader.durable:
                 applied, self.position = self._read.popleft()
                 self._apply(applied)
-            if self._reader.position.segment != left:
-                if self._indexed:
-                    write_index(segment_path(self.directory, left))
+            if self._reader.position.segment != left.segment:
+                self._write_index(left)
                 self._retain()
+            if self._index:
+                self._index.add(batch, self._reader.begin)
             if self.position.segment >= self._snapshot.segment + self._snapshot_segments:
                 self.snapshot()
         return self.position.sequence - before
@@ -96,6 +99,16 @@ class Follower:
         while not until():
             if not self.step():
                 time.sleep(seconds)
+
+    def _write_index(self, left: Position) -> None:
+        """Writes the index of the segment that was read to its end, and begins the one of the next."""
+        if not self._indexed:
+            return
+        # It was not collected if the snapshot lay within the segment.
+        write_index(
+            self.directory, self._index.index(left) if self._index else build_index(self.directory, left.segment)
+        )
+        self._index = IndexBuilder(left.sequence)
 
     def _retain(self) -> None:
         if self._retention and self._newest:

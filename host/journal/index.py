@@ -10,6 +10,7 @@ sequence less the segment's first):
 - ``id_hashes`` (sorted) and ``id_rows``: hashes of ClOrdID (11), and whose they are.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,58 +78,72 @@ def index_path(segment: Path) -> Path:
     return segment.with_suffix(".index")
 
 
+class IndexBuilder:
+    """Collects what a segment's index is made of, batch by batch from the segment's first on.
+
+    Parameters: ``first_sequence`` of the segment.
+    """
+
+    def __init__(self, first_sequence: int) -> None:
+        self.first_sequence = first_sequence
+        self._entries: list[tuple[int, int, int, int, int]] = []
+        self._flows = [np.zeros(0, np.uint16)]
+        self._hashes = [np.zeros(0, np.uint64)]
+        self._hashed_rows = [np.zeros(0, np.uint32)]
+
+    def add(self, batch: Batch, offset: int) -> None:
+        """Takes in a batch that begins at ``offset`` of the segment."""
+        if not len(batch):
+            return
+        frames = batch.frames
+        row = batch.first_sequence - self.first_sequence
+        times = frames["timestamp"]
+        self._entries.append((offset, row, len(batch), int(times.min()), int(times.max())))
+        self._flows.append(frames["flow"].copy())
+        hashes = np.zeros(len(batch), np.uint64)
+        hash_ids(frames, batch.payload, hashes)
+        named = np.flatnonzero(frames["client_order_id"])
+        self._hashes.append(hashes[named])
+        self._hashed_rows.append((named + row).astype(np.uint32))
+
+    def index(self, end: Position) -> Index:
+        """The index of what was taken in; ``end`` is the position behind it."""
+        flows, hashes = np.concatenate(self._flows), np.concatenate(self._hashes)
+        present, counts = np.unique(flows, return_counts=True)
+        by_hash = np.argsort(hashes, kind="stable")
+        parts = {
+            "batches": np.array(self._entries, ENTRY_DTYPE),
+            "flows": present,
+            "flow_ends": np.cumsum(counts).astype(np.uint32),
+            "flow_rows": np.argsort(flows, kind="stable").astype(np.uint32),
+            "id_hashes": hashes[by_hash],
+            "id_rows": np.concatenate(self._hashed_rows)[by_hash],
+        }
+        return Index(end, self.first_sequence, parts)
+
+
 def build_index(directory: Path, number: int) -> Index:
     """The index of a segment as it is now, from its batches."""
     path = segment_path(directory, number)
     header = read_segment_header(path, map_segment(path))
     if header is None:
-        return Index(Position(number), 1, _parts([], [], [], []))
+        return IndexBuilder(1).index(Position(number))
     first = int(header["first_sequence"])
-    reader = JournalReader(
-        directory, Position(number, batch=int(header["first_batch"]), sequence=first, chain=int(header["chain"]))
-    )
-    end = reader.position
-    entries, flows, hashes, named = [], [], [], []
+    begin = Position(number, batch=int(header["first_batch"]), sequence=first, chain=int(header["chain"]))
+    reader, builder, end = JournalReader(directory, begin), IndexBuilder(first), begin
     for batch in reader:
         if reader.position.segment != number:
             break
+        builder.add(batch, reader.begin)
         end = reader.position
-        if not len(batch):
-            continue
-        row = batch.first_sequence - first
-        times = batch.frames["timestamp"]
-        entries.append((reader.begin, row, len(batch), times.min(), times.max()))
-        flows.append(batch.frames["flow"].copy())
-        found = np.zeros(len(batch), np.uint64)
-        hash_ids(batch.frames, batch.payload, found)
-        has = np.flatnonzero(batch.frames["client_order_id"])
-        hashes.append(found[has])
-        named.append((has + row).astype(np.uint32))
-    return Index(end, first, _parts(entries, flows, hashes, named))
+    return builder.index(end)
 
 
-def _parts(entries: list, flows: list, hashes: list, named: list) -> dict[str, np.ndarray]:
-    flow = np.concatenate([np.zeros(0, np.uint16), *flows])
-    by_flow = np.argsort(flow, kind="stable").astype(np.uint32)
-    present, counts = np.unique(flow, return_counts=True)
-    hashed = np.concatenate([np.zeros(0, np.uint64), *hashes])
-    by_hash = np.argsort(hashed)
-    return {
-        "batches": np.array(entries, ENTRY_DTYPE),
-        "flows": present,
-        "flow_ends": np.cumsum(counts).astype(np.uint32),
-        "flow_rows": by_flow,
-        "id_hashes": hashed[by_hash],
-        "id_rows": np.concatenate([np.zeros(0, np.uint32), *named])[by_hash],
-    }
-
-
-def write_index(segment: Path) -> Index:
-    """Builds and writes the index of a segment that the writer has left."""
-    index = build_index(segment.parent, int(segment.stem))
+def write_index(directory: Path, index: Index) -> None:
+    """Writes the index of a segment that the writer has left. Raises OSError."""
     first = np.array([index.first_sequence], np.uint64)
-    write_parts(index_path(segment), INDEX_MAGIC, index.end, {**index.parts, "first_sequence": first})
-    return index
+    path = index_path(segment_path(directory, index.end.segment))
+    write_parts(path, INDEX_MAGIC, index.end, {**index.parts, "first_sequence": first})
 
 
 def open_index(directory: Path, number: int) -> Index:
@@ -143,11 +158,11 @@ def open_index(directory: Path, number: int) -> Index:
         if end[2:] == following:
             return Index(end, int(parts.pop("first_sequence")[0]), parts)
     except (JournalError, OSError):
-        pass
-    try:
-        return write_index(segment)
-    except OSError:
-        return build_index(directory, number)
+        pass  # built anew below
+    index = build_index(directory, number)
+    with contextlib.suppress(OSError):
+        write_index(directory, index)
+    return index
 
 
 def _begin_of(path: Path) -> tuple[int, int, int] | None:

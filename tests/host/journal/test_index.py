@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from host.journal import Batch, read_journal
-from host.journal.index import Query, index_path, open_index, select, write_index
+from host.journal.follower import Follower
+from host.journal.index import Query, build_index, index_path, open_index, select, write_index
 from host.journal.layout import segment_path, segment_paths
 from tests.host.journal.orders import write_random
 
@@ -73,7 +74,7 @@ def test_a_damaged_index_is_built_anew(journal: Path) -> None:
     query = Query(client_order_id=b"id-17")
     expected = list(scan(journal, query))
     path = index_path(segment_path(journal, 1))
-    write_index(segment_path(journal, 1))
+    write_index(journal, build_index(journal, 1))
     whole = path.read_bytes()
     for content in (
         b"",
@@ -89,11 +90,28 @@ def test_a_damaged_index_is_built_anew(journal: Path) -> None:
 
 def test_an_index_of_what_was_in_the_segment_before_is_not_used(journal: Path) -> None:
     path = index_path(segment_path(journal, 2))
-    other = write_index(segment_path(journal, 1))
+    other = build_index(journal, 1)
+    write_index(journal, other)
     path.write_bytes(index_path(segment_path(journal, 1)).read_bytes())
     assert open_index(journal, 2).end != other.end
     query = Query(flow=2)
     assert selected(journal, query) == list(scan(journal, query))
+
+
+def test_a_follower_writes_the_index_that_is_built_of_the_segment(journal: Path) -> None:
+    for path in journal.glob("*.index"):
+        path.unlink()
+    nothing: dict[str, np.ndarray] = {"a": np.zeros(1)}
+    follower = Follower(journal, load=lambda parts: None, apply=lambda batch: None, parts=lambda: nothing)
+    assert follower.step()
+    written = sorted(journal.glob("*.index"))
+    assert len(written) >= len(segment_paths(journal)) - 2
+    for path in written:
+        found, built = open_index(journal, int(path.stem)), build_index(journal, int(path.stem))
+        assert (found.end, found.first_sequence) == (built.end, built.first_sequence)
+        assert {name: part.tolist() for name, part in found.parts.items()} == {
+            name: part.tolist() for name, part in built.parts.items()
+        }
 
 
 def test_a_directory_that_takes_no_files_is_searched_all_the_same(

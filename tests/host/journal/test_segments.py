@@ -22,7 +22,7 @@ def test_going_on_to_the_next_segment_makes_nothing(tmp_path: Path, monkeypatch:
             segment = journal.position.segment
             assert segment_path(tmp_path, segment + 1).exists()
             with monkeypatch.context() as patch:
-                patch.setattr("host.journal.file.PREPARE_SHARE", 0.5)  # none is prepared within the block
+                patch.setattr(journal._maker, "prepare", lambda number: None)
                 patch.setattr("host.journal.segments.make_segment", refuse)
                 journal.append(filled(b"y" * 5000))
             assert journal.position.segment == segment + 1
