@@ -80,6 +80,7 @@ class Journal(Closing):
         self._position = Position()
         self._file = -1
         self._size = 0
+        self._salt = _new_salt()
         self._written = 0
         self._first_segment = 0
         self._state = threading.Lock()
@@ -216,6 +217,9 @@ class Journal(Closing):
         except OSError as error:
             raise self._fail(f"no room for a new segment: {error.strerror}") from error
         self._size = os.fstat(self._file).st_size
+        if self._position.offset > HEADER_BYTES:
+            header = np.frombuffer(os.pread(self._file, HEADER_BYTES, 0), SEGMENT_DTYPE)[0]
+            self._salt = int(header["salt"])
         self._first_segment = self._position.segment
 
     def _make_whole(self, unsure: list[int]) -> None:
@@ -277,7 +281,7 @@ class Journal(Closing):
         with self._state:
             self._full.append(self._file)
             self._file = file
-        self._size = os.fstat(file).st_size
+        self._size, self._salt = os.fstat(file).st_size, _new_salt()
         self._position = self._position._replace(segment=number, offset=HEADER_BYTES)
 
     def _write(self, batch: Batch, total: int, begin: int, durable: int) -> int:
@@ -300,6 +304,7 @@ class Journal(Closing):
         header["count"], header["payload_bytes"], header["total_bytes"] = count, payload_bytes, total
         header["epoch"], header["durable"] = batch.epoch, durable
         header["chain"], header["body_crc"] = self._position.chain, body_crc
+        header["salt"] = self._salt
         header["crc"] = crc = header_crc(header[0])
         parts.insert(0, header.view(np.uint8).data)
         if begin == HEADER_BYTES:
@@ -317,5 +322,11 @@ class Journal(Closing):
         header["segment"], header["bytes"] = self._position.segment, self._size
         header["first_batch"], header["first_sequence"] = self._position.batch, self._position.sequence
         header["chain"], header["gateway"] = self._position.chain, self._gateway
+        header["salt"] = self._salt
         header["crc"] = header_crc(header[0])
         return header.tobytes()
+
+
+def _new_salt() -> int:
+    """A random number that is not 0."""
+    return int.from_bytes(os.urandom(4), "little") or 1

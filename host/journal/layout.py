@@ -37,11 +37,13 @@ SEGMENT_DTYPE = np.dtype(
         ("first_sequence", "<u8"),
         ("chain", "<u4"),
         ("gateway", "<u4"),
-        ("reserved", "V12"),
+        ("salt", "<u4"),
+        ("reserved", "V8"),
         ("crc", "<u4"),
     ]
 )
-"""A segment's first 64 bytes. ``chain`` is the CRC of the batch before it (0: none), ``crc`` covers bytes 0 to 59."""
+"""A segment's first 64 bytes. ``chain`` is the CRC of the batch before it (0: none), ``salt`` a random
+number that is not 0, ``crc`` covers bytes 0 to 59."""
 
 BATCH_DTYPE = np.dtype(
     [
@@ -57,13 +59,14 @@ BATCH_DTYPE = np.dtype(
         ("durable", "<u8"),
         ("chain", "<u4"),
         ("body_crc", "<u4"),
-        ("reserved", "V4"),
+        ("salt", "<u4"),
         ("crc", "<u4"),
     ]
 )
 """A batch's first 64 bytes. ``kind`` is ``host.journal.batch.BatchKind``; ``total_bytes`` is the whole batch with header,
 padding and end; all batches with numbers below ``durable`` were durable before this one was written; ``body_crc`` is the
-CRC-32 of everything behind the header; ``chain`` is ``crc`` of the batch before; ``crc`` covers bytes 0 to 59 and so,
+CRC-32 of everything behind the header; ``chain`` is ``crc`` of the batch before; ``salt`` is the segment's, so that no
+client can send a message that passes for a batch; ``crc`` covers bytes 0 to 59 and so,
 through ``body_crc`` and ``chain``, everything that was written before."""
 
 HEADER_BYTES = 64

@@ -126,7 +126,8 @@ def read_segment_header(path: Path, data: np.ndarray) -> np.void | None:
 
 
 def header_at(data: np.ndarray, offset: int) -> np.void | None:
-    """The batch header at ``offset`` if one was written there whole."""
+    """The batch header at ``offset`` of a segment's ``data`` if one was written there whole. Where the segment's header is
+    missing, whatever its salt."""
     if offset + HEADER_BYTES > len(data):
         return None
     header: np.void = data[offset : offset + HEADER_BYTES].view(BATCH_DTYPE)[0]
@@ -134,6 +135,9 @@ def header_at(data: np.ndarray, offset: int) -> np.void | None:
         return None
     total = batch_bytes(int(header["count"]), int(header["payload_bytes"]))
     if header["version"] != JOURNAL_VERSION or header["total_bytes"] != total or offset + total > len(data):
+        return None
+    salt = data[:HEADER_BYTES].view(SEGMENT_DTYPE)[0]["salt"]
+    if salt and header["salt"] != salt:
         return None
     return header if header["kind"] in _KINDS else None
 

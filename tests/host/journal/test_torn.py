@@ -7,10 +7,21 @@ subset of their sectors, and zeros in place of the others.
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from host.journal import CorruptJournal, Journal, read_journal
-from host.journal.layout import PAGE_BYTES, SECTOR_BYTES, segment_path, segment_paths
+from host.journal.layout import (
+    BATCH_DTYPE,
+    BATCH_MAGIC,
+    JOURNAL_VERSION,
+    PAGE_BYTES,
+    SECTOR_BYTES,
+    batch_bytes,
+    header_crc,
+    segment_path,
+    segment_paths,
+)
 from tests.host.journal.orders import SEGMENT, filled, messages_of
 
 ACKNOWLEDGED = [(b"first order",), (b"second order", b"third order")]
@@ -171,3 +182,28 @@ def test_bytes_between_batches_are_zeros(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(CorruptJournal):
             list(read_journal(tmp_path))
+
+
+def test_no_message_passes_for_a_batch(tmp_path: Path) -> None:
+    """A client that sends a batch's header, a whole one with a CRC, changes nothing of what a torn tail is."""
+    forged = np.zeros(1, BATCH_DTYPE)
+    forged["magic"], forged["version"], forged["batch"], forged["durable"] = BATCH_MAGIC, JOURNAL_VERSION, 1000, 1000
+    forged["total_bytes"] = batch_bytes(0, 0)
+    forged["salt"] = 12345
+    forged["crc"] = header_crc(forged[0])
+    # The messages of one order begin 80 bytes behind the header's line: at 16 of a line.
+    message = b"-" * 48 + forged.tobytes() + b"-" * 2000
+    with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
+        journal.append(filled(b"first"))
+        journal.commit()
+        begin = journal.position.offset
+        journal.append(filled(message))
+    path = segment_path(tmp_path, 1)
+    data = bytearray(path.read_bytes())
+    place = data.index(forged.tobytes())
+    assert place % 64 == 0
+    data[begin : begin + 64] = bytes(64)
+    path.write_bytes(data)
+    reader = read_journal(tmp_path)
+    assert len(list(reader)) == 1
+    assert reader.torn
