@@ -113,7 +113,7 @@ def _raw(size: int) -> tuple[float, float]:
         for offset in range(0, RAW_BYTES, 1 << 20):
             os.pwrite(handle, bytes(1 << 20), offset)
         os.fsync(handle)
-        syncs = []
+        syncs: list[float] = []
         begin = time.perf_counter()
         while time.perf_counter() - begin < 1:
             os.pwrite(handle, data, len(syncs) % (RAW_BYTES // size) * size)
