@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+journal_app = typer.Typer(help="Verify, search and export a journal.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 console = Console()
 errors = Console(stderr=True)
 
@@ -431,8 +433,9 @@ def decode(
     from host.capture.reader import open_captures
     from host.playback import Progress, flows_of
     from host.playback.progress import ReplayProgress
-    from host.sbe.export import WRITERS, export
+    from host.sbe.export import export
     from host.sbe.full_decode import FullDecoder
+    from host.table_files import WRITERS
 
     with _bad_input():
         if file_format not in WRITERS:
@@ -605,6 +608,77 @@ def flash(
 
     with _bad_input():
         flash_board(board, dry_run=dry_run, persistent=persistent, url=card, folder=folder)
+
+
+JournalArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A journal's directory.")]
+RawOption = Annotated[bool, typer.Option("--raw", help="The raw message too.")]
+
+
+@journal_app.command("verify")
+def journal_verify(directory: JournalArgument) -> None:
+    """Read a whole journal and say whether every byte is as it was written: exit code 0, or 1 with file, byte and cause."""
+    from host.journal.commands import verify
+
+    with _bad_input():
+        code = verify(directory)
+    if code:
+        raise typer.Exit(code)
+
+
+@journal_app.command("show")
+def journal_show(
+    directory: JournalArgument,
+    time: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--time", metavar="FROM TO", help="In UTC (2025-11-26T09:30:00.000000001) or ns; TO is not included."
+        ),
+    ] = None,
+    flow: Annotated[int | None, typer.Option("--flow", metavar="N", min=0, max=65535, help="Of this session.")] = None,
+    client_order_id: Annotated[
+        str | None, typer.Option("--client-order-id", metavar="ID", help="With this ClOrdID (11).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with every column.")] = False,
+    raw: RawOption = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="The control records instead: what changed between which orders.")
+    ] = False,
+) -> None:
+    """Print journaled orders in words, found by their indexes."""
+    from host.gateway.verdict import VERDICT_TEXT
+    from host.journal.commands import parse_time, show
+    from host.journal.index import Query
+
+    with _bad_input():
+        times = (parse_time(time[0]), parse_time(time[1])) if time else None
+        name = None if client_order_id is None else client_order_id.encode()
+        show(
+            directory,
+            Query(times, flow, name),
+            VERDICT_TEXT,
+            limit=limit,
+            as_json=as_json,
+            raw=raw,
+            controls=controls,
+        )
+
+
+@journal_app.command("export")
+def journal_export(
+    directory: JournalArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Its ending says the format: parquet, arrow or csv.")
+    ],
+    raw: RawOption = False,
+) -> None:
+    """Write all journaled orders to one table."""
+    from host.gateway.verdict import VERDICT_TEXT
+    from host.journal.commands import export
+
+    with _bad_input():
+        orders = export(directory, out, VERDICT_TEXT, raw=raw)
+    console.print(f"{out}: {orders:,} orders", highlight=False, soft_wrap=True)
 
 
 def _warn(captures: "Captures", before: Collection[str] = ()) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, ethernet, gateway, market_data, playback, router
+from host.bench import books, captures, cards, ethernet, gateway, journal, market_data, playback, router
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -44,11 +44,13 @@ def main() -> None:
         router.recompute_row,
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
+        lambda: journal.durable_row(traffic),
     ):
         measured = measure()
         for row in measured if isinstance(measured, list) else [measured]:
             rows.append(row)
-            console.print(f"  {row.name}: {row.value:,.0f} {row.unit}", highlight=False)
+            note = f" ({row.note})" if row.note else ""
+            console.print(f"  {row.name}: {row.value:,.0f} {row.unit}{note}", highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("figure", "unit", "peer"):
         table.add_column(column)

@@ -1,16 +1,15 @@
 """The gateway beside the same checks in plain Python, and beside SQLite as the journal."""
 
-import sqlite3
 import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 
 from hdl.frame import Kind
 from hdl.sbe_venue import load_venue
 from host.bench.measure import Row, compare
+from host.bench.sqlite_journal import sqlite_seconds
 from host.card import open_card
 from host.cluster.matching_node import MatchingNode
 from host.demo import DEMO_LIMITS
@@ -129,26 +128,8 @@ def journaled_row(traffic: Traffic) -> Row:
             return traffic.orders, time.perf_counter() - begin
 
     def sqlite() -> tuple[int, float]:
-        with tempfile.TemporaryDirectory(prefix="tickgate-bench-", dir=".") as folder:
-            database = sqlite3.connect(Path(folder) / "journal.db", isolation_level=None)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            database.execute("CREATE TABLE orders (sequence INTEGER PRIMARY KEY, frame BLOB, message BLOB)")
-            begin = time.perf_counter()
-            for first in range(0, len(frames), SLICE):
-                part = frames[first : first + SLICE]
-                orders = part[np.isin(part["kind"], (Kind.NEW_ORDER, Kind.CANCEL, Kind.REPLACE))]
-                rows = [
-                    (frame.tobytes(), payload[start : start + length].tobytes())
-                    for frame, start, length in zip(
-                        orders, orders["payload_offset"].tolist(), orders["payload_length"].tolist(), strict=True
-                    )
-                ]
-                database.execute("BEGIN")
-                database.executemany("INSERT INTO orders (frame, message) VALUES (?, ?)", rows)
-                database.execute("COMMIT")
-            seconds = time.perf_counter() - begin
-            database.close()
-            return traffic.orders, seconds
+        slices = (frames[first : first + SLICE] for first in range(0, len(frames), SLICE))
+        orders = (part[np.isin(part["kind"], (Kind.NEW_ORDER, Kind.CANCEL, Kind.REPLACE))] for part in slices)
+        return traffic.orders, sqlite_seconds(orders, payload)
 
     return compare("gateway.journaled.orders_per_s", "orders/s", gateway, "SQLite alone (WAL, FULL)", sqlite)

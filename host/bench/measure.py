@@ -22,6 +22,8 @@ class Row:
     unit: str
     peer: str
     peer_value: float
+    note: str = ""
+    """What the figure is to be read with."""
 
     @property
     def ratio(self) -> float:

@@ -1,23 +1,33 @@
-"""A batch: order frames, what was decided about them, and their raw messages, in one piece.
+"""A batch: order frames, what was decided about them, and their raw messages, in one piece; or a control record.
 
 It is what the journal writes, what it reads back and what nodes apply, so that all three see the same bytes.
 """
 
+import enum
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from hdl.frame import FRAME_DTYPE, Kind
+from host.memory import copy_bytes
 
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
 
-DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1")])
-"""What the gateway decided about one order: ``host.gateway.risk.Verdict`` and the node (255: none)."""
+DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1"), ("reserved", "u1", (6,)), ("price", "<i8")])
+"""What the gateway decided about one order: ``host.gateway.verdict.Verdict``, the node (255: none), and the price
+(1e-9) at which risk valued the order: its limit price, else the reference price of that moment."""
 
 BATCH_FRAMES = 8192
 """Most orders a batch by default: 512 KiB of frames, enough that one fdatasync costs little an order."""
+
+GATHER_SECONDS = 0.0007
+"""How long orders are gathered for one batch: what is left of a millisecond is for its CRC and its write."""
 
 MESSAGE_BYTES = 256
 """Room for raw messages per order of a batch by default: orders with some twenty fields."""
@@ -26,9 +36,16 @@ _FIRST_ORDER_KIND = int(Kind.NEW_ORDER)
 _LAST_ORDER_KIND = int(Kind.REPLACE)
 
 
+class BatchKind(enum.IntEnum):
+    """What a batch holds."""
+
+    ORDERS = 0
+    CONTROL = 1
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Orders in sequence; order i has sequence ``first_sequence + i``.
+    """Orders in sequence; order i has sequence ``first_sequence + i``. Or, of kind CONTROL, no orders and a mapping.
 
     ``frames[i].payload_offset`` counts from the beginning of ``payload``. The arrays are views: of a
     :class:`BatchBuffer`, which reuses them, or of a segment read back, which is theirs.
@@ -40,19 +57,44 @@ class Batch:
     decisions: np.ndarray
     payload: np.ndarray
     epoch: int = field(default=0)
+    kind: BatchKind = field(default=BatchKind.ORDERS)
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    @cached_property
+    def control(self) -> dict[str, Any] | None:
+        """A control record: it takes effect between the orders ``first_sequence - 1`` and ``first_sequence``. None
+        for orders."""
+        if self.kind is not BatchKind.CONTROL:
+            return None
+        record: dict[str, Any] = json.loads(self.payload.tobytes())
+        return record
+
+
+def control_batch(record: Mapping[str, Any], number: int, first_sequence: int, epoch: int = 0) -> Batch:
+    """A control record as a batch: JSON in UTF-8 with sorted keys and no spaces, so that equal records are equal bytes.
+
+    Raises ValueError without a "type", or for what JSON cannot say (NaN, keys that are no text).
+    """
+    if not isinstance(record.get("type"), str):
+        raise ValueError("a control record has a text under the key 'type'")
+    if not all(isinstance(key, str) for key in record):
+        raise ValueError("a control record's keys are texts")
+    text = json.dumps(dict(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    payload = np.frombuffer(bytearray(text.encode()), np.uint8)
+    nothing = np.zeros(0, FRAME_DTYPE), np.zeros(0, DECISION_DTYPE)
+    return Batch(number, first_sequence, *nothing, payload, epoch, BatchKind.CONTROL)
+
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decisions, out_payload):
+def _gather(frames, payload, decisions, begin, used, out_frames, out_decisions, out_payload):
     """Copies order frames and their messages from ``begin`` until the slice ends or the room does.
 
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
     """
     count, filled = used
-    source, target = np.int64(-1), 0
+    source, held, target = np.int64(-1), np.int64(0), 0
     for index in range(begin, frames.shape[0]):
         kind = frames[index].kind
         if kind < _FIRST_ORDER_KIND or kind > _LAST_ORDER_KIND:
@@ -61,18 +103,17 @@ def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decis
         length = np.int64(frames[index].payload_length)
         if offset + length > payload.shape[0]:
             length = np.int64(0)  # a corrupt frame was rejected by the risk pass; its bytes are nowhere
-        if count == out_frames.shape[0] or (offset != source and filled + length > out_payload.shape[0]):
+        fresh = offset != source or length != held
+        if count == out_frames.shape[0] or (fresh and filled + length > out_payload.shape[0]):
             return index, count, filled
-        if offset != source:
-            source, target = offset, filled
-            for byte in range(length):
-                out_payload[filled + byte] = payload[offset + byte]
+        if fresh:
+            source, held, target = offset, length, filled
+            copy_bytes(out_payload, filled, payload, offset, length)
             filled += length
         out_frames[count] = frames[index]
         out_frames[count].payload_offset = target
         out_frames[count].payload_length = length
-        out_decisions[count].verdict = verdicts[index]
-        out_decisions[count].node = nodes[index]
+        out_decisions[count] = decisions[index]
         count += 1
     return frames.shape[0], count, filled
 
@@ -102,16 +143,16 @@ class BatchBuffer:
         """Empties the buffer; views handed out before are void."""
         self._used = (0, 0)
 
-    def take(
-        self, frames: np.ndarray, payload: np.ndarray, verdicts: np.ndarray, nodes: np.ndarray, begin: int = 0
-    ) -> int:
-        """Copies the order frames of ``frames[begin:]`` (NEW_ORDER, CANCEL, REPLACE) and their messages.
+    def take(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray, begin: int = 0) -> int:
+        """Copies the order frames of ``frames[begin:]`` (NEW_ORDER, CANCEL, REPLACE), their messages and decisions.
+
+        ``decisions`` (DECISION_DTYPE) has a row for each frame, whatever its kind.
 
         Returns the index of the first frame that was not looked at: ``len(frames)`` when everything fitted.
         Raises ValueError if a single message is larger than the buffer.
         """
         taken, count, filled = _gather(
-            frames, payload, verdicts, nodes, begin, self._used, self._frames, self._decisions, self._payload
+            frames, payload, decisions, begin, self._used, self._frames, self._decisions, self._payload
         )
         if count == 0 and taken < len(frames):
             raise ValueError(f"a message of {frames[taken]['payload_length']} bytes does not fit a batch")
