@@ -3,7 +3,9 @@
 It is what the journal writes, what it reads back and what nodes apply, so that all three see the same bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -40,6 +42,7 @@ class Batch:
     decisions: np.ndarray
     payload: np.ndarray
     epoch: int = field(default=0)
+    control: Mapping[str, Any] | None = field(default=None)
 
     def __len__(self) -> int:
         return len(self.frames)
