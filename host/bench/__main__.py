@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, ethernet, gateway, market_data
+from host.bench import books, captures, cards, cluster, ethernet, gateway, market_data
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -41,6 +41,8 @@ def main() -> None:
         lambda: market_data.full_decode_row(data),
         lambda: books.updates_row(data),
         lambda: gateway.risk_route_row(traffic),
+        lambda: cluster.matching_row(traffic),
+        cluster.deep_book_row,
         lambda: gateway.journaled_row(traffic),
     ):
         measured = measure()
