@@ -98,7 +98,12 @@ def _changes(levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     text = b"".join(b"8=FIX\x0111=%08d\x01" % number for number in range(total))
     size = len(text) // total
     frames = np.zeros(total, FRAME_DTYPE)
-    frames["kind"], frames["order_type"], frames["quantity"], frames["instrument"] = Kind.NEW_ORDER, OrderType.LIMIT, 1, 7
+    frames["kind"], frames["order_type"], frames["quantity"], frames["instrument"] = (
+        Kind.NEW_ORDER,
+        OrderType.LIMIT,
+        1,
+        7,
+    )
     frames["payload_offset"], frames["payload_length"] = size * np.arange(total), size
     frames["client_order_id"] = len(b"8=FIX\x0111=")
     fill, change = frames[: 2 * levels], frames[2 * levels :]

@@ -93,7 +93,7 @@ def _check_ladder(state: Books, book: int, ladder: int, levels_seen: set[int], o
             orders_seen.add(order)
             entry = state.orders[order]
             assert (entry["level"], entry["previous"]) == (level, before), f"order {order}"
-            _check_order(state, entry, ladder, int(row["price"]))
+            _check_order(entry, ladder, int(row["price"]))
             key = (np.uint64(entry["key_low"]), np.uint64(entry["key_high"]))
             assert find_order(state, *key) == order, f"order {order} is not found by its key"
             total += int(entry["leaves"])
@@ -105,7 +105,7 @@ def _check_ladder(state: Books, book: int, ladder: int, levels_seen: set[int], o
     return displays
 
 
-def _check_order(state: Books, order: Any, ladder: int, level_price: int) -> None:
+def _check_order(order: Any, ladder: int, level_price: int) -> None:
     """Checks one open order, a row, by itself."""
     name = f"order {order['sequence']}"
     assert order["leaves"] > 0, f"{name} has nothing left and rests"

@@ -27,7 +27,7 @@ _MOST = np.uint64(QUANTITY_LIMIT)
 def _rank(ladder, price):
     """A price as an unsigned number that is smaller the better the price."""
     rank = np.uint64(price) ^ _SIGN
-    return ~rank if ladder == BIDS or ladder == SELL_STOPS else rank
+    return ~rank if ladder in (BIDS, SELL_STOPS) else rank
 
 
 @njit(**INLINED)

@@ -295,7 +295,7 @@ def _enter_triggered(state, output, book):
 
 @njit(**INLINED)
 def _is_stop(order_type):
-    return order_type == _STOP or order_type == _STOP_LIMIT
+    return order_type in (_STOP, _STOP_LIMIT)
 
 
 @njit(**KERNEL)

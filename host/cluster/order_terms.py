@@ -45,12 +45,10 @@ class Terms(NamedTuple):
 
 @njit(**KERNEL)
 def _is_fix(payload, begin, end):
-    if begin + _BEGIN.size > end:
-        return False
-    for index in range(_BEGIN.size):
-        if payload[begin + index] != _BEGIN[index]:
-            return False
-    return True
+    same = 0
+    while same < _BEGIN.size and begin + same < end and payload[begin + same] == _BEGIN[same]:
+        same += 1
+    return same == _BEGIN.size
 
 
 @njit(**KERNEL)
@@ -69,10 +67,7 @@ def _may_have_terms(payload, begin, end):
             | (np.uint8(first == _ONE) & np.uint8(second == _EIGHT))
         )
         long = (
-            np.uint8(first == _ONE)
-            & np.uint8(second == _ONE)
-            & np.uint8(third == _ONE)
-            & np.uint8(fourth == _EQUALS)
+            np.uint8(first == _ONE) & np.uint8(second == _ONE) & np.uint8(third == _ONE) & np.uint8(fourth == _EQUALS)
         )
         found |= np.uint8(text[index] == SOH) & (short | long)
     return found != 0

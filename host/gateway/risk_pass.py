@@ -189,7 +189,7 @@ def _id_slot(ids, low, high):
 @njit(cache=True, _nrt=False)
 def has_limit(order_type):
     """Whether orders of this type have a limit price: Limit and Stop limit."""
-    return order_type == _LIMIT or order_type == _STOP_LIMIT
+    return order_type in (_LIMIT, _STOP_LIMIT)
 
 
 @njit(cache=True, _nrt=False)

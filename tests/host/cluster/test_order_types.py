@@ -38,7 +38,11 @@ class TestStops:
     def test_a_stop_whose_price_the_last_trade_has_reached_is_triggered_at_once(self) -> None:
         desk = Desk()
         desk.tell(new("a", SELL, 1, 100), market("b", BUY, 1), new("c", BUY, 2, 99))
-        assert desk.short(stop("s", SELL, 1, 100)) == [("TRIGGERED", 4, 1, 0), ("FILL", 4, 1, 99), ("PARTIAL_FILL", 3, 1, 99)]
+        assert desk.short(stop("s", SELL, 1, 100)) == [
+            ("TRIGGERED", 4, 1, 0),
+            ("FILL", 4, 1, 99),
+            ("PARTIAL_FILL", 3, 1, 99),
+        ]
         assert desk.short(stop("t", SELL, 1, 98), stop("u", BUY, 1, 100)) == []
 
     def test_a_stop_limit_rests_at_its_limit_and_is_a_limit_order_from_then_on(self) -> None:

@@ -121,7 +121,10 @@ class TestMoves:
 
     def test_what_does_not_fit_is_refused_and_changes_nothing(self) -> None:
         rows = desk().node.take_book(ABC)
-        for room, message in (({"orders": 4}, "room for 4 more orders"), ({"instruments": 1}, "no room for instrument")):
+        for room, message in (
+            ({"orders": 4}, "room for 4 more orders"),
+            ({"instruments": 1}, "no room for instrument"),
+        ):
             small = Desk(**room)
             if "instruments" in room:
                 small.tell(new("q", BUY, 1, 1, symbol="XYZ"))
@@ -135,7 +138,7 @@ class TestMoves:
             MatchingNode(0).give_book(5, rows)
         other = Desk()
         other.tell(new("a", SELL, 1, 1, symbol="XYZ"))
-        with pytest.raises(ValueError, match="order 1 of instrument .* is open"):
+        with pytest.raises(ValueError, match=r"order 1 of instrument .* is open"):
             other.node.give_book(ABC, rows)
         check_books(other.node.state)
 
@@ -170,7 +173,9 @@ class TestSnapshots:
 def test_a_deep_book_keeps_its_order() -> None:
     """Levels made and removed all over a book, at prices of every size and sign."""
     random = np.random.default_rng(3)
-    prices = np.unique(np.concatenate([random.integers(-(1 << 62), 1 << 62, 300), 10**7 * random.integers(1, 500, 300)]))
+    prices = np.unique(
+        np.concatenate([random.integers(-(1 << 62), 1 << 62, 300), 10**7 * random.integers(1, 500, 300)])
+    )
     made = MatchingNode(0, orders=1024, instruments=2)
     order = random.permutation(len(prices))
     made.apply(batch([new(f"o{number}", BUY, 1, int(prices[number])) for number in order]))
