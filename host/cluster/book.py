@@ -152,7 +152,7 @@ def direction_of(side):
     return 0 if side == np.uint8(Side.BUY) else 1
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def _book_slot(state, instrument):
     """The index slot that holds the instrument's book, or the empty one where it would go."""
     mask = state.book_index.shape[0] - 1
@@ -162,7 +162,7 @@ def _book_slot(state, instrument):
     return slot
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def find_book(state, instrument):
     """The instrument's book, or NONE."""
     return np.int64(state.book_index[_book_slot(state, instrument)])
@@ -213,7 +213,7 @@ def free_book(state, book):
     state.counters[0].free_book = book
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def _order_slot(state, low, high):
     """The index slot that holds the key, or the empty one where it would go."""
     mask = state.order_index.shape[0] - 1
@@ -226,13 +226,13 @@ def _order_slot(state, low, high):
     return slot
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def find_order(state, low, high):
     """The open order with this key, or NONE."""
     return np.int64(state.order_index[_order_slot(state, low, high)])
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def index(state, order):
     """Enters an order's key into the index."""
     state.order_index[_order_slot(state, state.orders[order].key_low, state.orders[order].key_high)] = order
@@ -262,7 +262,7 @@ def displays_of(quantity, display):
     return 1 if display >= quantity else np.int64((quantity - np.uint64(1)) // display) + 2
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def take_order(state, book, displays):
     """A free order row, or NONE when the node is full."""
     order = state.counters[0].free_order
@@ -274,7 +274,7 @@ def take_order(state, book, displays):
     return order
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def free_order(state, order, book):
     """Gives an order row back; it stands in no level and in no index any more."""
     state.books[book].displays -= np.int64(state.orders[order].displays)

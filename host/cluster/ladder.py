@@ -36,7 +36,7 @@ def _turn(rank, branch):
     return np.int64((rank >> np.uint64(branch.bit)) & _ONE)
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def find_level(state, book, ladder, price):
     """The level with this price, or NONE."""
     level = np.int64(state.books[book].best[ladder])
@@ -171,7 +171,7 @@ def _unlink(state, order, level):
         state.orders[after].previous = before
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def rest(state, order, book, ladder, price):
     """Puts an order at the end of the level of this price, which is made if need be. False, and nothing is done, where the
     level would hold more than QUANTITY_LIMIT."""
@@ -187,7 +187,7 @@ def rest(state, order, book, ladder, price):
     return True
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
 def unrest(state, order):
     """Takes an order out of its level, and the level out of the book when that was its last."""
     level = np.int64(state.orders[order].level)

@@ -13,17 +13,24 @@ from hdl.fix_tags import BEGIN, DATA_TAGS, SOH
 from host.cluster.book import WHOLE
 from host.cluster.report import Reason
 from host.fix_number import read_length, read_price, read_quantity
-from host.memory import KERNEL
+from host.memory import INLINED, KERNEL, load_word
 
 STOP_PX_TAG, MAX_FLOOR_TAG, EXEC_INST_TAG = 99, 111, 18
 
 POST_ONLY = ord("6")
 """ExecInst "participate, don't initiate": the order must not trade as it comes."""
 
-_EQUALS, _SPACE, _ZERO, _ONE, _EIGHT, _NINE = (ord(character) for character in "= 0189")
+_EQUALS, _SPACE, _ZERO = ord("="), ord(" "), ord("0")
 _BEGIN = np.frombuffer(BEGIN, np.uint8)
 _DATA_TAGS = np.array(list(DATA_TAGS.items()), np.int64)
-_LONGEST_START = len("|111=")
+_EVERY = np.uint64(0x0101010101010101)
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_SOHS, _ONES, _EIGHTS, _NINES, _EQUAL_SIGNS = (
+    np.uint64(ord(character) * 0x0101010101010101) for character in "\x01189="
+)
+_WORDS_REACH = 8 + len("|111")
+"""Bytes behind a message that may be looked at: the last word begins within the message, four bytes on."""
+
 _WHOLE = np.uint64(WHOLE)
 _OK, _REPEATED = int(Reason.NONE), int(Reason.REPEATED_TERM)
 _BAD_STOP, _BAD_DISPLAY = int(Reason.BAD_STOP_PRICE), int(Reason.BAD_DISPLAY_QUANTITY)
@@ -51,26 +58,33 @@ def _is_fix(payload, begin, end):
     return same == _BEGIN.size
 
 
+@njit(**INLINED)
+def _zeros(word):
+    """Bit 7 of every byte of a word that is zero; perhaps of some others above one, never of fewer."""
+    return (word - _EVERY) & ~word
+
+
 @njit(**KERNEL)
 def _may_have_terms(payload, begin, end):
-    """Whether one of the three tags seems to stand in the message.
+    """Whether one of the three tags seems to stand in the message: eight places at once, each byte of the pattern in a word of
+    its own.
 
-    Nearly no order has any, and this is a third of the price of reading the fields: the loop has no branch, and LLVM makes
-    vectors of it. It has false alarms only, such as a tag within data.
+    Nearly no order has any, and this is a fraction of the price of reading the fields. It has false alarms only, such as a tag
+    within data, or at the end of what lies in memory.
     """
-    found = np.uint8(0)
-    text = payload[begin:end]
-    for index in range(text.size - _LONGEST_START + 1):
-        first, second, third, fourth = text[index + 1], text[index + 2], text[index + 3], text[index + 4]
-        short = np.uint8(third == _EQUALS) & (
-            (np.uint8(first == _NINE) & np.uint8(second == _NINE))
-            | (np.uint8(first == _ONE) & np.uint8(second == _EIGHT))
-        )
-        long = (
-            np.uint8(first == _ONE) & np.uint8(second == _ONE) & np.uint8(third == _ONE) & np.uint8(fourth == _EQUALS)
-        )
-        found |= np.uint8(text[index] == SOH) & (short | long)
-    return found != 0
+    if end + _WORDS_REACH > payload.size:
+        return True
+    found = np.uint64(0)
+    position = begin
+    while position < end:
+        first, second = load_word(payload, position + 1), load_word(payload, position + 2)
+        one = _zeros(first ^ _ONES)
+        short = (_zeros(first ^ _NINES) & _zeros(second ^ _NINES)) | (one & _zeros(second ^ _EIGHTS))
+        short &= _zeros(load_word(payload, position + 3) ^ _EQUAL_SIGNS)
+        long = one & _zeros(second ^ _ONES) & _zeros(load_word(payload, position + 4) ^ _EQUAL_SIGNS)
+        found |= _zeros(load_word(payload, position) ^ _SOHS) & (short | long)
+        position += 8
+    return found & _HIGH_BITS != 0
 
 
 @njit(**KERNEL)
