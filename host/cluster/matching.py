@@ -24,7 +24,7 @@ from host.cluster.book import (
     unindex,
 )
 from host.cluster.ladder import find_level, move_to_end, rest, unrest
-from host.cluster.order_key import text_key
+from host.cluster.order_key import prefetch_row, text_key
 from host.cluster.order_terms import read_terms
 from host.cluster.report import Reason, ReportKind
 from host.journal.batch import ACCEPTED
@@ -53,6 +53,10 @@ _SIDE_CHANGED, _UNSUPPORTED_REPLACE = int(Reason.SIDE_CHANGED), int(Reason.UNSUP
 _NO_STOP_PRICE, _NO_STOP_ORDER = int(Reason.NO_STOP_PRICE), int(Reason.NO_STOP_ORDER)
 _STOP_MUST_WAIT, _MUST_REST = int(Reason.STOP_MUST_WAIT), int(Reason.MUST_REST)
 _DISPLAY_TOO_SMALL, _WOULD_TRADE = int(Reason.DISPLAY_TOO_SMALL), int(Reason.WOULD_TRADE)
+
+LOOKAHEAD = 16
+"""Orders whose identifiers are hashed, and whose places in the index and open orders are fetched, before they are applied: a
+fetch from memory takes as long as much of what is done with an order."""
 
 REPORTS_BESIDE = 2
 """Reports that one message causes beside its fills and what it triggers: NEW or REPLACED, and CANCELED."""
@@ -333,8 +337,7 @@ def _write_terms(row, frame, low, high, sequence, display, post_only):
 
 
 @njit(**KERNEL)
-def _new_order(state, output, frame, payload):
-    low, high = _key(frame, payload, frame.client_order_id)
+def _new_order(state, output, frame, payload, low, high):
     quantity = frame.quantity
     if quantity == 0 or quantity > _MOST:
         return _refuse(output, frame, _REJECTED, _QUANTITY, low, high)
@@ -370,9 +373,8 @@ def _new_order(state, output, frame, payload):
 
 
 @njit(**INLINED)
-def _open_order(state, frame, payload):
-    """The open order that a cancel or replace names by OrigClOrdID (tag 41), or NONE."""
-    low, high = _key(frame, payload, frame.original_order_id)
+def _open_order(state, frame, low, high):
+    """The open order of the frame's instrument that has this key, or NONE."""
     order = find_order(state, low, high)
     if order == NONE:
         return order
@@ -390,18 +392,16 @@ def _remove(state, output, order, kind, reason):
 
 
 @njit(**KERNEL)
-def _cancel(state, output, frame, payload):
-    order = _open_order(state, frame, payload)
+def _cancel(state, output, frame, low, high, original_low, original_high):
+    order = _open_order(state, frame, original_low, original_high)
     if order == NONE:
-        low, high = _key(frame, payload, frame.client_order_id)
         return _refuse(output, frame, _CANCEL_REJECTED, _UNKNOWN, low, high)
     _remove(state, output, order, _CANCELED, _BY_CLIENT)
 
 
 @njit(**KERNEL)
-def _replace(state, output, frame, payload):
-    low, high = _key(frame, payload, frame.client_order_id)
-    order = _open_order(state, frame, payload)
+def _replace(state, output, frame, payload, low, high, original_low, original_high):
+    order = _open_order(state, frame, original_low, original_high)
     if order == NONE:
         return _refuse(output, frame, _CANCEL_REJECTED, _UNKNOWN, low, high)
     row = state.orders[order]
@@ -474,6 +474,30 @@ def _most_reports(state, frame):
     return REPORTS_BESIDE + REPORTS_PER_DISPLAY * (open_displays + MOST_DISPLAYS + 1)
 
 
+@njit(**KERNEL)
+def _look_ahead(orders, order_index, keys, frames, decisions, node, payload, begin):
+    """Writes the keys of ClOrdID and OrigClOrdID of the node's orders among the next LOOKAHEAD to ``keys`` and begins to fetch
+    what they lead to."""
+    mask = np.uint64(order_index.shape[0] - 1)
+    count = min(LOOKAHEAD, frames.shape[0] - begin)
+    for ahead in range(count):
+        if decisions[begin + ahead].verdict != ACCEPTED or decisions[begin + ahead].node != node:
+            continue
+        frame = frames[begin + ahead]
+        keys[ahead, 0], keys[ahead, 1] = _key(frame, payload, frame.client_order_id)
+        prefetch_row(order_index, np.int64(keys[ahead, 0] & mask))
+        if frame.kind == _CANCEL or frame.kind == _REPLACE:
+            keys[ahead, 2], keys[ahead, 3] = _key(frame, payload, frame.original_order_id)
+            prefetch_row(order_index, np.int64(keys[ahead, 2] & mask))
+    for ahead in range(count):
+        kind = frames[begin + ahead].kind
+        if kind in (_CANCEL, _REPLACE):
+            # The key of an order of another node may be an old one: then the wrong row is fetched, and no harm is done.
+            order = order_index[np.int64(keys[ahead, 2] & mask)]
+            if order != NONE:
+                prefetch_row(orders, np.int64(order))
+
+
 @njit(nogil=True, **KERNEL)
 def apply_orders(state, output, frames, decisions, payload, first_sequence, begin):
     """Applies the node's orders of a batch from index ``begin`` on.
@@ -482,7 +506,11 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
     """
     counters = state.counters[0]
     cause = output.cause[0]
+    keys = output.keys
     for position in range(begin, frames.shape[0]):
+        ahead = (position - begin) % LOOKAHEAD
+        if ahead == 0:
+            _look_ahead(state.orders, state.order_index, keys, frames, decisions, cause.node, payload, position)
         if decisions[position].verdict != ACCEPTED or decisions[position].node != cause.node:
             continue
         sequence = np.uint64(first_sequence) + np.uint64(position)
@@ -498,12 +526,13 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
         cause.sequence = sequence
         cause.timestamp = frame.timestamp
         cause.instrument = frame.instrument
+        low, high = keys[ahead, 0], keys[ahead, 1]
         if frame.kind == _CANCEL:
-            _cancel(state, output, frame, payload)
+            _cancel(state, output, frame, low, high, keys[ahead, 2], keys[ahead, 3])
         elif frame.kind == _REPLACE:
-            _replace(state, output, frame, payload)
+            _replace(state, output, frame, payload, low, high, keys[ahead, 2], keys[ahead, 3])
         else:
-            _new_order(state, output, frame, payload)
+            _new_order(state, output, frame, payload, low, high)
     return frames.shape[0], 0
 
 

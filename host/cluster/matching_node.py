@@ -9,7 +9,7 @@ import numpy as np
 from hdl.frame import TimeInForce
 from host.cluster.book import NONE, Books, make_books
 from host.cluster.book_rows import book_rows, give_rows, take_rows
-from host.cluster.matching import CAUSE_DTYPE, apply_orders, end_orders
+from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders
 from host.cluster.node import NO_NODE
 from host.cluster.report import REPORT_DTYPE, Reason, ReportKind
 from host.journal.batch import Batch
@@ -25,10 +25,11 @@ REPORTS = 1 << 14
 
 
 class Output(NamedTuple):
-    """Where the compiled functions write reports."""
+    """Where the compiled functions write reports, and the keys of the orders that come next."""
 
     reports: np.ndarray
     cause: np.ndarray
+    keys: np.ndarray
 
 
 class MatchingNode:
@@ -45,7 +46,9 @@ class MatchingNode:
             raise ValueError("a node has room for at least one order and one instrument")
         self._number = number
         self.state = make_books(orders, instruments)
-        self._output = Output(np.zeros(REPORTS, REPORT_DTYPE), np.zeros(1, CAUSE_DTYPE))
+        self._output = Output(
+            np.zeros(REPORTS, REPORT_DTYPE), np.zeros(1, CAUSE_DTYPE), np.zeros((LOOKAHEAD, 4), np.uint64)
+        )
         self._output.cause["node"] = number
 
     @property

@@ -126,7 +126,7 @@ class Desk:
     """A node that is told one message after the other, its books checked after each."""
 
     def __init__(self, **room: int) -> None:
-        self.node = MatchingNode(0, **room)
+        self.node = MatchingNode(0, **({"orders": 256, "instruments": 8} | room))
         self.sequence = 0
 
     def tell(self, *messages: Message) -> list[tuple]:
