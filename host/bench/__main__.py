@@ -7,7 +7,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, ethernet, gateway, journal, market_data, playback, router
+from host.bench import (
+    books,
+    captures,
+    cards,
+    cluster,
+    ethernet,
+    gateway,
+    journal,
+    market_data,
+    playback,
+    router,
+)
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -43,6 +54,8 @@ def main() -> None:
         lambda: playback.rows(data),
         router.recompute_row,
         lambda: gateway.risk_route_row(traffic),
+        lambda: cluster.matching_row(traffic),
+        cluster.deep_book_row,
         lambda: gateway.journaled_row(traffic),
         lambda: journal.durable_row(traffic),
     ):

@@ -76,6 +76,7 @@ _TRADE, _MALFORMED_KIND = int(Kind.TRADE), int(Kind.MALFORMED)
 _DUPLICATE_TAG, _PRICE_ABSENT = int(Flag.DUPLICATE_TAG), int(Flag.PRICE_ABSENT)
 _BUY, _SELL, _SHORT, _EXEMPT = int(Side.BUY), int(Side.SELL), int(Side.SELL_SHORT), int(Side.SELL_SHORT_EXEMPT)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
 _ABSENT, _DAY, _GTC = int(TimeInForce.ABSENT), int(TimeInForce.DAY), int(TimeInForce.GOOD_TILL_CANCEL)
 _IOC, _FOK = int(TimeInForce.IMMEDIATE_OR_CANCEL), int(TimeInForce.FILL_OR_KILL)
 _DELETED = ord("2")
@@ -186,9 +187,15 @@ def _id_slot(ids, low, high):
 
 
 @njit(cache=True, _nrt=False)
+def has_limit(order_type):
+    """Whether orders of this type have a limit price: Limit and Stop limit."""
+    return order_type in (_LIMIT, _STOP_LIMIT)
+
+
+@njit(cache=True, _nrt=False)
 def _notional(frame, reference):
-    """Quantity × |price| as (high, low); a market order is valued at the reference price."""
-    return multiply(frame.quantity, magnitude(frame.price if frame.order_type == _LIMIT else reference))
+    """Quantity × |price| as (high, low); market and stop orders, which have no limit, are valued at the reference price."""
+    return multiply(frame.quantity, magnitude(frame.price if has_limit(frame.order_type) else reference))
 
 
 @njit(cache=True, _nrt=False)
@@ -218,9 +225,10 @@ def _check_fields(frame, room):
         return _ACCEPTED
     if frame.quantity == 0:
         return _BAD_QUANTITY
-    if frame.order_type != _LIMIT and frame.order_type != _MARKET:
+    order_type = frame.order_type
+    if order_type != _LIMIT and order_type != _MARKET and order_type != _STOP and order_type != _STOP_LIMIT:
         return _BAD_TYPE
-    if frame.order_type == _LIMIT and frame.flags & _PRICE_ABSENT:
+    if has_limit(order_type) and frame.flags & _PRICE_ABSENT:
         return _NO_PRICE
     time = frame.time_in_force
     if time != _ABSENT and time != _DAY and time != _GTC and time != _IOC and time != _FOK:
@@ -247,7 +255,7 @@ def _check_order(frame, payload, state, id_low, id_high):
     if frame.kind != _CANCEL:
         if frame.quantity > instrument.maximum_quantity:
             return _MAXIMUM, NO_NODE
-        if frame.order_type == _LIMIT and (frame.price < instrument.low or frame.price > instrument.high):
+        if has_limit(frame.order_type) and (frame.price < instrument.low or frame.price > instrument.high):
             return _COLLAR, NO_NODE
         high, low = _notional(frame, instrument.reference)
         account_low, account_high = account_key(payload, begin, np.int64(frame.account), end, frame.flow)

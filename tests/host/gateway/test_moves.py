@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hdl.frame import Kind, Side, crc64
 from host.cluster import NO_NODE
 from host.cluster.invariants import check_books
+from host.cluster.matching_node import MatchingNode
 from host.gateway.health import SECOND, Health
 from host.gateway.moves import Move, MoveError, Mover, Placement, carry_out, plan_moves
 from host.gateway.node_state import NodeState
 from host.gateway.router import Router
 from host.journal.batch import ACCEPTED, DECISION_DTYPE, Batch
-from tests.host.gateway.movable_node import MovableNode
 from tests.host.gateway.orders import ONE, Slice
 
 SYMBOLS = [f"SYM{number}" for number in range(24)]
@@ -50,8 +50,8 @@ class Harness:
             rate=rate,
         )
 
-    def make_node(self, number: int) -> MovableNode:
-        return MovableNode(number, orders=self._room, instruments=64)
+    def make_node(self, number: int) -> MatchingNode:
+        return MatchingNode(number, orders=self._room, instruments=64)
 
     def write(self, records: Sequence[Mapping]) -> None:
         self.journal += records
@@ -78,7 +78,7 @@ class Harness:
             self.router.update(self.health.weights)
         return self.mover.step(self.now)
 
-    def replay(self) -> tuple[dict[int, MovableNode], Placement]:
+    def replay(self) -> tuple[dict[int, MatchingNode], Placement]:
         """New nodes and a placement from the journal alone; raises MoveError where orders and moves do not fit."""
         nodes = {node: self.make_node(node) for node in self.nodes}
         placement = Placement(CODES)
