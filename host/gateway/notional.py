@@ -57,3 +57,10 @@ def exceeds(high, low, limit_high, limit_low):
 def magnitude(price):
     """|price| as uint64, right for -2^63 too."""
     return np.uint64(price) if price >= 0 else np.uint64(0) - np.uint64(price)
+
+
+@njit(cache=True, _nrt=False)
+def subtract(high, low, other_high, other_low):
+    """The difference of two pairs, modulo 2^128."""
+    borrow = np.uint64(1) if low < other_low else np.uint64(0)
+    return high - other_high - borrow, low - other_low
