@@ -6,11 +6,12 @@ from numba import njit
 from host.gateway.risk_state import set_top
 from host.market_data.layout import ASK, BID, BY_ORDER, BY_ORDER_BOOK, BY_PRICE_BOOK, OUTRIGHT, Mark
 from host.market_data.views import best_of, mark_of
+from host.memory import KERNEL
 
 _INVALID = int(Mark.INVALID)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _top(books, number, book, layer):
     """((whether there is a best bid, its price), (the same of asks)) of a book that can be trusted."""
     if mark_of(books, number, book) == _INVALID:
@@ -18,7 +19,7 @@ def _top(books, number, book, layer):
     return best_of(books, number, layer * 2 + BID), best_of(books, number, layer * 2 + ASK)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def take_tops(state, books):
     """Moves the bounds of every instrument that has a book to the best prices there: those by price, else by order."""
     for row in range(state.instruments.shape[0]):

@@ -24,6 +24,7 @@ from host.gateway.risk_state import (
     remove_order,
 )
 from host.journal.batch import MARKED
+from host.memory import INLINED, KERNEL
 
 _U, _I = np.uint64, np.int64
 _REPLACE, _BUY = int(Kind.REPLACE), int(Side.BUY)
@@ -33,26 +34,26 @@ _REPLACED, _REJECTED = int(ReportKind.REPLACED), int(ReportKind.REJECTED)
 _CANCEL_REJECTED = int(ReportKind.CANCEL_REJECTED)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def has_limit(frame):
     """Whether an order has a limit price."""
     return frame.order_type == _LIMIT or frame.order_type == _STOP_LIMIT
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def value(frame, reference):
     """The price (uint64) at which an order's instrument counts: the larger of reference and limit price, in size."""
     size = magnitude(reference)
     return max(size, magnitude(frame.price)) if has_limit(frame) else size
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def worst_case(position):
     """The most that a position can come to, long or short (uint64)."""
     return _U(max(position.position + position.open_buy, position.open_sell - position.position))
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _take_out(state, position):
     """Takes a position out of its account's gross exposure; :func:`_put_in` gives it back after a change."""
     account = state.accounts[position.slot]
@@ -60,14 +61,14 @@ def _take_out(state, position):
     account.gross_high, account.gross_low = subtract(account.gross_high, account.gross_low, high, low)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _put_in(state, position):
     account = state.accounts[position.slot]
     high, low = multiply(worst_case(position), position.mark)
     account.gross_high, account.gross_low = add(account.gross_high, account.gross_low, high, low)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _open(position, side, quantity):
     """Adds to what is open of a side."""
     if side == _BUY:
@@ -76,7 +77,7 @@ def _open(position, side, quantity):
         position.open_sell += quantity
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def book_order(state, frame, ahead, slot, place, original, more, decision):
     """Books an accepted new order or replace, and writes to ``decision`` what the node needs of its account.
 
@@ -118,7 +119,7 @@ def book_order(state, frame, ahead, slot, place, original, more, decision):
     state.order_index[order_slot(state, ahead.id_low, ahead.id_high)] = number
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _adopt(state, order, report):
     """A replace has been done: its order takes the place of the one before."""
     total = order.held
@@ -133,7 +134,7 @@ def _adopt(state, order, report):
     order.state = LIVE
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**KERNEL, nogil=True)
 def settle_reports(reports, state):
     """Moves positions by fills and gives back what is not open any more."""
     for index in range(reports.shape[0]):

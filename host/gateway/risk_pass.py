@@ -44,6 +44,7 @@ from host.gateway.risk_state import (
 )
 from host.gateway.verdict import Verdict
 from host.journal.batch import MARKED as MARKED_FLAG
+from host.memory import INLINED, KERNEL
 
 _U, _I = np.uint64, np.int64
 _NEW_ORDER, _CANCEL, _REPLACE = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.REPLACE)
@@ -82,28 +83,27 @@ _ORDERS_FULL, _DUPLICATE_ID = int(Verdict.ORDERS_FULL), int(Verdict.DUPLICATE_CL
 _IDS_FULL = int(Verdict.CLIENT_ORDER_IDS_FULL)
 
 
-@njit(cache=True, _nrt=False)
-def _refuse(state, verdict, limit_high, limit_low, value_high, value_low):
+@njit(**KERNEL)
+def _refuse(reject, verdict, limit_high, limit_low, value_high, value_low):
     """Notes a rule's limit and the order's value, for whoever asks why; returns the verdict."""
-    reject = state.rejects[state.tables[0].rejects]
     reject.limit_high, reject.limit_low = limit_high, limit_low
     reject.value_high, reject.value_low = value_high, value_low
     return verdict
 
 
-@njit(cache=True, _nrt=False)
-def _refuse_word(state, verdict, limit, found):
+@njit(**INLINED)
+def _refuse_word(reject, verdict, limit, found):
     """The same for a limit and a value of 64 bits with a sign."""
-    return _refuse(state, verdict, limit >> 63, _U(limit), found >> 63, _U(found))
+    return _refuse(reject, verdict, limit >> 63, _U(limit), found >> 63, _U(found))
 
 
-@njit(cache=True, _nrt=False)
-def _refuse_plain(state, verdict):
+@njit(**INLINED)
+def _refuse_plain(reject, verdict):
     """The same where there is no number to tell."""
-    return _refuse(state, verdict, _I(0), _U(0), _I(0), _U(0))
+    return _refuse(reject, verdict, _I(0), _U(0), _I(0), _U(0))
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _check_fields(frame, room):
     """What the frame says of itself: flags, offsets, and the fields that its kind requires (FIX 4.4, D, F, G)."""
     length = frame.payload_length
@@ -140,7 +140,7 @@ def _check_fields(frame, room):
     return _ACCEPTED
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _blocked(tables, instrument, session, limits, position):
     """Whether nobody is to trade this, from here, for this account; ACCEPTED if not."""
     if tables.killed != 0:
@@ -158,34 +158,34 @@ def _blocked(tables, instrument, session, limits, position):
     return _ACCEPTED
 
 
-@njit(cache=True, _nrt=False)
-def _check_id(state, ahead, flow):
+@njit(**INLINED)
+def _check_id(state, reject, ahead, flow):
     """(verdict, where the client order id goes in its table)."""
     if state.order_index[order_slot(state, ahead.id_low, ahead.id_high)] != NONE:
-        return _refuse_plain(state, _DUPLICATE_ID), _I(0)
+        return _refuse_plain(reject, _DUPLICATE_ID), _I(0)
     place, known = id_slot(state.client_order_ids, ahead.id_low, stored_id(ahead.id_high, flow))
     if known:
-        return _refuse_plain(state, _DUPLICATE_ID), place
+        return _refuse_plain(reject, _DUPLICATE_ID), place
     tables = state.tables[0]
     if place < 0 or tables.client_order_ids >= tables.client_order_id_room:
-        return _refuse_word(state, _IDS_FULL, tables.client_order_id_room, tables.client_order_ids + 1), place
+        return _refuse_word(reject, _IDS_FULL, tables.client_order_id_room, tables.client_order_ids + 1), place
     return _ACCEPTED, place
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _remember_id(state, ahead, flow, place):
     state.client_order_ids[place, 0] = ahead.id_low
     state.client_order_ids[place, 1] = stored_id(ahead.id_high, flow)
     state.tables[0].client_order_ids += 1
 
 
-@njit(cache=True, _nrt=False)
-def _check_cancel(frame, state, ahead, decision):
+@njit(**INLINED)
+def _check_cancel(frame, state, reject, ahead, decision):
     """A cancel only takes risk away: it needs a known instrument, a node, and an id of its own."""
     instrument = state.instruments[ahead.row]
     if instrument.node == NO_NODE:
-        return _refuse_plain(state, _NO_NODE)
-    verdict, place = _check_id(state, ahead, frame.flow)
+        return _refuse_plain(reject, _NO_NODE)
+    verdict, place = _check_id(state, reject, ahead, frame.flow)
     if verdict == _ACCEPTED:
         _remember_id(state, ahead, frame.flow, place)
         decision.node = instrument.node
@@ -193,7 +193,7 @@ def _check_cancel(frame, state, ahead, decision):
     return verdict
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def find_original(state, frame, payload, row):
     """The open order (a row) that a replace names, NONE where the node will refuse it anyway."""
     begin = _I(frame.payload_offset)
@@ -207,14 +207,14 @@ def find_original(state, frame, payload, row):
     return original
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _too_soon(due, tolerance, now):
     """Whether a token bucket is empty: the generic cell rate algorithm (ITU-T I.371), one word a bucket."""
     return due > now and due - now > tolerance
 
 
-@njit(cache=True, _nrt=False)
-def _check_order(frame, payload, state, ahead, decision):
+@njit(**INLINED)
+def _check_order(frame, payload, state, reject, ahead, decision):
     """The verdict of a new order or a replace of a known instrument, and its ``decision``. State changes only when it is
     accepted."""
     row = ahead.row
@@ -240,37 +240,37 @@ def _check_order(frame, payload, state, ahead, decision):
 
     verdict = _blocked(tables, instrument, session, limits, position)
     if verdict != _ACCEPTED:
-        return _refuse_plain(state, verdict)
+        return _refuse_plain(reject, verdict)
     quantity, price, limited, buy = frame.quantity, frame.price, has_limit(frame), frame.side == _BUY
     if quantity > instrument.maximum_quantity:
-        return _refuse(state, _MAXIMUM, _I(0), instrument.maximum_quantity, _I(0), quantity)
+        return _refuse(reject, _MAXIMUM, _I(0), instrument.maximum_quantity, _I(0), quantity)
     if session.checks & SESSION_QUANTITY and quantity > session.maximum_quantity:
-        return _refuse(state, _SESSION_QUANTITY, _I(0), session.maximum_quantity, _I(0), quantity)
+        return _refuse(reject, _SESSION_QUANTITY, _I(0), session.maximum_quantity, _I(0), quantity)
     if limits.checks & ACCOUNT_QUANTITY and quantity > limits.maximum_quantity:
-        return _refuse(state, _ACCOUNT_QUANTITY, _I(0), limits.maximum_quantity, _I(0), quantity)
+        return _refuse(reject, _ACCOUNT_QUANTITY, _I(0), limits.maximum_quantity, _I(0), quantity)
     if limited:
         if price < instrument.low or price > instrument.high:
-            return _refuse_word(state, _COLLAR, instrument.low if price < instrument.low else instrument.high, price)
+            return _refuse_word(reject, _COLLAR, instrument.low if price < instrument.low else instrument.high, price)
         if instrument.checks & FAT_FINGER:
             if buy and price > instrument.buy_bound:
-                return _refuse_word(state, _FAT_FINGER, instrument.buy_bound, price)
+                return _refuse_word(reject, _FAT_FINGER, instrument.buy_bound, price)
             if not buy and price < instrument.sell_bound:
-                return _refuse_word(state, _FAT_FINGER, instrument.sell_bound, price)
+                return _refuse_word(reject, _FAT_FINGER, instrument.sell_bound, price)
 
     high, low = multiply(quantity, magnitude(price if limited else instrument.reference))
     if instrument.checks & INSTRUMENT_NOTIONAL:
         terms = state.terms[row]
         if exceeds(high, low, terms.order_high, terms.order_low):
-            return _refuse(state, _INSTRUMENT_NOTIONAL, _I(terms.order_high), terms.order_low, _I(high), low)
+            return _refuse(reject, _INSTRUMENT_NOTIONAL, _I(terms.order_high), terms.order_low, _I(high), low)
     if session.checks & SESSION_NOTIONAL and exceeds(high, low, session.order_high, session.order_low):
-        return _refuse(state, _SESSION_NOTIONAL, _I(session.order_high), session.order_low, _I(high), low)
+        return _refuse(reject, _SESSION_NOTIONAL, _I(session.order_high), session.order_low, _I(high), low)
     if exceeds(high, low, limits.order_high, limits.order_low):
-        return _refuse(state, _ORDER_NOTIONAL, _I(limits.order_high), limits.order_low, _I(high), low)
+        return _refuse(reject, _ORDER_NOTIONAL, _I(limits.order_high), limits.order_low, _I(high), low)
     used_high, used_low = add(high, low, account.used_high, account.used_low)
     if exceeds(used_high, used_low, limits.limit_high, limits.limit_low):
-        return _refuse(state, _ACCOUNT_NOTIONAL, _I(limits.limit_high), limits.limit_low, _I(used_high), used_low)
+        return _refuse(reject, _ACCOUNT_NOTIONAL, _I(limits.limit_high), limits.limit_low, _I(used_high), used_low)
     if changed:
-        return _refuse_plain(state, _ACCOUNT_CHANGED)
+        return _refuse_plain(reject, _ACCOUNT_CHANGED)
 
     # What the order adds: a replace of a known order only what it asks for beyond it.
     more = _I(quantity)
@@ -280,9 +280,9 @@ def _check_order(frame, payload, state, ahead, decision):
         sold = position.open_sell + more
         beyond = sold > position.position
         if instrument.checks & NOT_SHORTABLE and (beyond or frame.side != _SELL) and not position.checks & LOCATED:
-            return _refuse_word(state, _NOT_SHORTABLE, max(position.position, _I(0)), sold)
+            return _refuse_word(reject, _NOT_SHORTABLE, max(position.position, _I(0)), sold)
         if beyond and frame.side == _SELL and limits.checks & MARK_SHORTS:
-            return _refuse_word(state, _SHORT_NOT_MARKED, max(position.position, _I(0)), sold)
+            return _refuse_word(reject, _SHORT_NOT_MARKED, max(position.position, _I(0)), sold)
     buys = position.position + position.open_buy
     sells = position.open_sell - position.position
     before = max(buys, sells)
@@ -290,12 +290,12 @@ def _check_order(frame, payload, state, ahead, decision):
         buys += more
         limit = position.long_limit if has_position else limits.long_limit
         if more > 0 and buys > limit:
-            return _refuse_word(state, _LONG, limit, buys)
+            return _refuse_word(reject, _LONG, limit, buys)
     else:
         sells += more
         limit = position.short_limit if has_position else limits.short_limit
         if more > 0 and sells > limit:
-            return _refuse_word(state, _SHORT_EXPOSURE, limit, sells)
+            return _refuse_word(reject, _SHORT_EXPOSURE, limit, sells)
     after = max(buys, sells)
     marked = after > before
     if marked:
@@ -306,23 +306,23 @@ def _check_order(frame, payload, state, ahead, decision):
         gross_high, gross_low = add(gross_high, gross_low, high, low)
         if exceeds(gross_high, gross_low, limits.gross_limit_high, limits.gross_limit_low):
             return _refuse(
-                state, _GROSS, _I(limits.gross_limit_high), limits.gross_limit_low, _I(gross_high), gross_low
+                reject, _GROSS, _I(limits.gross_limit_high), limits.gross_limit_low, _I(gross_high), gross_low
             )
 
     now = frame.timestamp
     if limits.checks & ACCOUNT_RATE and _too_soon(account.due, limits.tolerance, now):
-        return _refuse(state, _ACCOUNT_RATE, _I(0), account.due - limits.tolerance, _I(0), now)
+        return _refuse(reject, _ACCOUNT_RATE, _I(0), account.due - limits.tolerance, _I(0), now)
     if session.checks & SESSION_RATE and _too_soon(session.due, session.tolerance, now):
-        return _refuse(state, _SESSION_RATE, _I(0), session.due - session.tolerance, _I(0), now)
+        return _refuse(reject, _SESSION_RATE, _I(0), session.due - session.tolerance, _I(0), now)
     if instrument.node == NO_NODE:
-        return _refuse_plain(state, _NO_NODE)
+        return _refuse_plain(reject, _NO_NODE)
     if new_account and tables.accounts >= tables.account_room:
-        return _refuse_word(state, _ACCOUNTS_FULL, tables.account_room, tables.accounts + 1)
+        return _refuse_word(reject, _ACCOUNTS_FULL, tables.account_room, tables.accounts + 1)
     if not has_position and tables.positions >= tables.position_room:
-        return _refuse_word(state, _POSITIONS_FULL, tables.position_room, tables.positions + 1)
+        return _refuse_word(reject, _POSITIONS_FULL, tables.position_room, tables.positions + 1)
     if tables.free_order == NONE:
-        return _refuse_word(state, _ORDERS_FULL, _I(state.orders.shape[0]), tables.orders + 1)
-    verdict, id_place = _check_id(state, ahead, frame.flow)
+        return _refuse_word(reject, _ORDERS_FULL, _I(state.orders.shape[0]), tables.orders + 1)
+    verdict, id_place = _check_id(state, reject, ahead, frame.flow)
     if verdict != _ACCEPTED:
         return verdict
 
@@ -334,7 +334,7 @@ def _check_order(frame, payload, state, ahead, decision):
     return _ACCEPTED
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def look_ahead(frame, payload, state, ahead):
     """Writes the keys and the instrument of an order frame to ``ahead``; False for a corrupt frame."""
     begin = _I(frame.payload_offset)
@@ -348,7 +348,7 @@ def look_ahead(frame, payload, state, ahead):
     return True
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _look_ahead(frames, payload, state, begin, end):
     """Writes what is found out of the frames beforehand to ``state.ahead``, and begins to fetch the rows that they need."""
     ids, index, accounts = state.client_order_ids, state.order_index, state.accounts
@@ -364,7 +364,7 @@ def _look_ahead(frames, payload, state, begin, end):
             prefetch_row(state.positions, position_home(state.positions, ahead.account_low, frame.instrument))
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _is_fix(frame, payload):
     """Whether a frame's message is FIX. An SBE message that began so would have a block beyond the card's limit."""
     begin = np.int64(frame.payload_offset)
@@ -376,22 +376,22 @@ def _is_fix(frame, payload):
     return same == _BEGIN.size
 
 
-@njit(cache=True, _nrt=False)
-def _decide(frame, payload, state, ahead, decision):
+@njit(**INLINED)
+def _decide(frame, payload, state, reject, ahead, decision):
     """The verdict of an order frame."""
     verdict = _check_fields(frame, payload.shape[0])
     if verdict != _ACCEPTED:
-        return _refuse_plain(state, verdict)
+        return _refuse_plain(reject, verdict)
     if ahead.row < 0:
-        return _refuse_plain(state, _UNKNOWN)
+        return _refuse_plain(reject, _UNKNOWN)
     if frame.kind == _CANCEL:
-        return _check_cancel(frame, state, ahead, decision)
+        return _check_cancel(frame, state, reject, ahead, decision)
     if state.instruments[ahead.row].checks & WITHDRAWN:
-        return _refuse_plain(state, _UNKNOWN)
-    return _check_order(frame, payload, state, ahead, decision)
+        return _refuse_plain(reject, _UNKNOWN)
+    return _check_order(frame, payload, state, reject, ahead, decision)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**KERNEL, nogil=True)
 def risk_pass(frames, payload, state, decisions):
     """Writes the decision on every frame, and moves collars to the trades that pass by."""
     counters, tables = state.counters[0], state.tables[0]
@@ -409,9 +409,9 @@ def risk_pass(frames, payload, state, decisions):
         decision.account = 0
         decision.price = 0
         if _NEW_ORDER <= kind <= _REPLACE:
-            verdict = _decide(frame, payload, state, state.ahead[place], decision)
+            reject = state.rejects[tables.rejects]
+            verdict = _decide(frame, payload, state, reject, state.ahead[place], decision)
             if verdict != _ACCEPTED:
-                reject = state.rejects[tables.rejects]
                 reject.index = index
                 reject.verdict = verdict
                 tables.rejects += 1

@@ -16,12 +16,13 @@ from host.gateway.risk_state import (
     stored_id,
 )
 from host.journal.batch import ACCEPTED
+from host.memory import KERNEL
 
 _I = np.int64
 _CANCEL, _REPLACE = int(Kind.CANCEL), int(Kind.REPLACE)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**KERNEL, nogil=True)
 def restore_orders(frames, decisions, payload, state, decision):
     """Books accepted orders; ``decision`` is a row to write to. Returns how many had no room or no instrument."""
     lost, tables = 0, state.tables[0]

@@ -3,8 +3,8 @@
 What is checked of a row is said by bits of its ``checks``, so that a check that is not configured costs one branch.
 Quantities are 1e-8, prices 1e-9, notionals pairs of words in 1e-17, times ns.
 
-``_nrt=False`` compiles without Numba's runtime: no function here can allocate (Numba refuses to compile one that
-does), and none counts references, which with so many arrays in one state took half of the time.
+What every order goes through is compiled into one function: to hand on so many arrays in a call takes as long as many
+checks do.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from host.cluster.order_key import mix, text_key
+from host.memory import INLINED, KERNEL
 
 QUANTITY_LIMIT = (1 << 62) - 1
 """Most that an order, a position or an exposure may be: sums of two stay within 64 bits with a sign."""
@@ -104,7 +105,7 @@ POSITION_DTYPE = np.dtype(
         ("position", "i8"),
         ("open_buy", "i8"),
         ("open_sell", "i8"),
-        ("mark", "i8"),
+        ("mark", "u8"),
         ("long_limit", "i8"),
         ("short_limit", "i8"),
         ("slot", "u4"),
@@ -237,7 +238,7 @@ def table_size(room: int) -> int:
     return 1 << (2 * room - 1).bit_length()
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def find_code(slots, code):
     """The row of a code, -1 when there is none."""
     mask = slots.shape[0] - 1
@@ -247,7 +248,7 @@ def find_code(slots, code):
     return slots[slot].row
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def enter_code(slots, code, row):
     """Enters a code; False when it is there already. The table is never full."""
     mask = slots.shape[0] - 1
@@ -261,14 +262,14 @@ def enter_code(slots, code, row):
     return True
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def width(price, ppm):
     """|price| × ppm / 10^6, rounded down."""
     size = abs(price)
     return size // 1_000_000 * ppm + size % 1_000_000 * ppm // 1_000_000
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def set_reference(state, row, price):
     """Moves an instrument's collar to a reference price: ±|price| × collar, rounded down, within 64 bits."""
     instrument, ppm = state.instruments[row], state.terms[row].collar_ppm
@@ -278,7 +279,7 @@ def set_reference(state, row, price):
     instrument.high = price + wide if ppm > 0 and price <= _MOST_PRICE - wide else _MOST_PRICE
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def set_top(state, row, has_bid, bid, has_ask, ask):
     """Moves an instrument's bounds to a book's best prices; a side without one bounds nothing."""
     instrument, terms = state.instruments[row], state.terms[row]
@@ -290,7 +291,7 @@ def set_top(state, row, has_bid, bid, has_ask, ask):
     instrument.sell_bound = bid - wide if has_bid and bid >= _LEAST_PRICE + wide else _LEAST_PRICE
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def account_key(payload, begin, offset, end, flow):
     """The key of the account named at ``offset`` (0: none) of the message from ``begin`` to ``end``."""
     if offset == 0:
@@ -298,7 +299,7 @@ def account_key(payload, begin, offset, end, flow):
     return text_key(payload, begin + offset, end, _ACCOUNT_SPACE)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def account_slot(accounts, low, high):
     """The slot that holds an account, or the empty one where it would go."""
     mask = accounts.shape[0] - 1
@@ -310,7 +311,7 @@ def account_slot(accounts, low, high):
     return slot
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def enter_account(state, slot, low, high):
     """Enters a new account with the default limits."""
     account, default = state.accounts[slot], state.default_account[0]
@@ -320,7 +321,7 @@ def enter_account(state, slot, low, high):
     set_limits(account, default)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def set_limits(account, source):
     """Takes over another row's limits; whether the account is killed stays as it is."""
     account.checks = (account.checks & ACCOUNT_KILLED) | (source.checks & ~ACCOUNT_KILLED)
@@ -333,13 +334,13 @@ def set_limits(account, source):
     account.long_limit, account.short_limit = source.long_limit, source.short_limit
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def position_home(positions, account_low, code):
     """Where the search for an account's position in an instrument begins."""
     return np.int64(mix(account_low ^ code) & _U(positions.shape[0] - 1))
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def position_slot(positions, home, number, row):
     """(the slot that holds a position or the empty one where it would go, whether it holds it)."""
     mask = positions.shape[0] - 1
@@ -351,7 +352,7 @@ def position_slot(positions, home, number, row):
     return slot, False
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def enter_position(state, slot, account, row):
     """Enters a position of nothing with the limits of its account (a slot)."""
     position, its = state.positions[slot], state.accounts[account]
@@ -361,13 +362,13 @@ def enter_position(state, slot, account, row):
     state.tables[0].positions += 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def stored_id(high, flow):
     """The upper word of a client order id as it is remembered: its lowest bits are the session's number."""
     return (high & ~_FLOW_MASK) | _U(flow)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def id_slot(ids, low, high):
     """(slot, whether it holds the id); slot -1 when no place was found within PROBE_LIMIT."""
     mask = ids.shape[0] - 1
@@ -381,7 +382,7 @@ def id_slot(ids, low, high):
     return np.int64(-1), False
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def forget_ids(state, flow, old):
     """Fills the empty table of client order ids with those of ``old`` that are of another session; no room is lost."""
     kept = 0
@@ -396,7 +397,7 @@ def forget_ids(state, flow, old):
     state.tables[0].client_order_ids = kept
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def order_slot(state, low, high):
     """The slot of the index that holds an open order's key, or the empty one where it would go."""
     mask = state.order_index.shape[0] - 1
@@ -409,7 +410,7 @@ def order_slot(state, low, high):
     return slot
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def remove_order(state, row):
     """Takes an open order out, moving later entries of the index back so that no hole breaks a search."""
     mask = state.order_index.shape[0] - 1

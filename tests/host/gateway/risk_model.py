@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hdl.frame import Kind, OrderType, Side
-from host.gateway import Account, Instrument, Position, Session, Terms, Verdict
+from host.gateway import Account, Position, Session, Terms, Verdict
 
 SECOND = 10**9
 
@@ -102,9 +102,8 @@ class Model:
     def decide(self, message: Message) -> tuple[Verdict, int | None, int | None]:
         """(verdict, limit, value), and books what is accepted."""
         instrument = next((each for each in self.terms.instruments if each.symbol == message.symbol), None)
-        if instrument is None:
-            if message.kind != Kind.CANCEL or message.symbol not in self.references:
-                return Verdict.UNKNOWN_INSTRUMENT, None, None
+        if instrument is None and (message.kind != Kind.CANCEL or message.symbol not in self.references):
+            return Verdict.UNKNOWN_INSTRUMENT, None, None
         if message.kind == Kind.CANCEL:
             if not self.nodes.get(message.symbol):
                 return Verdict.NO_NODE, None, None

@@ -227,7 +227,7 @@ def assert_same(risk: Risk, model: Model) -> None:
 def test_the_pass_and_the_model_agree_on_verdicts_numbers_and_state(seed: int) -> None:
     random = np.random.default_rng(seed)
     risk, other_slicing, replayed = make_risk(), make_risk(), make_risk()
-    model = Model(TERMS, {name: True for name in ("AAA", "BBB", "CCC", "DDD", "FFF")}, ACCOUNT_ROOM, ORDER_ROOM)
+    model = Model(TERMS, dict.fromkeys(("AAA", "BBB", "CCC", "DDD", "FFF"), True), ACCOUNT_ROOM, ORDER_ROOM)
     venue = Venue(random, model)
     tops = {"AAA": (99 * PRICE, 101 * PRICE)}
     model.tops.update(tops)
@@ -256,7 +256,9 @@ def test_the_pass_and_the_model_agree_on_verdicts_numbers_and_state(seed: int) -
             other_slicing.decide(frames[begin:end], payload, cut[begin:end])
             begin = end
         assert (cut == decisions).all()
-        passed = [message for message, row in zip(messages, decisions, strict=True) if row["verdict"] == Verdict.ACCEPTED]
+        passed = [
+            message for message, row in zip(messages, decisions, strict=True) if row["verdict"] == Verdict.ACCEPTED
+        ]
         accepted += passed
         for message in passed:
             venue.apply(message)
