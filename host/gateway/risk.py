@@ -402,4 +402,5 @@ def _canonical(state: RiskState) -> Iterable[np.ndarray]:
     yield state.sessions
     for name in ("code", "maximum_quantity", "checks"):
         yield state.instruments[name]
-    yield state.tables[["client_order_ids", "accounts", "positions", "orders", "killed"]]
+    for name in ("client_order_ids", "accounts", "positions", "orders", "killed"):
+        yield state.tables[name]
