@@ -219,7 +219,9 @@ class Risk:
             scope, name = parse_control(record)
             mark_kill(self.state, self.terms, scope, name, kill=kind == "kill")
         elif kind == "new_day":
-            self._new_day(record.get("session"))
+            self._new_day(None)
+        elif kind == "session_day":
+            self._new_day(int(record["flow"]))
 
     def limits_record(self, terms: Terms) -> dict[str, object] | None:
         """The control record that puts ``terms`` in place of the present limits; None when nothing changes."""
@@ -238,14 +240,15 @@ class Risk:
         return self._control("release", scope, name)
 
     def new_day_record(self, session: int | None = None) -> dict[str, object]:
-        """The control record that forgets client order ids: of one session, or of all and the day's notionals."""
-        return {"type": "new_day"} if session is None else {"type": "new_day", "session": session}
+        """The control record of a new day: client order ids and the day's notionals are forgotten, and nodes end Day orders;
+        of a session's own new day: its ids are forgotten, and nothing else."""
+        return {"type": "new_day"} if session is None else {"type": "session_day", "flow": session}
 
     def disconnect_record(self, session: int) -> dict[str, object] | None:
         """The control record with which nodes cancel a session's open orders; None where the session keeps them."""
         if not self.state.sessions["checks"][session] & DROP_ON_DISCONNECT:
             return None
-        return {"type": "disconnect", "session": session}
+        return {"type": "disconnect", "flow": session}
 
     def killed(self, scope: str, name: str | int | None = None) -> bool:
         """Whether a kill of this scope and name holds."""
@@ -317,7 +320,7 @@ class Risk:
             return
         kept = old.copy()
         old.fill(0)
-        forget_ids(self.state, int(session), kept)
+        forget_ids(self.state, session, kept)
 
     def _control(self, kind: str, scope: str, name: str | int | None) -> dict[str, object]:
         record = {"type": kind, "scope": scope} | ({} if name is None else {"name": name})

@@ -350,7 +350,8 @@ def look_ahead(frame, payload, state, ahead):
 
 @njit(**INLINED)
 def _look_ahead(frames, payload, state, begin, end):
-    """Writes what is found out of the frames beforehand to ``state.ahead``, and begins to fetch the rows that they need."""
+    """Writes what is found out of the frames beforehand to ``state.ahead``, and begins to fetch the rows that they need and
+    the texts that the frames behind them point to."""
     ids, index, accounts = state.client_order_ids, state.order_index, state.accounts
     for number in range(begin, end):
         frame = frames[number]
@@ -362,6 +363,13 @@ def _look_ahead(frames, payload, state, begin, end):
             prefetch_row(index, _I(ahead.id_low & _U(index.shape[0] - 1)))
             prefetch_row(accounts, _I(ahead.account_low & _U(accounts.shape[0] - 1)))
             prefetch_row(state.positions, position_home(state.positions, ahead.account_low, frame.instrument))
+    for number in range(end, min(end + LOOKAHEAD, frames.shape[0])):
+        frame = frames[number]
+        if _NEW_ORDER <= frame.kind <= _REPLACE:
+            prefetch_row(payload, _I(frame.payload_offset) + _I(frame.client_order_id))
+            prefetch_row(payload, _I(frame.payload_offset) + _I(frame.account))
+        elif frame.kind == _TRADE:
+            prefetch_row(payload, _I(frame.payload_offset))
 
 
 @njit(**INLINED)

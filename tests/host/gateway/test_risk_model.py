@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+
 from hdl.frame import Kind, OrderType, Side
 from host.cluster.order_key import text_key
 from host.cluster.report import REPORT_DTYPE, ReportKind
@@ -15,7 +16,7 @@ from tests.host.gateway.risk_model import Message, Model
 
 PRICE = 10**9
 UNIT = 10**17
-ORDER_ROOM, ACCOUNT_ROOM = 90, 8
+ORDER_ROOM, ACCOUNT_ROOM = 45, 7
 TERMS = Terms(
     instruments=(
         Instrument("AAA", 100 * PRICE, 50 * ONE, collar_ppm=80_000, security_id=7, fat_finger_ppm=20_000),
@@ -29,7 +30,7 @@ TERMS = Terms(
         Account("two", mark_shorts=True, short_quantity=90 * ONE, self_trade=SelfTrade.CANCEL_BOTH),
         Account("six", gross_notional=5000 * UNIT, order_rate=3_000_000, order_burst=2),
     ),
-    sessions=(Session(1, 30_000_000, 6, 40 * ONE), Session(2, order_notional=4000 * UNIT, drop_on_disconnect=True)),
+    sessions=(Session(1, 8_000_000, 3, 40 * ONE), Session(2, order_notional=4000 * UNIT, drop_on_disconnect=True)),
     positions=(
         Position("one", "BBB", located=True, long_quantity=35 * ONE),
         Position("two", "CCC", restricted=True),

@@ -340,10 +340,10 @@ def test_the_node_gets_the_accounts_number_and_what_to_do_about_self_trades() ->
 
 def test_a_session_is_dropped_only_where_it_is_configured() -> None:
     risk = make_risk(sessions=[Session(3, drop_on_disconnect=True)])
-    assert risk.disconnect_record(3) == {"type": "disconnect", "session": 3}
+    assert risk.disconnect_record(3) == {"type": "disconnect", "flow": 3}
     assert risk.disconnect_record(4) is None
     before = risk.state_hash()
-    risk.apply_control({"type": "disconnect", "session": 3})
+    risk.apply_control({"type": "disconnect", "flow": 3})
     risk.apply_control({"type": "move", "instrument": 1, "from": 0, "to": 1})
     assert risk.state_hash() == before
 
