@@ -14,23 +14,23 @@ from hdl.sbe_venue import load_venue
 from host.bench.measure import Row, compare
 from host.card import open_card
 from host.cluster.matching_node import MatchingNode
+from host.cluster.report import REPORT_DTYPE, ReportKind
 from host.demo import DEMO_LIMITS
 from host.gateway.limits import Limits
-from host.gateway.notional import NOTIONAL_DECIMALS
+from host.gateway.notional import NOTIONAL_LIMIT
 from host.gateway.pipeline import Gateway
 from host.gateway.risk import Risk
-from host.gateway.risk_state import set_top
+from host.gateway.risk_state import QUANTITY_LIMIT, set_top
 from host.gateway.terms import DEFAULT_ACCOUNT, Account, Instrument, Position, SelfTrade, Session
 from host.gateway.verdict import Verdict
 from host.generate import SCHEMA, generate
-from host.generate.instruments import ONE_QUANTITY
 from host.journal import Journal
 from host.journal.batch import DECISION_DTYPE
 
 ORDERS = 30_000
 PLAIN_FRAMES = 10_000
 ROUNDS = 7
-"""How often risk is given the traffic: as many orders as may be open."""
+"""How often risk is given the traffic: so many client order ids as a fifth of what it remembers."""
 SLICE = 8192
 """Frames that the gateway is given at a time."""
 
@@ -50,7 +50,7 @@ class Traffic:
 
 def all_checks(flows: int) -> Limits:
     """The demo's limits with every check on, and so wide that what passed without them still passes."""
-    much, wide = 10**9 * ONE_QUANTITY, 10**12 * 10**NOTIONAL_DECIMALS
+    much, wide = QUANTITY_LIMIT - 1, NOTIONAL_LIMIT - 1
     rate: dict[str, int] = {"order_rate": 10**6, "order_burst": 10**6}
     return Limits(
         instruments=tuple(
@@ -93,23 +93,27 @@ def checked_risk(limits: Limits) -> Risk:
 
 def risk_route_row(traffic: Traffic) -> Row:
     """Frames a second through all checks and the router, orders and market data mixed as generated, every sale marked short,
-    in slices, from sessions that are others each time round; the frames have just been written, as a card's are."""
+    in slices, from sessions that are others each time round. The frames have just been written, as a card's are, and between
+    two slices nodes end the orders that were accepted."""
     frames, payload = traffic.frames.copy(), traffic.payload
     frames["side"][(frames["kind"] <= Kind.REPLACE) & (frames["side"] == Side.SELL)] = Side.SELL_SHORT
     decisions, accepted = np.zeros(SLICE, DECISION_DTYPE), np.zeros(len(frames), np.bool_)
-    sessions, flows = int(frames["flow"].max()) + 1, frames["flow"].copy()
+    sessions, flows, times = int(frames["flow"].max()) + 1, frames["flow"].copy(), frames["timestamp"].copy()
+    span = times.max() - times.min()
     limits = all_checks(sessions * ROUNDS)
 
     def compiled() -> tuple[int, float]:
         risk, seconds = checked_risk(limits), 0.0
         for number in range(ROUNDS):
             frames["flow"] = flows + number * sessions
+            frames["timestamp"] = times + np.uint64(number) * span
             for first in range(0, len(frames), SLICE):
                 part = frames[first : first + SLICE]
                 begin = time.perf_counter()
                 risk.decide(part, payload, decisions)
                 seconds += time.perf_counter() - begin
                 accepted[first : first + SLICE] = decisions["verdict"][: len(part)] == Verdict.ACCEPTED
+                end_orders(risk)
         return ROUNDS * len(frames), seconds
 
     sample = frames[:PLAIN_FRAMES]
@@ -125,6 +129,16 @@ def risk_route_row(traffic: Traffic) -> Row:
         return len(sample), seconds
 
     return compare("gateway.risk_route.frames_per_s", "frames/s", compiled, "the same checks in plain Python", plain)
+
+
+def end_orders(risk: Risk) -> None:
+    """Settles the reports that all open orders were canceled."""
+    orders = risk.state.orders[risk.state.orders["state"] != 0]
+    reports = np.zeros(len(orders), REPORT_DTYPE)
+    reports["kind"] = ReportKind.CANCELED
+    for name in ("key_low", "key_high", "flow"):
+        reports[name] = orders[name]
+    risk.settle(reports)
 
 
 class PlainPython:
