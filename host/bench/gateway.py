@@ -133,7 +133,9 @@ def risk_route_row(traffic: Traffic) -> Row:
 
 def end_orders(risk: Risk) -> None:
     """Settles the reports that all open orders were canceled."""
-    orders = risk.state.orders[risk.state.orders["state"] != 0]
+    # Rows are taken again as they come free, so that those of one slice are always the first.
+    orders = risk.state.orders[:SLICE]
+    orders = orders[orders["state"] != 0]
     reports = np.zeros(len(orders), REPORT_DTYPE)
     reports["kind"] = ReportKind.CANCELED
     for name in ("key_low", "key_high", "flow"):
