@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import Kind, OrderType, Side
+from host.cluster.order_key import prefetch_row
 from host.cluster.report import ReportKind
 from host.gateway.notional import add, magnitude, multiply, subtract
 from host.gateway.risk_state import (
@@ -108,6 +109,7 @@ def book_order(state, frame, ahead, slot, place, original, more, decision):
     number = tables.free_order
     order = state.orders[number]
     tables.free_order = order.next
+    prefetch_row(state.orders, _I(order.next))
     tables.orders += 1
     order.key_low, order.key_high = ahead.id_low, ahead.id_high
     order.quantity = _I(frame.quantity)

@@ -9,7 +9,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from host.gateway.terms import DEFAULT_ACCOUNT, Account, Instrument, Position, S
 class LimitsError(ValueError):
     """A limits file that cannot be used; one line with the file, the place and the reason."""
 
+
+_EXACT = Context(prec=100)
+"""Digits of a number in a file: so many that none which a limit can have is rounded."""
 
 DEFAULT_NODES = {0: 1, 1: 1, 2: 1}
 """Nodes and weights where a file says nothing of them."""
@@ -177,7 +180,7 @@ def _integer(row: dict, where: str, name: str) -> int:
 def _fixed(row: dict, where: str, name: str, decimals: int) -> int:
     text = row[name]
     try:
-        number = Decimal(text if isinstance(text, str) else "?").scaleb(decimals)
+        number = Decimal(text if isinstance(text, str) else "?").scaleb(decimals, _EXACT)
     except InvalidOperation:
         raise ValueError(f"{where}: '{name}' must be a decimal number as a string, such as \"42.50\"") from None
     if not number.is_finite() or number != number.to_integral_value():

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from host.cluster.order_key import mix, text_key
-from host.memory import INLINED, KERNEL
+from host.cluster.order_key import SOH, mix, text_key
+from host.memory import INLINED, KERNEL, load_word
 
 QUANTITY_LIMIT = (1 << 62) - 1
 """Most that an order, a position or an exposure may be: sums of two stay within 64 bits with a sign."""
@@ -209,6 +209,8 @@ _FLOW_ACCOUNT_SPACE = _U(1 << 33)
 """An order without an account counts for the flow's own account."""
 
 _FLOW_MASK = _U(0xFFFF)
+_ONES, _HIGHS = _U(0x0101010101010101), _U(0x8080808080808080)
+_ODD = _U(0x9E3779B97F4A7C15)
 
 
 class RiskState(NamedTuple):
@@ -291,12 +293,40 @@ def set_top(state, row, has_bid, bid, has_ask, ask):
     instrument.sell_bound = bid - wide if has_bid and bid >= _LEAST_PRICE + wide else _LEAST_PRICE
 
 
-@njit(**KERNEL)
+@njit(**INLINED)
+def _upto_soh(payload, position, end):
+    """(whether a text has a SOH or its end within eight bytes, these up to there, the SOH included, with zeros behind it)."""
+    left = end - position
+    word = _U(0)
+    if position + 8 <= payload.shape[0]:
+        word = load_word(payload, position)
+    else:
+        for index in range(min(left, 8)):
+            word |= _U(payload[position + index]) << _U(8 * index)
+    if left < 8:
+        word = (word & ((_U(1) << _U(8 * left)) - _U(1))) | (_U(SOH) << _U(8 * left))
+    difference = word ^ _ONES
+    found = (difference - _ONES) & ~difference & _HIGHS
+    if found == 0:
+        return False, word
+    return True, word & (((found & (~found + _U(1))) << _U(1)) - _U(1))
+
+
+@njit(**INLINED)
 def account_key(payload, begin, offset, end, flow):
-    """The key of the account named at ``offset`` (0: none) of the message from ``begin`` to ``end``."""
+    """The key of the account named at ``offset`` (0: none) of the message from ``begin`` to ``end``.
+
+    A name of up to 15 characters is its own key, the first eight mixed, so that no two have the same; a longer one is hashed.
+    """
     if offset == 0:
-        return text_key(payload, end, end, _FLOW_ACCOUNT_SPACE | _U(flow))
-    return text_key(payload, begin + offset, end, _ACCOUNT_SPACE)
+        return mix(_FLOW_ACCOUNT_SPACE | _U(flow)), _U(0)
+    position, second = begin + offset, _U(0)
+    ended, first = _upto_soh(payload, position, end)
+    if not ended:
+        ended, second = _upto_soh(payload, position + 8, end)
+    if ended:
+        return mix(first ^ (second * _ODD)), second
+    return text_key(payload, position, end, _ACCOUNT_SPACE)
 
 
 @njit(**INLINED)

@@ -12,7 +12,7 @@ from host.cluster.node import NO_NODE
 from host.cluster.order_key import text_key
 from host.gateway import VERDICT_TEXT, Account, Instrument, Risk, Router, Verdict, verdict_text
 from host.gateway.notional import NOTIONAL_LIMIT, add, exceeds, magnitude, multiply, subtract, words
-from host.gateway.risk_state import QUANTITY_LIMIT
+from host.gateway.risk_state import QUANTITY_LIMIT, account_key
 from host.journal.batch import DECISION_DTYPE
 from tests.host.gateway.orders import ONE, Slice
 
@@ -317,6 +317,21 @@ def test_a_key_depends_on_the_text_alone(text: bytes, before: int, ended: bool) 
     space = np.uint64(3)
     assert text_key(alone, 0, len(alone), space) == text_key(around, before, end, space)
     assert text_key(alone, 0, len(alone), space) != text_key(alone, 0, len(alone), np.uint64(4))
+
+
+@settings(deadline=None)  # the first call compiles
+@given(
+    st.binary(max_size=20).filter(lambda text: 1 not in text), st.integers(1, 30), st.booleans(), st.binary(max_size=9)
+)
+def test_an_accounts_key_depends_on_its_name_alone(name: bytes, before: int, ended: bool, behind: bytes) -> None:
+    alone = np.frombuffer(b"x" + name + b"\x01", np.uint8).copy()
+    around = np.frombuffer(b"x" * before + name + (b"\x01" if ended else b"") + b"\x01" + behind, np.uint8).copy()
+    end = len(around) if ended else before + len(name)
+    key = account_key(alone, 0, 1, len(alone), 0)
+    assert key == account_key(around, 0, before, end, 0)
+    other = np.frombuffer(b"x" + name + b"y\x01", np.uint8).copy()
+    assert key != account_key(other, 0, 1, len(other), 0)
+    assert key != account_key(alone, 0, 0, len(alone), 0)
 
 
 def test_keys_of_similar_texts_differ() -> None:

@@ -16,7 +16,7 @@ from tests.host.gateway.risk_model import Message, Model
 
 PRICE = 10**9
 UNIT = 10**17
-ORDER_ROOM, ACCOUNT_ROOM = 45, 7
+ORDER_ROOM, ACCOUNT_ROOM = 25, 7
 TERMS = Terms(
     instruments=(
         Instrument("AAA", 100 * PRICE, 50 * ONE, collar_ppm=80_000, security_id=7, fat_finger_ppm=20_000),
@@ -26,17 +26,17 @@ TERMS = Terms(
         Instrument("EEE", PRICE, 500 * ONE),
     ),
     accounts=(
-        Account("one", 4500 * UNIT, 40_000 * UNIT, 9000 * UNIT, 45 * ONE, 70 * ONE, 60 * ONE, 40_000_000, 20),
+        Account("one", 3500 * UNIT, 40_000 * UNIT, 9000 * UNIT, 45 * ONE, 70 * ONE, 60 * ONE, 40_000_000, 20),
         Account("two", mark_shorts=True, short_quantity=90 * ONE, self_trade=SelfTrade.CANCEL_BOTH),
         Account("six", gross_notional=5000 * UNIT, order_rate=3_000_000, order_burst=2),
     ),
-    sessions=(Session(1, 8_000_000, 3, 40 * ONE), Session(2, order_notional=4000 * UNIT, drop_on_disconnect=True)),
+    sessions=(Session(1, 8_000_000, 3, 40 * ONE), Session(2, order_notional=2500 * UNIT, drop_on_disconnect=True)),
     positions=(
         Position("one", "BBB", located=True, long_quantity=35 * ONE),
         Position("two", "CCC", restricted=True),
         Position("two", "AAA", short_quantity=20 * ONE),
     ),
-    default_account=Account("", 4800 * UNIT, 60_000 * UNIT, 20_000 * UNIT),
+    default_account=Account("", 4000 * UNIT, 60_000 * UNIT, 20_000 * UNIT),
 )
 OTHER_TERMS = replace(
     TERMS,
