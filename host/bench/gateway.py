@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Traffic:
 def all_checks(flows: int) -> Limits:
     """The demo's limits with every check on, and so wide that what passed without them still passes."""
     much, wide = QUANTITY_LIMIT - 1, NOTIONAL_LIMIT - 1
-    rate: dict[str, int] = {"order_rate": 10**6, "order_burst": 10**6}
+    rate: dict[str, Any] = {"order_rate": 10**6, "order_burst": 10**6}
     return Limits(
         instruments=tuple(
             replace(each, fat_finger_ppm=500_000, order_notional=wide, shortable=False)

@@ -323,7 +323,7 @@ class Risk:
         forget_ids(self.state, session, kept)
 
     def _control(self, kind: str, scope: str, name: str | int | None) -> dict[str, object]:
-        record = {"type": kind, "scope": scope} | ({} if name is None else {"name": name})
+        record: dict[str, object] = {"type": kind, "scope": scope} | ({} if name is None else {"name": name})
         parse_control(record)
         if scope == "instrument":
             self._row(str(name))

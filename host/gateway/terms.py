@@ -4,8 +4,9 @@ Quantities are 1e-8, prices 1e-9, notionals (quantity × |price|) 1e-17. The rul
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from hdl.frame import crc64
 from host.gateway.notional import NOTIONAL_DECIMALS, NOTIONAL_LIMIT
@@ -232,7 +233,7 @@ def _account(**row: object) -> Account:
     return replace(made, self_trade=SelfTrade(made.self_trade))
 
 
-_ROWS = {
+_ROWS: dict[str, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
     "instruments": (Instrument, lambda each: each.symbol),
     "accounts": (_account, lambda each: each.name),
     "sessions": (Session, lambda each: each.flow),
@@ -241,8 +242,8 @@ _ROWS = {
 """The lists of :class:`Terms`: what makes a row of a mapping, and what names it."""
 
 
-def _once(what: str, keys) -> set:  # type: ignore[no-untyped-def]
-    seen: set = set()
+def _once(what: str, keys: Iterable[object]) -> set[object]:
+    seen: set[object] = set()
     for key in keys:
         if key in seen:
             raise ValueError(f"{what} {key} is configured twice")
