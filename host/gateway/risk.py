@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,8 +45,10 @@ from host.gateway.router import Router
 from host.gateway.terms import DEFAULT_ACCOUNT, SESSION_LIMIT, Account, Instrument, Position, Session, Terms
 from host.gateway.verdict import VERDICT_TEXT, Verdict, verdict_text
 from host.journal.batch import DECISION_DTYPE, Batch
-from host.market_data import Books
 from host.memory import read_only
+
+if TYPE_CHECKING:
+    from host.market_data import Books
 
 __all__ = [
     "DEFAULT_ACCOUNT",
@@ -195,7 +198,7 @@ class Risk:
                 "with which they were accepted"
             )
 
-    def follow(self, books: Books) -> None:
+    def follow(self, books: "Books") -> None:
         """Moves the fat-finger bounds to the best prices of ``books`` as they are now. A side that has no best price, or
         a book that is not to be trusted, bounds nothing."""
         count = int(books.state.cursor[0]["instruments"])
