@@ -70,8 +70,6 @@ class Gateway:
         self._buffer = BatchBuffer(batch_frames)
         if batch_bytes(batch_frames, self._buffer.payload_room) > journal.batch_limit:
             raise GatewayError(f"batches of {batch_frames} orders do not fit the journal's segments")
-        self._verdicts = np.zeros(batch_frames, np.uint8)
-        self._routes = np.zeros(batch_frames, np.uint8)
         self._decisions = np.zeros(batch_frames, DECISION_DTYPE)
         missing = [number for number in np.flatnonzero(router.weights).tolist() if number not in self._nodes]
         if missing:
@@ -89,11 +87,10 @@ class Gateway:
         step = Summary()
         counters = self._risk.state.counters[0]
         before = [counters[name].copy() for name in ("verdicts", "kinds", "causes")]
-        room = len(self._verdicts)
+        room = len(self._decisions)
         for begin in range(0, len(frames), room):
             part = frames[begin : begin + room]
-            self._risk.decide(part, payload, self._verdicts, self._routes)
-            self._decisions["verdict"], self._decisions["node"] = self._verdicts, self._routes
+            self._risk.decide(part, payload, self._decisions)
             taken = self._buffer.take(part, payload, self._decisions)
             while taken < len(part):
                 self._flush(step)
@@ -156,6 +153,7 @@ class Gateway:
             step.node_trades[number] += node.trades - trades
             applied += node.applied - orders
             if len(reports):
+                self._risk.settle(reports)
                 step.reports += np.bincount(reports["kind"], minlength=len(step.reports))
                 if self._on_reports:
                     self._on_reports(reports)
@@ -167,7 +165,7 @@ class Gateway:
         for batch in read_journal(self._journal.directory):
             self._risk.restore(batch)
             for node in self._nodes.values():
-                node.apply(batch)
+                self._risk.settle(node.apply(batch))
             self.recovered += len(batch)
 
 

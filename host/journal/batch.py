@@ -19,9 +19,15 @@ from host.memory import copy_bytes
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
 
-DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1"), ("reserved", "u1", (6,)), ("price", "<i8")])
-"""What the gateway decided about one order: ``host.gateway.verdict.Verdict``, the node (255: none), and the price
-(1e-9) at which risk valued the order: its limit price, else the reference price of that moment."""
+DECISION_DTYPE = np.dtype(
+    [("verdict", "u1"), ("node", "u1"), ("self_trade", "u1"), ("flags", "u1"), ("account", "<u4"), ("price", "<i8")]
+)
+"""What the gateway decided about one order, 16 bytes: ``host.gateway.verdict.Verdict``, the node (255: none), what is done
+where it would trade with its own account (``host.gateway.terms.SelfTrade``), bits (:data:`MARKED`), the account's number
+plus 1 (0: none), and the instrument's reference price of that moment (1e-9), at which market orders were valued."""
+
+MARKED = 1
+"""Bit of ``flags``: the account's exposure in the instrument counts at this order's price from now on."""
 
 BATCH_FRAMES = 8192
 """Most orders a batch by default: 512 KiB of frames, enough that one fdatasync costs little an order."""
