@@ -53,12 +53,14 @@ ORDER_DTYPE = np.dtype(
         ("time_in_force", "u1"),
         ("post_only", "u1"),
         ("displays", "u1"),
-        ("reserved", "u1", (5,)),
+        ("self_trade", "u1"),
+        ("account", "u4"),
     ]
 )
 """An open order. ``side``, ``order_type`` and ``time_in_force`` are the frame's characters (Day where that had none, Market
 or Limit once triggered), ``sequence`` the journal's. ``shown`` is what of ``leaves`` others see now, ``display`` what is
-shown anew when that has traded (WHOLE: all), ``displays`` how often that may be, at most. ``level`` is NONE in a free row."""
+shown anew when that has traded (WHOLE: all), ``displays`` how often that may be, at most. ``level`` is NONE in a free row. ``account`` (0: none)
+and ``self_trade`` (``host.cluster.self_trade``) are what risk decided."""
 
 LEVEL_DTYPE = np.dtype(
     [

@@ -45,9 +45,12 @@ ROW_DTYPE = np.dtype(
         ("time_in_force", "u1"),
         ("post_only", "u1"),
         ("displays", "u1"),
+        ("account", "<u4"),
+        ("self_trade", "u1"),
+        ("reserved", "u1", (3,)),
     ]
 )
-"""An open order, 88 bytes; the fields are those of ORDER_DTYPE, ``level_price`` is the price or, of a stop order, the stop price.
+"""An open order, 96 bytes; the fields are those of ORDER_DTYPE, ``level_price`` is the price or, of a stop order, the stop price.
 In a book's own row ``level_price`` is the last trade's price if ``shown`` is 1, everything else but the instrument is 0."""
 
 
@@ -96,6 +99,8 @@ def _write(state, book, rows):
                 row.time_in_force = source.time_in_force
                 row.post_only = source.post_only
                 row.displays = source.displays
+                row.account = source.account
+                row.self_trade = source.self_trade
                 count += 1
                 order = source.next
             level = state.levels[level].next
@@ -145,6 +150,8 @@ def _enter(state, rows):
         row.order_type = source.order_type
         row.time_in_force = source.time_in_force
         row.post_only = source.post_only
+        row.account = source.account
+        row.self_trade = source.self_trade
         if not rest(state, order, book, source.ladder, source.level_price):
             free_order(state, order, book)
             _clear(state, book)

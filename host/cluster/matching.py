@@ -27,13 +27,22 @@ from host.cluster.ladder import find_level, move_to_end, rest, unrest
 from host.cluster.order_key import prefetch_row, text_key
 from host.cluster.order_terms import read_terms
 from host.cluster.report import Reason, ReportKind
+from host.cluster.self_trade import CANCEL_NEWEST, CANCEL_OLDEST, tradable, would_self_trade
 from host.journal.batch import ACCEPTED
 from host.memory import INLINED, KERNEL
 
 CAUSE_DTYPE = np.dtype(
-    [("written", "i8"), ("sequence", "u8"), ("timestamp", "u8"), ("instrument", "u8"), ("node", "i8")]
+    [
+        ("written", "i8"),
+        ("sequence", "u8"),
+        ("timestamp", "u8"),
+        ("instrument", "u8"),
+        ("node", "i8"),
+        ("account", "u4"),
+        ("self_trade", "u4"),
+    ]
 )
-"""How many reports are written, and what stands in all reports that one message causes."""
+"""How many reports are written, what stands in all reports that one message causes, and what risk decided of its order."""
 
 _MOST = np.uint64(QUANTITY_LIMIT)
 _MOST_DISPLAYS = np.uint64(MOST_DISPLAYS)
@@ -53,6 +62,7 @@ _SIDE_CHANGED, _UNSUPPORTED_REPLACE = int(Reason.SIDE_CHANGED), int(Reason.UNSUP
 _NO_STOP_PRICE, _NO_STOP_ORDER = int(Reason.NO_STOP_PRICE), int(Reason.NO_STOP_ORDER)
 _STOP_MUST_WAIT, _MUST_REST = int(Reason.STOP_MUST_WAIT), int(Reason.MUST_REST)
 _DISPLAY_TOO_SMALL, _WOULD_TRADE = int(Reason.DISPLAY_TOO_SMALL), int(Reason.WOULD_TRADE)
+_SELF_TRADE = int(Reason.SELF_TRADE)
 
 LOOKAHEAD = 16
 """Orders whose identifiers are hashed, and whose places in the index and open orders are fetched, before they are applied: a
@@ -159,12 +169,15 @@ def _would_trade(state, book, direction, limit):
 
 
 @njit(**KERNEL)
-def _available(state, book, direction, limited, limit, wanted):
-    """Whether an order would find as much as ``wanted``, hidden quantity included."""
-    quantity = np.uint64(0)
+def _available(state, book, direction, limited, order):
+    """Whether an order (a record) would find as much as it wants, hidden quantity included."""
+    quantity, wanted, limit = np.uint64(0), order.leaves, order.price
     level = state.books[book].best[1 - direction]
     while level != NONE and quantity < wanted and _crosses(direction, limited, limit, state.levels[level].price):
-        quantity += state.levels[level].quantity
+        more, goes_on = tradable(state, level, order)
+        quantity += more
+        if not goes_on:
+            break
         level = state.levels[level].next
     return quantity >= wanted
 
@@ -209,7 +222,8 @@ def _trigger_at(state, book, price):
 
 @njit(**INLINED)
 def _match(state, output, taker, book, direction, limited):
-    """Trades an order that does not rest yet against the other side, until it is filled or nothing crosses."""
+    """Trades an order that does not rest yet against the other side, until it is filled or nothing crosses. Returns whether
+    it is to be canceled, because it would trade with its own account."""
     taking = state.orders[taker]
     limit = taking.price
     row = state.books[book]
@@ -220,6 +234,12 @@ def _match(state, output, taker, book, direction, limited):
         price = state.levels[level].price
         maker = np.int64(state.levels[level].first)
         making = state.orders[maker]
+        if would_self_trade(taking, making):
+            if taking.self_trade != CANCEL_NEWEST:
+                _remove(state, output, maker, _CANCELED, _SELF_TRADE)
+            if taking.self_trade != CANCEL_OLDEST:
+                return True
+            continue
         traded = min(taking.leaves, making.shown)
         state.levels[level].quantity -= traded
         state.counters[0].trades += np.uint64(1)
@@ -244,6 +264,7 @@ def _match(state, output, taker, book, direction, limited):
             move_to_end(state, maker)
         if row.best[STOPS] != NONE or row.best[STOPS + 1] != NONE:
             _trigger_at(state, book, price)
+    return False
 
 
 @njit(**KERNEL)
@@ -253,12 +274,13 @@ def _enter(state, output, order, book):
     direction = direction_of(row.side)
     limited = row.order_type == _LIMIT
     reason = _NOTHING
-    if row.time_in_force == _FOK and not _available(state, book, direction, limited, row.price, row.leaves):
+    if row.time_in_force == _FOK and not _available(state, book, direction, limited, row):
         reason = _NOT_WHOLE
     elif row.post_only and _would_trade(state, book, direction, row.price):
         reason = _WOULD_TRADE
+    elif _match(state, output, order, book, direction, limited):
+        reason = _SELF_TRADE
     else:
-        _match(state, output, order, book, direction, limited)
         if row.leaves == 0:
             return free_order(state, order, book)
         if limited and row.time_in_force != _IOC and row.time_in_force != _FOK:
@@ -324,11 +346,13 @@ def _misfit(frame, stopped, display, post_only, leaves):
 
 
 @njit(**INLINED)
-def _write_terms(row, frame, low, high, sequence, display, post_only):
-    """Enters in an order what a message says of it."""
+def _write_terms(row, frame, low, high, cause, display, post_only):
+    """Enters in an order what a message says of it, and what risk decided."""
     row.key_low = low
     row.key_high = high
-    row.sequence = sequence
+    row.sequence = cause.sequence
+    row.account = cause.account
+    row.self_trade = cause.self_trade
     row.price = frame.price if frame.order_type == _LIMIT or frame.order_type == _STOP_LIMIT else 0
     row.order_type = frame.order_type
     row.time_in_force = _DAY if frame.time_in_force == _ABSENT else frame.time_in_force
@@ -358,7 +382,7 @@ def _new_order(state, output, frame, payload, low, high):
     if order == NONE:
         return _refuse(output, frame, _REJECTED, _ORDERS_FULL, low, high)
     row = state.orders[order]
-    _write_terms(row, frame, low, high, output.cause[0].sequence, display, post_only)
+    _write_terms(row, frame, low, high, output.cause[0], display, post_only)
     row.leaves = quantity
     row.cumulative = 0
     row.flow = frame.flow
@@ -447,7 +471,7 @@ def _replace(state, output, frame, payload, low, high, original_low, original_hi
     state.books[book].displays += np.int64(displays) - np.int64(row.displays)
     row.displays = displays
     row.leaves = leaves
-    _write_terms(row, frame, low, high, output.cause[0].sequence, display, post_only)
+    _write_terms(row, frame, low, high, output.cause[0], display, post_only)
     _tell(output, row, _REPLACED, _OK if leaves > 0 else _BELOW_FILLED)
     if leaves == 0:
         free_order(state, order, book)
@@ -527,6 +551,8 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
         cause.timestamp = frame.timestamp
         cause.instrument = frame.instrument
         low, high = keys[ahead, 0], keys[ahead, 1]
+        cause.account = decisions[position].account
+        cause.self_trade = decisions[position].self_trade
         if frame.kind == _CANCEL:
             _cancel(state, output, frame, low, high, keys[ahead, 2], keys[ahead, 3])
         elif frame.kind == _REPLACE:

@@ -46,6 +46,7 @@ class Reason(enum.IntEnum):
     WOULD_TRADE = 21
     END_OF_DAY = 22
     DISCONNECTED = 23
+    SELF_TRADE = 24
 
 
 REASON_TEXT = {
@@ -73,6 +74,7 @@ REASON_TEXT = {
     Reason.WOULD_TRADE: "a post-only order that would trade at once",
     Reason.END_OF_DAY: "a Day order at the end of its day",
     Reason.DISCONNECTED: "the order's session was disconnected",
+    Reason.SELF_TRADE: "the order would have traded with one of the same account",
 }
 
 REPORT_DTYPE = np.dtype(

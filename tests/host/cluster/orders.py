@@ -42,6 +42,8 @@ class Message(NamedTuple):
     symbol: str = "ABC"
     flow: int = 0
     more: bytes = b""
+    account: int = 0
+    self_trade: int = 0
 
 
 def new(order_id: str, side: int, quantity: int, price: int = 0, **more: Any) -> Message:
@@ -88,8 +90,9 @@ def batch(messages: Sequence[Message], first_sequence: int = 1, node: int = 0) -
     decisions = np.zeros(len(messages), DECISION_DTYPE)
     decisions["verdict"], decisions["node"] = ACCEPTED, node
     payload = b""
-    for frame, message in zip(frames, messages, strict=True):
+    for frame, decision, message in zip(frames, decisions, messages, strict=True):
         raw = text(message)
+        decision["account"], decision["self_trade"] = message.account, message.self_trade
         frame["client_order_id"] = raw.index(b"\x0111=") + len("|11=")
         if message.original:
             frame["original_order_id"] = raw.index(b"\x0141=") + len("|41=")

@@ -49,6 +49,8 @@ MESSAGES = st.builds(
     post_only=st.sampled_from([False, False, False, True]),
     symbol=st.sampled_from(["ABC", "ABC", "XYZ"]),
     flow=st.sampled_from([0, 0, 1]),
+    account=st.just(0),
+    self_trade=st.just(0),
 )
 CONTROLS = st.sampled_from([{"type": "new_day"}, {"type": "disconnect", "flow": 1}, {"type": "limits"}])
 
