@@ -16,7 +16,8 @@ from numba import njit
 from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
 from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION, header_offset
 from host.closing import Closing
-from host.memory import load_acquire, store_release
+from host.memory import store_release
+from host.ring.generation import count_available, count_intact, is_overrun
 
 FRAME_SLOTS = 1 << 16
 """Slots of a ring unless the caller wants others: 4 MiB of frames, which a second-level cache nearly holds."""
@@ -35,6 +36,7 @@ POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 """Linux maps a new ring's pages at once, so that no first lap is slower than the next."""
 
 GENERATION_BYTE = next(field.offset for field in FIELDS if field.name == "generation")
+assert GENERATION_BYTE == FRAME_BYTES - 1, "host.ring.generation finds it in a slot's last byte"
 FRAMES_READ = header_offset("frames_read") // 8
 """The word of the header page that holds the frame credit."""
 PAYLOAD_READ = header_offset("payload_read") // 8
@@ -47,46 +49,6 @@ class RingError(ValueError):
 
 class Lapped(RuntimeError):
     """The card wrote where the host was still reading: the frames in hand are void."""
-
-
-@njit(cache=True)
-def generation_of(number: int, slots: int) -> int:
-    """The generation that frame ``number`` (counted from 0) carries: its lap from 1, modulo 256."""
-    return (number // slots + 1) & 0xFF
-
-
-@njit(cache=True)
-def count_available(frame_bytes: np.ndarray, number: int, slots: int, limit: int) -> int:
-    """How many frames from ``number`` on are there, up to the ring's end and ``limit``."""
-    slot = number % slots
-    expected = generation_of(number, slots)
-    most = min(limit, slots - slot)
-    count = 0
-    while count < most and load_acquire(frame_bytes, (slot + count) * FRAME_BYTES + GENERATION_BYTE) == expected:
-        count += 1
-    return count
-
-
-@njit(cache=True)
-def is_overrun(frame_bytes: np.ndarray, number: int, slots: int) -> bool:
-    """Whether the slot of frame ``number`` holds a later lap's: neither that frame nor the one of the lap before."""
-    there = load_acquire(frame_bytes, number % slots * FRAME_BYTES + GENERATION_BYTE)
-    expected = generation_of(number, slots)
-    return there != expected and there != (expected - 1) & 0xFF
-
-
-@njit(cache=True)
-def count_intact(frame_bytes: np.ndarray, number: int, slots: int, count: int) -> int:
-    """How many of ``count`` frames from ``number`` on are certainly as they were when they were read before this call.
-
-    A card that laps writes slot by slot, each slot's generation last. So a slot is whole if its own
-    generation *and* that of the slot before it stand still; for frame 0 there is none before it.
-    """
-    if number > 0:
-        before = load_acquire(frame_bytes, (number - 1) % slots * FRAME_BYTES + GENERATION_BYTE)
-        if before != generation_of(number - 1, slots):
-            return 0
-    return count_available(frame_bytes, number, slots, count)
 
 
 @njit(cache=True)
@@ -220,8 +182,8 @@ class Ring(Closing):
         """
         slots = len(self.frames)
         slot = self.position % slots
-        count = count_available(self.frame_bytes, self.position, slots, limit)
-        if count == 0 and is_overrun(self.frame_bytes, self.position, slots):
+        count = count_available(self.frame_bytes, FRAME_BYTES, self.position, slots, limit)
+        if count == 0 and is_overrun(self.frame_bytes, FRAME_BYTES, self.position, slots):
             raise Lapped(f"the card has overrun frame {self.position}, which was not read yet")
         return self.frames[slot : slot + count]
 
@@ -241,7 +203,9 @@ class Ring(Closing):
         slots = len(self.frames)
         slot = self.position % slots
         self.position += count
-        following = self.position % slots if count_available(self.frame_bytes, self.position, slots, 1) else -1
+        following = (
+            self.position % slots if count_available(self.frame_bytes, FRAME_BYTES, self.position, slots, 1) else -1
+        )
         read, end = payload_credit(
             self.frames, slot, count, following, self._payload_read, self._payload_end, len(self.payload)
         )
@@ -263,7 +227,7 @@ class Ring(Closing):
         slots = len(self.frames)
         if count > slots - self.position % slots:
             raise ValueError(f"{count} frames from frame {self.position} on are more than one poll gives")
-        intact = count_intact(self.frame_bytes, self.position, slots, count)
+        intact = count_intact(self.frame_bytes, FRAME_BYTES, self.position, slots, count)
         if intact < count:
             raise Lapped(f"the card has overrun frame {self.position + intact}, which was not released yet")
 

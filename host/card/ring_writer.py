@@ -105,7 +105,7 @@ def _next_slot(ring):
 
 @njit(**INLINED)
 def _next_generation(ring):
-    """As :func:`host.card.ring.generation_of`, whose higher bits are left to be cut off."""
+    """As :func:`host.ring.generation.generation_of`, whose higher bits are left to be cut off."""
     return np.uint64((ring.frames_written >> ring.slot_bits) + 1)
 
 
