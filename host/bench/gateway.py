@@ -19,6 +19,7 @@ from host.gateway.router import Router
 from host.gateway.verdict import Verdict
 from host.generate import SCHEMA, generate
 from host.journal import Journal
+from host.journal.batch import DECISION_DTYPE
 
 ORDERS = 30_000
 PLAIN_FRAMES = 10_000
@@ -42,16 +43,16 @@ class Traffic:
 def risk_route_row(traffic: Traffic) -> Row:
     """Frames a second through all checks and the router, orders and market data mixed as generated."""
     frames, payload = traffic.frames, traffic.payload
-    verdicts, nodes = np.zeros(len(frames), np.uint8), np.zeros(len(frames), np.uint8)
+    decisions = np.zeros(len(frames), DECISION_DTYPE)
     decided: list[np.ndarray] = []
 
     def compiled() -> tuple[int, float]:
         risk = DEMO_LIMITS.risk()
         risk.route(DEMO_LIMITS.router())
         begin = time.perf_counter()
-        risk.decide(frames, payload, verdicts, nodes)
+        risk.decide(frames, payload, decisions)
         seconds = time.perf_counter() - begin
-        decided[:] = [verdicts]
+        decided[:] = [decisions["verdict"]]
         return len(frames), seconds
 
     sample = frames[:PLAIN_FRAMES]

@@ -5,8 +5,6 @@ back to the card as credit.
 """
 
 import mmap
-import os
-import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +16,7 @@ from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, 
 from host.closing import Closing
 from host.memory import store_release
 from host.ring.generation import count_available, count_intact, is_overrun
+from host.ring.mapping import map_existing, map_new
 
 FRAME_SLOTS = 1 << 16
 """Slots of a ring unless the caller wants others: 4 MiB of frames, which a second-level cache nearly holds."""
@@ -31,9 +30,6 @@ SMALLEST_PAYLOAD_BYTES = 1 << 15
 
 LARGEST_PAYLOAD_BYTES = 1 << 32
 """``payload_offset`` has 32 bits."""
-
-POPULATE = getattr(mmap, "MAP_POPULATE", 0)
-"""Linux maps a new ring's pages at once, so that no first lap is slower than the next."""
 
 GENERATION_BYTE = next(field.offset for field in FIELDS if field.name == "generation")
 assert GENERATION_BYTE == FRAME_BYTES - 1, "host.ring.generation finds it in a slot's last byte"
@@ -132,25 +128,19 @@ class Ring(Closing):
 
     @classmethod
     def create(
-        cls, path: Path | None = None, frame_slots: int = FRAME_SLOTS, payload_bytes: int = PAYLOAD_BYTES
+        cls,
+        path: Path | None = None,
+        frame_slots: int = FRAME_SLOTS,
+        payload_bytes: int = PAYLOAD_BYTES,
+        *,
+        huge_pages: bool = False,
     ) -> Self:
         """Make a ring, zeroed, at ``path`` (a file there is replaced), or one that only this process has.
 
         Raises :class:`RingError` for sizes that are no power of two or too small, OSError where it cannot be written.
         """
         check_geometry(frame_slots, payload_bytes, str(path or "ring"))
-        length = ring_bytes(frame_slots, payload_bytes)
-        if path is None:
-            shared = Path("/dev/shm")
-            # Unlinked at once: nothing is left behind, however the process ends.
-            with tempfile.TemporaryFile(dir=shared if os.access(shared, os.W_OK) else None) as file:
-                file.truncate(length)
-                memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
-        else:
-            path.unlink(missing_ok=True)
-            with path.open("x+b") as file:
-                file.truncate(length)
-                memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
+        memory = map_new(path, ring_bytes(frame_slots, payload_bytes), huge_pages=huge_pages)
         return cls.within(memory, frame_slots, payload_bytes, path)
 
     @classmethod
@@ -169,10 +159,10 @@ class Ring(Closing):
     @classmethod
     def open(cls, path: Path) -> Self:
         """Map a ring that another process made. Raises :class:`RingError` or OSError."""
-        with path.open("r+b") as file:
-            if os.fstat(file.fileno()).st_size < HEADER_BYTES:
-                raise RingError(f"{path}: {os.fstat(file.fileno()).st_size} bytes are too few for a ring")
-            return cls(mmap.mmap(file.fileno(), 0), path)
+        size = path.stat().st_size
+        if size < HEADER_BYTES:
+            raise RingError(f"{path}: {size} bytes are too few for a ring")
+        return cls(map_existing(path), path)
 
     def poll(self, limit: int = FRAME_SLOTS) -> np.ndarray:
         """The frames that are there, as a view of the ring, at most ``limit`` and never across the ring's end.
@@ -218,6 +208,11 @@ class Ring(Closing):
         if len(frames):
             self._check(len(frames))
         return frames
+
+    @property
+    def payload_read(self) -> int:
+        """The credit of payload that was published last, in bytes since the ring was made."""
+        return self._payload_read
 
     def close(self) -> None:
         """Unmap the file, once the last view of it is gone. The file itself stays."""

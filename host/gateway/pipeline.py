@@ -11,7 +11,7 @@ from host.gateway.router import Router
 from host.gateway.summary import Summary
 from host.gateway.verdict import Verdict
 from host.journal import BatchBuffer, Journal, read_journal
-from host.journal.batch import BATCH_FRAMES, Batch
+from host.journal.batch import BATCH_FRAMES, DECISION_DTYPE, Batch
 from host.journal.layout import batch_bytes
 
 
@@ -70,8 +70,7 @@ class Gateway:
         self._buffer = BatchBuffer(batch_frames)
         if batch_bytes(batch_frames, self._buffer.payload_room) > journal.batch_limit:
             raise GatewayError(f"batches of {batch_frames} orders do not fit the journal's segments")
-        self._verdicts = np.zeros(batch_frames, np.uint8)
-        self._routes = np.zeros(batch_frames, np.uint8)
+        self._decisions = np.zeros(batch_frames, DECISION_DTYPE)
         missing = [number for number in np.flatnonzero(router.weights).tolist() if number not in self._nodes]
         if missing:
             raise GatewayError(f"the router knows node {missing[0]}, the gateway does not")
@@ -88,14 +87,14 @@ class Gateway:
         step = Summary()
         counters = self._risk.state.counters[0]
         before = [counters[name].copy() for name in ("verdicts", "kinds", "causes")]
-        room = len(self._verdicts)
+        room = len(self._decisions)
         for begin in range(0, len(frames), room):
             part = frames[begin : begin + room]
-            self._risk.decide(part, payload, self._verdicts, self._routes)
-            taken = self._buffer.take(part, payload, self._verdicts, self._routes)
+            self._risk.decide(part, payload, self._decisions)
+            taken = self._buffer.take(part, payload, self._decisions)
             while taken < len(part):
                 self._flush(step)
-                taken = self._buffer.take(part, payload, self._verdicts, self._routes, taken)
+                taken = self._buffer.take(part, payload, self._decisions, taken)
         self._flush(step)
         step.frames = len(frames)
         step.verdicts = counters["verdicts"] - before[0]

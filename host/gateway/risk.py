@@ -137,17 +137,17 @@ class Risk:
         router.assign(np.ascontiguousarray(self.state.instruments["code"]), nodes)
         self.state.instruments["node"] = nodes
 
-    def decide(self, frames: np.ndarray, payload: np.ndarray, verdicts: np.ndarray, nodes: np.ndarray) -> None:
+    def decide(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray) -> None:
         """Checks and routes a slice of the ring in one pass that allocates nothing.
 
-        ``frames`` has FRAME_DTYPE, ``payload`` is the payload ring (uint8). Writes a :class:`Verdict` and a node
-        (NO_NODE unless accepted) for each frame to ``verdicts`` and ``nodes`` (uint8, at least as long).
+        ``frames`` has FRAME_DTYPE, ``payload`` is the payload ring (uint8). Writes a :class:`Verdict`, a node
+        (NO_NODE unless accepted) and the price of valuation for each frame to ``decisions`` (DECISION_DTYPE).
         """
         if frames.dtype != FRAME_DTYPE:
             raise TypeError(f"frames have dtype {frames.dtype}, not FRAME_DTYPE")
-        if len(verdicts) < len(frames) or len(nodes) < len(frames):
-            raise ValueError(f"{len(frames)} frames do not fit {len(verdicts)} verdicts and {len(nodes)} nodes")
-        risk_pass(frames, payload, self.state, verdicts, nodes)
+        if len(decisions) < len(frames):
+            raise ValueError(f"{len(frames)} frames do not fit {len(decisions)} decisions")
+        risk_pass(frames, payload, self.state, decisions)
 
     def restore(self, batch: Batch) -> None:
         """Books a journaled batch's accepted orders again, as after a restart. Market orders are valued at the present

@@ -323,7 +323,7 @@ def _is_fix(frame, payload):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def risk_pass(frames, payload, state, verdicts, nodes):
+def risk_pass(frames, payload, state, decisions):
     """Writes the verdict and the node of every frame, and moves collars to the trades that pass by."""
     counters = state.counters[0]
     for index in range(frames.shape[0]):
@@ -332,9 +332,12 @@ def risk_pass(frames, payload, state, verdicts, nodes):
             _key_ahead(frames, payload, state, index, min(index + LOOKAHEAD, frames.shape[0]))
         frame = frames[index]
         kind = frame.kind
-        verdict, node = _NOT_AN_ORDER, NO_NODE
+        verdict, node, price = _NOT_AN_ORDER, NO_NODE, np.int64(0)
         if _NEW_ORDER <= kind <= _REPLACE:
             verdict, node = _check_order(frame, payload, state, state.keys[ahead, 0], state.keys[ahead, 1])
+            row = find_code(state.symbols, frame.instrument)
+            market = frame.order_type != _LIMIT and row >= 0
+            price = state.instruments[row].reference if market else frame.price
         elif kind == _MALFORMED_KIND:
             verdict = _MALFORMED
             for bit in range(16):
@@ -344,8 +347,9 @@ def risk_pass(frames, payload, state, verdicts, nodes):
             # A FIX entry's instrument is a symbol's code, and any client may send one.
             if row >= 0 and not _is_fix(frame, payload):
                 set_reference(state.instruments, row, frame.price)
-        verdicts[index] = verdict
-        nodes[index] = node
+        decisions[index].verdict = verdict
+        decisions[index].node = node
+        decisions[index].price = price
         counters.verdicts[verdict] += 1
         counters.kinds[kind] += 1
 

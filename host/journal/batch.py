@@ -13,8 +13,9 @@ from hdl.frame import FRAME_DTYPE, Kind
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
 
-DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1")])
-"""What the gateway decided about one order: ``host.gateway.risk.Verdict`` and the node (255: none)."""
+DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1"), ("reserved", "u1", (6,)), ("price", "<i8")])
+"""What the gateway decided about one order: ``host.gateway.verdict.Verdict``, the node (255: none), and the price
+(1e-9) at which risk valued the order: its limit price, else the reference price of that moment."""
 
 BATCH_FRAMES = 8192
 """Most orders a batch by default: 512 KiB of frames, enough that one fdatasync costs little an order."""
@@ -46,7 +47,7 @@ class Batch:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decisions, out_payload):
+def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, out_payload):
     """Copies order frames and their messages from ``begin`` until the slice ends or the room does.
 
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
@@ -71,8 +72,7 @@ def _gather(frames, payload, verdicts, nodes, begin, used, out_frames, out_decis
         out_frames[count] = frames[index]
         out_frames[count].payload_offset = target
         out_frames[count].payload_length = length
-        out_decisions[count].verdict = verdicts[index]
-        out_decisions[count].node = nodes[index]
+        out_decisions[count] = decisions[index]
         count += 1
     return frames.shape[0], count, filled
 
@@ -102,16 +102,14 @@ class BatchBuffer:
         """Empties the buffer; views handed out before are void."""
         self._used = (0, 0)
 
-    def take(
-        self, frames: np.ndarray, payload: np.ndarray, verdicts: np.ndarray, nodes: np.ndarray, begin: int = 0
-    ) -> int:
+    def take(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray, begin: int = 0) -> int:
         """Copies the order frames of ``frames[begin:]`` (NEW_ORDER, CANCEL, REPLACE) and their messages.
 
         Returns the index of the first frame that was not looked at: ``len(frames)`` when everything fitted.
         Raises ValueError if a single message is larger than the buffer.
         """
-        taken, count, filled = _gather(
-            frames, payload, verdicts, nodes, begin, self._used, self._frames, self._decisions, self._payload
+        taken, count, filled = gather(
+            frames, payload, decisions, begin, self._used, self._frames, self._decisions, self._payload
         )
         if count == 0 and taken < len(frames):
             raise ValueError(f"a message of {frames[taken]['payload_length']} bytes does not fit a batch")

@@ -78,6 +78,11 @@ class Journal(Closing):
         return self._position.sequence
 
     @property
+    def position(self) -> Position:
+        """Where the next batch goes."""
+        return self._position
+
+    @property
     def committed_sequence(self) -> int:
         """The last durable order's sequence, 0 when there is none."""
         return self._position.sequence - 1 - self._uncommitted

@@ -2,7 +2,7 @@
 
 A directory holds ``lock`` and segments ``00000001.journal``, ``00000002.journal``, …: one segment header, then
 batches on 64-byte boundaries, then zeros. A batch is its header, its frames (64 bytes each), its decisions
-(2 bytes each), its raw messages, zeros up to the last byte of a 64-byte line, and :data:`BATCH_END`.
+(16 bytes each), its raw messages, zeros up to the last byte of a 64-byte line, and :data:`BATCH_END`.
 """
 
 import zlib
@@ -19,7 +19,7 @@ SECTOR_BYTES = 512
 
 SEGMENT_MAGIC = int.from_bytes(b"TICKJRNL", "little")
 BATCH_MAGIC = int.from_bytes(b"TKBT", "little")
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 BATCH_END = 0xE5
 """The last byte of every batch. It is not 0, so a write that was cut short ends in a zero that should not be there."""
 

@@ -1,0 +1,296 @@
+"""The gateway's three stages, each to be run by a thread or a process of its own over the same rings.
+
+    card's ring → RiskStage → batch ring → JournalStage → (durable) → NodeStage → sessions' rings
+                      ↑                                                   │
+                      └──────────────── reports, for risk ────────────────┘
+
+A stage takes up what its predecessor left in the shared memory and the journal, so that one that was killed is simply made
+again: no order is lost, none is applied or reported twice. ``step`` does what there is to do, waits at most as long as it is
+told for something, and says whether it did anything.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from host.card.ring import Lapped, Ring
+from host.cluster.matching_node import MatchingNode
+from host.cluster.report import REPORT_DTYPE
+from host.gateway.batch_ring import CONTROL, JOURNAL, BatchRing
+from host.gateway.risk import Risk
+from host.gateway.route_loop import LAPPED, PLACE_DTYPE, SLICE, CardArrays, route_loop
+from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
+from host.gateway.verdict import Verdict
+from host.journal import Batch, Journal, read_journal
+from host.journal.batch import DECISION_DTYPE
+from host.ring.records import RecordRings, move_cursor, wait_for_cursor, wait_for_record
+
+SETTLE_NS = 1_000_000
+"""How long the risk loop runs before it looks at what nodes reported."""
+
+PATIENCE_NS = 200_000_000
+"""How long a node waits for a session that does not read before it sends it no more."""
+
+ROOM_WAIT_S = 50e-6
+"""Between two looks at a ring that is full."""
+
+
+class Stage(Protocol):
+    """What a thread or process runs."""
+
+    name: str
+
+    def step(self, spin_ns: int) -> bool:
+        """Do what there is to do, waiting up to ``spin_ns`` for it; whether anything was done."""
+
+    def figures(self) -> dict[str, int]:
+        """What it has done since it was made, by the names of ``host.gateway.status``."""
+
+
+class RiskStage:
+    """From the card's ring to published batches.
+
+    ``batches`` and ``ring`` are taken up where a predecessor left them; ``risk`` must hold everything up to the last published
+    batch already (:func:`recover_risk`). ``latency``, a histogram (host.gateway.route_loop), is filled if it is given.
+    """
+
+    name = "risk"
+
+    def __init__(self, risk: Risk, ring: Ring, batches: BatchRing, latency: np.ndarray | None = None) -> None:
+        self._risk = risk
+        self._ring = ring
+        self._batches = batches
+        self._latency = np.zeros(0, np.int64) if latency is None else latency
+        self._decisions = np.zeros(SLICE, DECISION_DTYPE)
+        self._card = CardArrays(ring.frames, ring.frame_bytes, ring.payload, ring.words)
+        self.place = np.zeros(1, PLACE_DTYPE)
+        published = batches.ring.written()
+        if published:
+            # What lies before the last batch's end has been taken, even if its credit was not given back.
+            last = batches.arrays.records[(published - 1) % batches.ring.slots]
+            while ring.position < int(last["frames_end"]):
+                frames = ring.poll(int(last["frames_end"]) - ring.position)
+                ring.release(len(frames))
+        place = self.place[0]
+        place["position"] = place["released"] = ring.position
+        place["payload_read"] = place["payload_end"] = ring.payload_read
+        place["batch"] = published
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`Stage`. Raises Lapped where the card has overrun the host."""
+        frames = int(self.place["frames"][0])
+        answer = route_loop(
+            self._card, self._risk.state, self._batches.arrays, self.place, self._decisions, self._latency,
+            spin_ns, SETTLE_NS,
+        )  # fmt: skip
+        if answer == LAPPED:
+            raise Lapped(f"the card has overrun frame {self.place['position'][0]}, which was not released yet")
+        return int(self.place["frames"][0]) > frames
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`Stage`."""
+        counters, place = self._risk.state.counters[0], self.place[0]
+        verdicts = counters["verdicts"]
+        return {
+            "frames": int(place["frames"]),
+            "accepted": int(verdicts[Verdict.ACCEPTED]),
+            "rejected": int(verdicts[Verdict.MALFORMED + 1 :].sum()),
+            "malformed": int(verdicts[Verdict.MALFORMED]),
+            "batches": int(place["batch"]),
+            "waits": int(place["waits"]),
+        }
+
+
+class JournalStage:
+    """Published batches become durable. Its journal's next batch must be one of the ring's: see :func:`ring_base`."""
+
+    name = "journal"
+
+    def __init__(self, journal: Journal, batches: BatchRing) -> None:
+        self._journal = journal
+        self._batches = batches
+        self._orders = 0
+        position = journal.position
+        self._next = position.batch - batches.ring.base
+        published, durable = batches.ring.written(), batches.ring.cursor(JOURNAL)
+        if not durable <= self._next <= published:
+            raise ValueError(
+                f"{journal.directory}: the journal's next batch is {position.batch}, the ring has durable ones to "
+                f"{batches.ring.base + durable} and others to {batches.ring.base + published}"
+            )
+        # A batch that the predecessor wrote whole, and of which it could not say so any more, is durable now.
+        records = batches.arrays.records
+        sequence = position.sequence
+        for number in range(self._next - 1, durable - 1, -1):
+            record = records[number % len(records)]
+            sequence -= int(record["count"])
+            record["first_sequence"] = sequence
+        self._say()
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`Stage`. Raises JournalError."""
+        ring = self._batches.ring
+        count = int(wait_for_record(ring.slot_bytes, ring.slots, self._next, ring.slots, spin_ns))
+        for _ in range(count):
+            record = self._batches.arrays.records[self._next % ring.slots]
+            if record["kind"] == CONTROL:
+                batch = self._append_control(self._next)
+            else:
+                batch = self._journal.append(self._batches.buffer(self._next))
+            record["first_sequence"] = batch.first_sequence
+            self._journal.commit()
+            self._orders += len(batch)
+            self._next += 1
+            self._say()
+        return count > 0
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`Stage`."""
+        return {
+            "journaled": self._orders,
+            "batches": self._next,
+            "bytes": self._journal.written_bytes,
+            "sequence": self._journal.committed_sequence,
+        }
+
+    def _append_control(self, number: int) -> Batch:
+        slot = number % self._batches.ring.slots
+        text = self._batches.arrays.payload[slot, : int(self._batches.arrays.records[slot]["payload_bytes"])]
+        return self._journal.append_control(json.loads(text.tobytes()))
+
+    def _say(self) -> None:
+        move_cursor(self._batches.ring.words, JOURNAL, self._next)
+
+
+class NodeStage:
+    """Durable batches are applied by some nodes, and reported to the sessions and to risk.
+
+    ``reader`` is its cursor in the batch ring, from 1; the first one's also reports what risk refused. ``nodes`` must hold
+    everything before that cursor already (:func:`recover_nodes`). ``feedback`` is one ring, read by risk.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[MatchingNode],
+        batches: BatchRing,
+        sessions: RecordRings,
+        feedback: RecordRings | None = None,
+        *,
+        reader: int = 1,
+        stop: Callable[[], bool] = lambda: False,
+        patience_ns: int = PATIENCE_NS,
+    ) -> None:
+        self.name = "nodes" if reader == 1 else f"nodes-{reader}"
+        self._nodes = list(nodes)
+        self._batches = batches
+        self._outlets = [outlet_of(sessions)] + ([outlet_of(feedback)] if feedback is not None else [])
+        self._reader = reader
+        self._stop = stop
+        self._patience_ns = patience_ns
+        self._next = batches.ring.cursor(reader)
+        self._refused = np.zeros(batches.slot_frames, REPORT_DTYPE)
+        self._verdicts = np.zeros(batches.slot_frames, np.uint8)
+        self._none = np.zeros(0, np.uint8)
+        self._reports = self._detached = 0
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`Stage`."""
+        there = int(wait_for_cursor(self._batches.ring.words, JOURNAL, self._next, spin_ns))
+        if there <= self._next:
+            return False
+        while self._next < there:
+            batch = self._batches.batch(self._next)
+            if not self._apply(batch):
+                return True
+            self._next += 1
+            move_cursor(self._batches.ring.words, self._reader, self._next)
+        return True
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`Stage`."""
+        return {
+            "applied": sum(node.applied for node in self._nodes),
+            "trades": sum(node.trades for node in self._nodes),
+            "open": sum(node.open_orders for node in self._nodes),
+            "batches": self._next,
+            "reports": self._reports,
+            "detached": self._detached,
+        }
+
+    def _apply(self, batch: Batch) -> bool:
+        """Applies a batch and tells of it; False where the stage was stopped meanwhile."""
+        ordinal = 0
+        if self._reader == 1:
+            count = refuse_orders(
+                batch.frames, batch.decisions, batch.payload, batch.first_sequence, self._refused, self._verdicts
+            )
+            if not self._tell(self._refused[:count], self._verdicts[:count], batch.number, ordinal, self._outlets[:1]):
+                return False
+            ordinal += int(count)
+        for node in self._nodes:
+            reports = node.apply(batch)
+            if not self._tell(reports, self._none, batch.number, ordinal, self._outlets):
+                return False
+            ordinal += len(reports)
+        self._reports += ordinal
+        return True
+
+    def _tell(self, reports: np.ndarray, verdicts: np.ndarray, batch: int, ordinal: int, outlets: list) -> bool:
+        for outlet in outlets:
+            begin, waited_since = 0, 0
+            while True:
+                begin, ring = put_reports(outlet, reports, verdicts, batch, ordinal, begin)
+                if ring < 0:
+                    break
+                if self._stop():
+                    return False
+                now = time.monotonic_ns()
+                waited_since = waited_since or now
+                if outlet is self._outlets[0] and now - waited_since > self._patience_ns:
+                    outlet.words[ring, DETACHED] = 1
+                    self._detached += 1
+                    waited_since = 0
+                time.sleep(ROOM_WAIT_S)
+        return True
+
+
+def ring_base(journal: Journal) -> int:
+    """The number of the first batch of a new batch ring."""
+    return journal.position.batch
+
+
+def recover_nodes(nodes: Iterable[MatchingNode], directory: Path, before: int) -> int:
+    """Lets new nodes apply the journal's batches before number ``before``; returns how many orders those hold."""
+    orders = 0
+    nodes = list(nodes)
+    for batch in read_journal(directory):
+        if batch.number >= before:
+            break
+        for node in nodes:
+            node.apply(batch)
+        orders += len(batch)
+    return orders
+
+
+def recover_risk(risk: Risk, directory: Path, batches: BatchRing | None = None) -> int:
+    """Books everything that was decided again: durable batches from the journal, published ones from the ring.
+
+    Returns how many orders that were.
+    """
+    durable = None if batches is None else batches.ring.base + batches.ring.cursor(JOURNAL)
+    orders = 0
+    for batch in read_journal(directory):
+        if durable is not None and batch.number >= durable:
+            break
+        risk.restore(batch)
+        orders += len(batch)
+    if batches is not None and durable is not None:
+        for number in range(durable - batches.ring.base, batches.ring.written()):
+            batch = batches.batch(number)
+            risk.restore(batch)
+            orders += len(batch)
+    return orders

@@ -1,0 +1,292 @@
+"""Load: orders in a ring at a rate, for as long as it takes, each with a ClOrdID of its own.
+
+A *lap* of orders is generated once, parsed by the soft card, and played again and again; what differs from lap to lap is the
+number of the lap, eight digits at the beginning of every ClOrdID and OrigClOrdID, and the CheckSum. A lap ends with
+cancels of all that still rests, so books are empty between two. What was sent is therefore known from two numbers: order n is
+row ``n mod len(lap)`` of lap ``n div len(lap)``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+from hdl.flow import Flow
+from hdl.frame import FRAME_DTYPE, Kind
+from host.capture.packets import Packets
+from host.capture.write import ACKNOWLEDGE, PUSH, tcp_packet
+from host.card import open_card
+from host.card.ring import Ring
+from host.card.ring_writer import (
+    NO_CREDIT,
+    WRITER_DTYPE,
+    finish_frame,
+    has_frame_credit,
+    next_frame,
+    write_message,
+    writer_of,
+)
+from host.clock import monotonic_ns, pause
+from host.generate.faults import SOH, encode
+from host.generate.traffic import GATEWAY, generate
+
+LAP_DIGITS = 8
+LAP_ORDERS = 20_000
+PACKET_ORDERS = 8
+"""Messages a TCP segment: whole ones."""
+
+_FIRST_KIND, _LAST_KIND = int(Kind.NEW_ORDER), int(Kind.REPLACE)
+_ZERO = np.uint8(ord("0"))
+_CHECKSUM_AT = 4
+"""CheckSum's three digits and the SOH behind them end a message."""
+
+
+@dataclass(frozen=True)
+class Lap:
+    """Orders as they stand in a ring: ``frames`` (FRAME_DTYPE, all of them order frames) and the ``payload`` that they point into."""
+
+    frames: np.ndarray
+    payload: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def message(self, row: int, lap: int = 0) -> bytes:
+        """An order's message, the CheckSum of lap 0."""
+        begin = int(self.frames["payload_offset"][row])
+        raw = self.payload[begin : begin + int(self.frames["payload_length"][row])].tobytes()
+        return raw.replace(b"=" + b"0" * LAP_DIGITS, b"=%0*d" % (LAP_DIGITS, lap))
+
+
+def make_lap(orders: int = LAP_ORDERS, seed: int = 1, sessions: int = 8) -> Lap:
+    """Generated orders, a hundredth of which risk refuses, with cancels at the end of what would rest."""
+    made = generate(orders, seed, sessions=sessions, feeds=0, malformed=0)
+    frames, payload = _parsed(made.packets, made.flows)
+    kept = (frames["kind"] >= _FIRST_KIND) & (frames["kind"] <= _LAST_KIND)
+    messages: list[tuple[int, list[bytes]]] = []
+    for frame in frames[kept]:
+        begin = int(frame["payload_offset"])
+        fields = payload[begin : begin + int(frame["payload_length"])].tobytes().split(SOH)[2:-2]
+        messages.append((int(frame["flow"]), [_widened(field) for field in fields]))
+    first = _messages_parsed(messages, made.flows)
+    messages += _cancels(first)
+    return _messages_parsed(messages, made.flows)
+
+
+def _widened(field: bytes) -> bytes:
+    tag, _, value = field.partition(b"=")
+    return tag + b"=" + b"0" * LAP_DIGITS + value if tag in (b"11", b"41") else field
+
+
+def _parsed(packets: Packets, flows: Sequence[Flow]) -> tuple[np.ndarray, np.ndarray]:
+    slots = 1 << max(16, int(4 * len(packets)).bit_length())
+    with open_card("soft:", flows, frame_slots=slots, payload_bytes=slots * 512) as card:
+        if card.feed(packets) < len(packets):
+            raise ValueError(f"{len(packets)} packets do not fit a ring of {slots} frames")
+        return card.ring.poll(slots).copy(), card.ring.payload.copy()
+
+
+def _messages_parsed(messages: list[tuple[int, list[bytes]]], flows: Sequence[Flow]) -> Lap:
+    """Messages (flow and body fields) through the soft card, in this order."""
+    sent = [1] * len(flows)
+    packets: list[bytes] = []
+    pending, previous = b"", -1
+    count = 0
+
+    def flush() -> None:
+        nonlocal pending, count
+        if pending:
+            source = flows[previous].source
+            packets.append(tcp_packet(pending, source, GATEWAY, sequence=sent[previous], acknowledgement=1, flags=PUSH | ACKNOWLEDGE))  # fmt: skip
+            sent[previous] += len(pending)
+            pending, count = b"", 0
+
+    for flow, fields in messages:
+        if flow != previous or count == PACKET_ORDERS:
+            flush()
+            previous = flow
+        pending += encode(fields)
+        count += 1
+    flush()
+    frames, payload = _parsed(Packets.of(packets, list(range(1, len(packets) + 1))), flows)
+    if len(frames) != len(messages):
+        raise ValueError(f"{len(messages)} orders gave {len(frames)} frames")
+    used = int(frames["payload_offset"][-1]) + int(frames["payload_length"][-1]) + 64
+    return Lap(frames, payload[:used].copy())
+
+
+def _cancels(lap: Lap) -> list[tuple[int, list[bytes]]]:
+    """A cancel for whatever rests after a lap: found by letting the gateway's own parts play it once."""
+    from host.cluster.matching_node import MatchingNode
+    from host.demo import DEMO_LIMITS
+    from host.journal.batch import DECISION_DTYPE, Batch
+
+    risk = DEMO_LIMITS.risk()
+    risk.route(DEMO_LIMITS.router())
+    decisions = np.zeros(len(lap), DECISION_DTYPE)
+    risk.decide(lap.frames, lap.payload, decisions)
+    batch = Batch(0, 1, lap.frames, decisions, lap.payload)
+    cancels: list[tuple[int, list[bytes]]] = []
+    for number in DEMO_LIMITS.nodes:
+        node = MatchingNode(number)
+        node.apply(batch)
+        orders = node.state.orders
+        # A free row keeps its old content; an open order's level is in use.
+        for sequence in _open_sequences(node, orders):
+            frame = lap.frames[sequence - 1]
+            fields = dict(field.split(b"=", 1) for field in lap.message(sequence - 1).split(SOH)[:-1])
+            body = [
+                b"35=F",
+                b"49=" + fields[b"49"],
+                b"56=" + fields[b"56"],
+                b"34=" + fields[b"34"],
+                b"52=" + fields[b"52"],
+            ]
+            body += [
+                b"41=" + fields[b"11"],
+                b"11=" + fields[b"11"] + b"X",
+                b"1=" + fields[b"1"],
+                b"55=" + fields[b"55"],
+            ]
+            body += [b"54=" + fields[b"54"], b"60=" + fields[b"60"], b"38=" + fields[b"38"]]
+            cancels.append((int(frame["flow"]), body))
+    return sorted(cancels, key=lambda each: each[0])
+
+
+def _open_sequences(node: object, orders: np.ndarray) -> list[int]:
+    from host.cluster.matching import dump_orders
+
+    state = node.state  # type: ignore[attr-defined]
+    counters = state.counters[0]
+    rows = np.zeros((int(counters["open_orders"]), 8), np.uint64)
+    dump_orders(state, np.arange(int(counters["books"])), rows)
+    return sorted(int(sequence) for sequence in rows[:, 6])
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _write_lap_number(target, at, lap):
+    """Eight digits; returns the sum of their values."""
+    total = 0
+    for place in range(LAP_DIGITS):
+        digit = lap % 10
+        lap //= 10
+        target[at + LAP_DIGITS - 1 - place] = _ZERO + np.uint8(digit)
+        total += digit
+    return total
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps, most_ns):
+    """Writes orders from ``number`` on, up to ``until``, into a ring, each not before it is due; returns the next one's number.
+
+    Order n is due at ``start_ns`` + n × ``gap_ps`` / 1000 (CLOCK_MONOTONIC), which is its frame's timestamp; with a gap of 0
+    it is due at once and has the present time. It polls for up to ``most_ns`` and never waits for credit longer.
+    """
+    writer = writers[0]
+    began = monotonic_ns()
+    now = began
+    rows = frames.shape[0]
+    while number < until:
+        due = start_ns + number * gap_ps // 1000
+        if gap_ps == 0:
+            due = now
+        elif now < due:
+            if now - began >= most_ns or due - began >= most_ns:
+                break
+            pause()
+            now = monotonic_ns()
+            continue
+        if not has_frame_credit(writer):
+            now = monotonic_ns()
+            if now - began >= most_ns:
+                break
+            pause()
+            continue
+        row = number % rows
+        source = frames[row]
+        length = np.int64(source.payload_length)
+        offset = write_message(writer, payload, np.int64(source.payload_offset), length)
+        if offset == NO_CREDIT:
+            now = monotonic_ns()
+            if now - began >= most_ns:
+                break
+            pause()
+            continue
+        lap = number // rows
+        digits = _write_lap_number(payload_ring, offset + np.int64(source.client_order_id), lap)
+        if source.original_order_id != 0:
+            digits += _write_lap_number(payload_ring, offset + np.int64(source.original_order_id), lap)
+        at = offset + length - _CHECKSUM_AT
+        checksum = digits
+        for place in range(3):
+            checksum += np.int64(payload_ring[at + place] - _ZERO) * (100 if place == 0 else (10 if place == 1 else 1))
+        checksum &= 0xFF
+        payload_ring[at] = _ZERO + np.uint8(checksum // 100)
+        payload_ring[at + 1] = _ZERO + np.uint8(checksum // 10 % 10)
+        payload_ring[at + 2] = _ZERO + np.uint8(checksum % 10)
+        frame = next_frame(writer)
+        frame.timestamp = np.uint64(due)
+        frame.price = source.price
+        frame.quantity = source.quantity
+        frame.instrument = source.instrument
+        frame.payload_offset = np.uint32(offset)
+        frame.payload_length = source.payload_length
+        frame.flow = source.flow
+        frame.sequence = source.sequence
+        frame.kind = source.kind
+        frame.side = source.side
+        frame.order_type = source.order_type
+        frame.time_in_force = source.time_in_force
+        frame.flags = source.flags
+        frame.message_type = source.message_type
+        frame.client_order_id = source.client_order_id
+        frame.original_order_id = source.original_order_id
+        frame.symbol = source.symbol
+        frame.account = source.account
+        finish_frame(writer)
+        number += 1
+        if number & 63 == 0:
+            now = monotonic_ns()
+            if now - began >= most_ns:
+                break
+    return number
+
+
+class Load:
+    """Plays a lap into a ring that nothing was written to yet, or that a predecessor filled up to order ``number``."""
+
+    def __init__(self, lap: Lap, ring: Ring) -> None:
+        self.lap = lap
+        self.ring = ring
+        self.number = 0
+        self._writer = np.zeros(1, WRITER_DTYPE)
+        self._writer[0] = writer_of(ring)
+        self._start, self._gap_ps = 0, 0
+
+    def pace(self, orders_per_s: float | None, start_ns: int) -> None:
+        """From now on orders are due at this rate, the next one at ``start_ns`` (CLOCK_MONOTONIC); None: as fast as there is credit."""
+        self._gap_ps = 0 if orders_per_s is None else round(1e12 / orders_per_s)
+        self._start = start_ns - self.number * self._gap_ps // 1000
+
+    def run(self, until: int, most_ns: int) -> int:
+        """Write what is due until then; returns how many orders were written ever."""
+        self.number = int(
+            pump(
+                self._writer, self.ring.payload, self.lap.frames, self.lap.payload,
+                self.number, until, self._start, self._gap_ps, most_ns,
+            )
+        )  # fmt: skip
+        return self.number
+
+
+def save_lap(lap: Lap, path: Path) -> None:
+    """Keep a lap in a file."""
+    np.savez(path, frames=lap.frames.view(np.uint8), payload=lap.payload)
+
+
+def load_lap(path: Path) -> Lap:
+    """A lap that was kept. Raises OSError."""
+    with np.load(path) as kept:
+        return Lap(kept["frames"].view(FRAME_DTYPE), kept["payload"])
