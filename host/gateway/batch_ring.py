@@ -45,8 +45,9 @@ SLOT_DTYPE = np.dtype(
 assert SLOT_DTYPE.itemsize == 64
 
 
-_SLOT_FRAMES = OWN_WORD
-"""The word of the header page that says how many frames a slot has room for."""
+_SLOT_FRAMES, CARD_RING, CARD_RING_BATCH = range(OWN_WORD, OWN_WORD + 3)
+"""Words of the header page: how many frames a slot has room for; which card's ring the batches are of (its file's inode);
+the first batch that is of that one."""
 
 
 class BatchArrays(NamedTuple):

@@ -20,7 +20,7 @@ import numpy as np
 from host.card.ring import Lapped, Ring
 from host.cluster.matching_node import MatchingNode
 from host.cluster.report import REPORT_DTYPE
-from host.gateway.batch_ring import CONTROL, JOURNAL, BatchRing
+from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, CONTROL, JOURNAL, BatchRing
 from host.gateway.risk import Risk
 from host.gateway.route_loop import LAPPED, PLACE_DTYPE, SLICE, CardArrays, route_loop
 from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
@@ -69,7 +69,13 @@ class RiskStage:
         self._card = CardArrays(ring.frames, ring.frame_bytes, ring.payload, ring.words)
         self.place = np.zeros(1, PLACE_DTYPE)
         published = batches.ring.written()
-        if published:
+        identity = 0 if ring.path is None else ring.path.stat().st_ino
+        words = batches.arrays.words
+        if words[CARD_RING] != identity:
+            # Another ring: what older batches say of frames is of the one before.
+            words[CARD_RING_BATCH] = published
+            words[CARD_RING] = identity
+        if published > words[CARD_RING_BATCH]:
             # What lies before the last batch's end has been taken, even if its credit was not given back.
             last = batches.arrays.records[(published - 1) % batches.ring.slots]
             while ring.position < int(last["frames_end"]):

@@ -26,7 +26,7 @@ from host.card.ring_writer import (
     has_frame_credit,
     next_frame,
     write_message,
-    writer_of,
+    writer_resumed,
 )
 from host.clock import monotonic_ns, pause
 from host.generate.faults import SOH, encode
@@ -255,14 +255,15 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
 
 
 class Load:
-    """Plays a lap into a ring that nothing was written to yet, or that a predecessor filled up to order ``number``."""
+    """Plays a lap into a ring that only loads write to, and goes on where a predecessor stopped: at order ``number``."""
 
     def __init__(self, lap: Lap, ring: Ring) -> None:
         self.lap = lap
         self.ring = ring
-        self.number = 0
         self._writer = np.zeros(1, WRITER_DTYPE)
-        self._writer[0] = writer_of(ring)
+        self._writer[0] = writer_resumed(ring)
+        # Nothing else writes to the ring, so a frame's number is its order's.
+        self.number = int(self._writer["frames_written"][0])
         self._start, self._gap_ps = 0, 0
 
     def pace(self, orders_per_s: float | None, start_ns: int) -> None:
