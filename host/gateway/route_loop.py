@@ -54,15 +54,6 @@ BUCKETS = (64 - SUB_BUCKET_BITS) << SUB_BUCKET_BITS
 """Buckets of a latency histogram: 32 for each power of two (HdrHistogram's scheme), so a value is known to 3 %."""
 
 
-class CardArrays(NamedTuple):
-    """The card's ring as compiled code takes it."""
-
-    frames: np.ndarray
-    frame_bytes: np.ndarray
-    payload: np.ndarray
-    words: np.ndarray
-
-
 @njit(cache=True, nogil=True, _nrt=False)
 def bucket_of(value):
     """The bucket of a latency in ns; what is negative counts as 0."""
@@ -80,6 +71,69 @@ def bucket_bounds() -> tuple[np.ndarray, np.ndarray]:
     shift = np.maximum((buckets >> SUB_BUCKET_BITS) - 1, 0)
     low = np.where(buckets < 2 * half, buckets, ((buckets & (half - 1)) + half) << shift)
     return low, low + (np.int64(1) << shift)
+
+
+class Watch(NamedTuple):
+    """What a measurement wants of the loop; arrays of no length are left alone.
+
+    ``latency``: counts in BUCKETS, of how long after its timestamp (CLOCK_MONOTONIC, ns) each frame was routed. ``samples``:
+    those timestamps and the moments at which they were routed, a row of two a frame. ``stalls``: rows of when two looks in
+    vain at the ring, between which nothing was done, were STALL_NS or more apart, and by how much: then somebody else had
+    the processor. ``counts``: how many samples and stalls there were.
+    """
+
+    latency: np.ndarray
+    samples: np.ndarray
+    stalls: np.ndarray
+    counts: np.ndarray
+
+
+STALL_NS = 1_000
+"""A look at the ring and the clock takes a tenth of it."""
+
+
+def make_watch(*, latency: bool = False, samples: int = 0, stalls: int = 0) -> Watch:
+    """Room for what is wanted; by default for nothing."""
+    return Watch(
+        np.zeros(BUCKETS if latency else 0, np.int64),
+        np.zeros((samples, 2), np.int64),
+        np.zeros((stalls, 2), np.int64),
+        np.zeros(2, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def note_stall(watch, begin, end):
+    """Notes that nothing was done from one moment to another, if that is a stall."""
+    if end - begin >= STALL_NS:
+        count = watch.counts[1]
+        if count < watch.stalls.shape[0]:
+            watch.stalls[count, 0] = begin
+            watch.stalls[count, 1] = end - begin
+        watch.counts[1] = count + 1
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _note_routed(watch, frames, begin, end, now):
+    """Notes that some frames were routed just now."""
+    for index in range(begin, end):
+        due = np.int64(frames[index].timestamp)
+        if watch.latency.shape[0] > 0:
+            watch.latency[bucket_of(now - due)] += 1
+        count = watch.counts[0]
+        if count < watch.samples.shape[0]:
+            watch.samples[count, 0] = due
+            watch.samples[count, 1] = now
+        watch.counts[0] = count + 1
+
+
+class CardArrays(NamedTuple):
+    """The card's ring as compiled code takes it."""
+
+    frames: np.ndarray
+    frame_bytes: np.ndarray
+    payload: np.ndarray
+    words: np.ndarray
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -118,12 +172,11 @@ def _give_back(card, place, at):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def route_loop(card, risk, batches, places, decisions, latency, idle_ns, most_ns):
+def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
     """Sees through what comes; returns why it came back.
 
-    ``places`` (PLACE_DTYPE) holds where it is between two calls, ``decisions`` has SLICE rows. ``latency`` is a histogram
-    of BUCKETS counts, or empty: of how long after its timestamp (CLOCK_MONOTONIC) each frame was routed. It returns IDLE after
-    ``idle_ns`` without frames, ASKED after ``most_ns``, at once where they are 0 and there is nothing to do.
+    ``places`` (PLACE_DTYPE) holds where it is between two calls, ``decisions`` has SLICE rows, ``watch`` is
+    what a measurement wants (:class:`Watch`). It returns IDLE after ``idle_ns`` without frames, ASKED after ``most_ns``, at once where they are 0 and there is nothing to do.
     """
     place = places[0]
     slots, batch_slots = card.frames.shape[0], batches.records.shape[0]
@@ -132,6 +185,9 @@ def route_loop(card, risk, batches, places, decisions, latency, idle_ns, most_ns
     idle_since = began
     answer = IDLE
     count = 0
+    # When the ring was last found empty with nothing done since; 0: something was done.
+    looked = 0
+    watched = watch.latency.shape[0] > 0 or watch.samples.shape[0] > 0
     while True:
         if place.taken == place.decided:
             place.taken = 0
@@ -144,6 +200,10 @@ def route_loop(card, risk, batches, places, decisions, latency, idle_ns, most_ns
                 elif place.released < place.position:
                     _give_back(card, place, place.position)
                 now = monotonic_ns()
+                if watched:
+                    if looked != 0:
+                        note_stall(watch, looked, now)
+                    looked = now
                 if now - idle_since >= idle_ns and place.count == 0:
                     answer = IDLE
                     break
@@ -183,9 +243,9 @@ def route_loop(card, risk, batches, places, decisions, latency, idle_ns, most_ns
             answer = LAPPED
             break
         now = idle_since = monotonic_ns()
-        if latency.shape[0] > 0:
-            for index in range(slot, slot + decided):
-                latency[bucket_of(now - np.int64(card.frames[index].timestamp))] += 1
+        if watched:
+            _note_routed(watch, card.frames, slot, slot + decided, now)
+            looked = 0
         if taken < decided:
             _publish_batch(card, batches, place, place.position + taken, now)
             continue

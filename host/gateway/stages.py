@@ -22,7 +22,7 @@ from host.cluster.matching_node import MatchingNode
 from host.cluster.report import REPORT_DTYPE
 from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, CONTROL, JOURNAL, BatchRing
 from host.gateway.risk import Risk
-from host.gateway.route_loop import LAPPED, PLACE_DTYPE, SLICE, CardArrays, route_loop
+from host.gateway.route_loop import LAPPED, PLACE_DTYPE, SLICE, CardArrays, Watch, make_watch, route_loop
 from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
 from host.gateway.verdict import Verdict
 from host.journal import Batch, Journal, read_journal
@@ -55,16 +55,16 @@ class RiskStage:
     """From the card's ring to published batches.
 
     ``batches`` and ``ring`` are taken up where a predecessor left them; ``risk`` must hold everything up to the last published
-    batch already (:func:`recover_risk`). ``latency``, a histogram (host.gateway.route_loop), is filled if it is given.
+    batch already (:func:`recover_risk`). ``watch`` is what a measurement wants of its loop.
     """
 
     name = "risk"
 
-    def __init__(self, risk: Risk, ring: Ring, batches: BatchRing, latency: np.ndarray | None = None) -> None:
+    def __init__(self, risk: Risk, ring: Ring, batches: BatchRing, watch: Watch | None = None) -> None:
         self._risk = risk
         self._ring = ring
         self._batches = batches
-        self._latency = np.zeros(0, np.int64) if latency is None else latency
+        self._watch = make_watch() if watch is None else watch
         self._decisions = np.zeros(SLICE, DECISION_DTYPE)
         self._card = CardArrays(ring.frames, ring.frame_bytes, ring.payload, ring.words)
         self.place = np.zeros(1, PLACE_DTYPE)
@@ -90,7 +90,7 @@ class RiskStage:
         """See :class:`Stage`. Raises Lapped where the card has overrun the host."""
         frames = int(self.place["frames"][0])
         answer = route_loop(
-            self._card, self._risk.state, self._batches.arrays, self.place, self._decisions, self._latency,
+            self._card, self._risk.state, self._batches.arrays, self.place, self._decisions, self._watch,
             spin_ns, SETTLE_NS,
         )  # fmt: skip
         if answer == LAPPED:

@@ -29,6 +29,7 @@ from host.card.ring_writer import (
     writer_resumed,
 )
 from host.clock import monotonic_ns, pause
+from host.gateway.route_loop import Watch, make_watch, note_stall
 from host.generate.faults import SOH, encode
 from host.generate.traffic import GATEWAY, generate
 
@@ -178,11 +179,12 @@ def _write_lap_number(target, at, lap):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps, most_ns):
+def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps, most_ns, watch):
     """Writes orders from ``number`` on, up to ``until``, into a ring, each not before it is due; returns the next one's number.
 
     Order n is due at ``start_ns`` + n × ``gap_ps`` / 1000 (CLOCK_MONOTONIC), which is its frame's timestamp; with a gap of 0
-    it is due at once and has the present time. It polls for up to ``most_ns`` and never waits for credit longer.
+    it is due at once and has the present time. It polls for up to ``most_ns`` and never waits for credit longer. ``watch``
+    (host.gateway.route_loop) takes the machine's stalls while nothing was due.
     """
     writer = writers[0]
     began = monotonic_ns()
@@ -196,7 +198,10 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
             if now - began >= most_ns or due - began >= most_ns:
                 break
             pause()
+            before = now
             now = monotonic_ns()
+            if watch.stalls.shape[0] > 0:
+                note_stall(watch, before, now)
             continue
         if not has_frame_credit(writer):
             now = monotonic_ns()
@@ -257,8 +262,9 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
 class Load:
     """Plays a lap into a ring that only loads write to, and goes on where a predecessor stopped: at order ``number``."""
 
-    def __init__(self, lap: Lap, ring: Ring) -> None:
+    def __init__(self, lap: Lap, ring: Ring, watch: Watch | None = None) -> None:
         self.lap = lap
+        self.watch = make_watch() if watch is None else watch
         self.ring = ring
         self._writer = np.zeros(1, WRITER_DTYPE)
         self._writer[0] = writer_resumed(ring)
@@ -276,7 +282,7 @@ class Load:
         self.number = int(
             pump(
                 self._writer, self.ring.payload, self.lap.frames, self.lap.payload,
-                self.number, until, self._start, self._gap_ps, most_ns,
+                self.number, until, self._start, self._gap_ps, most_ns, self.watch,
             )
         )  # fmt: skip
         return self.number

@@ -55,6 +55,7 @@ KEYS = (
     Key("rings", "batch_frames", int, SLOT_FRAMES, "most orders of a batch", 1, 1 << 16),
     Key("rings", "session_slots", int, SESSION_SLOTS, "reports that may wait for a session, a power of two", 2, 1 << 24),
     Key("rings", "huge_pages", bool, False, "ask for huge pages for all rings"),
+    Key("sessions", "count", bool, True, "read all reports and count them, where no sessions do"),
     Key("sessions", "patience_ms", int, 200, "how long nodes wait for a session that does not read before they send it no more", 0, 60_000),
     Key("risk", "client_order_ids", int, 1 << 20, "room for client order ids; 32 bytes each", 1, 1 << 32),
     Key("nodes", "open_orders", int, 1 << 17, "room for open orders of each node", 1, 1 << 30),
@@ -67,7 +68,7 @@ KIND_TEXT = {str: "text", int: "integer", bool: "true or false", list: "array", 
 
 @dataclass(frozen=True)
 class Config:
-    """What a file says, every key with its value; ``groups`` are the modules of each process, all of them once."""
+    """What a file says, every key with its value; ``groups`` are the modules of each process."""
 
     path: Path
     values: Mapping[tuple[str, str], Any]
@@ -114,6 +115,9 @@ def load_config(path: Path) -> Config:
         groups = _groups(values["processes", "groups"])
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+    absent = {"card"} if values["gateway", "card"].startswith("ring:") else set()
+    absent |= set() if values["sessions", "count"] else {"sessions"}
+    groups = tuple(kept for group in groups if (kept := tuple(each for each in group if each not in absent)))
     return Config(path, values, load_limits(Path(values["gateway", "limits"])), groups)
 
 
@@ -142,7 +146,7 @@ def _value(key: Key, given: dict[str, Any]) -> Any:
     value = given[key.name]
     if not isinstance(value, key.kind) or (key.kind is int and isinstance(value, bool)):
         raise ValueError(f"{where} must be {KIND_TEXT[key.kind]}")
-    if key.least is not None and value < key.least or key.most is not None and value > key.most:
+    if (key.least is not None and value < key.least) or (key.most is not None and value > key.most):
         bounds = f"from {key.least} to {key.most}" if key.most is not None else f"{key.least} or more"
         raise ValueError(f"{where} is {value}; it must be {bounds}")
     return value

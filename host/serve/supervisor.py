@@ -74,10 +74,7 @@ class Supervisor:
             (config.run / "card").unlink(missing_ok=True)
         prepare(config)
         self.status = Status(config.run / STATUS, create=True)
-        groups = [
-            tuple(each for each in group if each != "card" or not card.startswith("ring:")) for group in config.groups
-        ]
-        self.processes = [Process(group) for group in groups if group]
+        self.processes = [Process(group) for group in config.groups]
         self.restarts = 0
         self.longest_stall_s = 0.0
         """By how much it was itself woken too late at most, since :meth:`run` showed: what the machine stalls."""

@@ -38,7 +38,8 @@ def warm_stages() -> None:
             load.pace(None, 0)
             while True:
                 load.run(len(lap), 1_000_000)
-                if not any([stage.step(1000) for stage in stages]) and load.number == len(lap):
+                moved = [stage.step(1000) for stage in stages]
+                if load.number == len(lap) and not any(moved):
                     break
             for number in range(len(sessions)):
                 sessions[number].release(len(sessions[number].poll()))
