@@ -77,8 +77,8 @@ class Watch(NamedTuple):
     """What a measurement wants of the loop; arrays of no length are left alone.
 
     ``latency``: counts in BUCKETS, of how long after its timestamp (CLOCK_MONOTONIC, ns) each frame was routed. ``samples``:
-    those timestamps and the moments at which they were routed, a row of two a frame. ``stalls``: rows of when two looks in
-    vain at the ring, between which nothing was done, were STALL_NS or more apart, and by how much: then somebody else had
+    those timestamps and the moments at which they were routed, a row of two a frame. ``stalls``: rows of when two looks at
+    the clock were STALL_NS or more apart, beyond WORK_NS for each frame between them, and by how much: then somebody else had
     the processor. ``counts``: how many samples and stalls there were.
     """
 
@@ -90,6 +90,10 @@ class Watch(NamedTuple):
 
 STALL_NS = 1_000
 """A look at the ring and the clock takes a tenth of it."""
+
+
+WORK_NS = 500
+"""What a frame takes at most, its lines of memory included, if nobody else has the processor."""
 
 
 def make_watch(*, latency: bool = False, samples: int = 0, stalls: int = 0) -> Watch:
@@ -176,7 +180,8 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
     """Sees through what comes; returns why it came back.
 
     ``places`` (PLACE_DTYPE) holds where it is between two calls, ``decisions`` has SLICE rows, ``watch`` is
-    what a measurement wants (:class:`Watch`). It returns IDLE after ``idle_ns`` without frames, ASKED after ``most_ns``, at once where they are 0 and there is nothing to do.
+    what a measurement wants (:class:`Watch`). It returns IDLE after ``idle_ns`` without frames or
+    without room for a batch, ASKED after ``most_ns``, at once where they are 0 and there is nothing to do.
     """
     place = places[0]
     slots, batch_slots = card.frames.shape[0], batches.records.shape[0]
@@ -185,7 +190,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
     idle_since = began
     answer = IDLE
     count = 0
-    # When the ring was last found empty with nothing done since; 0: something was done.
+    # When it last looked at the clock.
     looked = 0
     watched = watch.latency.shape[0] > 0 or watch.samples.shape[0] > 0
     while True:
@@ -204,8 +209,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
                     if looked != 0:
                         note_stall(watch, looked, now)
                     looked = now
-                if now - idle_since >= idle_ns and place.count == 0:
-                    answer = IDLE
+                if now - idle_since >= idle_ns:
                     break
                 if now - began >= most_ns:
                     answer = ASKED
@@ -215,7 +219,9 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
         # The open batch's slot may still be the nodes' of one lap ago.
         if not has_room(batches.words, batch_slots, place.batch):
             place.waits += 1
-            now = idle_since = monotonic_ns()
+            now = monotonic_ns()
+            if now - idle_since >= idle_ns:
+                break
             if now - began >= most_ns:
                 answer = ASKED
                 break
@@ -245,7 +251,9 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
         now = idle_since = monotonic_ns()
         if watched:
             _note_routed(watch, card.frames, slot, slot + decided, now)
-            looked = 0
+            if looked != 0:
+                note_stall(watch, looked + WORK_NS * decided, now)
+            looked = now
         if taken < decided:
             _publish_batch(card, batches, place, place.position + taken, now)
             continue

@@ -227,6 +227,10 @@ class NodeStage:
             "detached": self._detached,
         }
 
+    def state_hashes(self) -> dict[str, str]:
+        """The hash of each node's state, by its number."""
+        return {str(node.number): node.state_hash() for node in self._nodes}
+
     def _apply(self, batch: Batch) -> bool:
         """Applies a batch and tells of it; False where the stage was stopped meanwhile."""
         ordinal = 0

@@ -183,7 +183,7 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
     """Writes orders from ``number`` on, up to ``until``, into a ring, each not before it is due; returns the next one's number.
 
     Order n is due at ``start_ns`` + n × ``gap_ps`` / 1000 (CLOCK_MONOTONIC), which is its frame's timestamp; with a gap of 0
-    it is due at once and has the present time. It polls for up to ``most_ns`` and never waits for credit longer. ``watch``
+    it is due at once and has the present time. It polls for up to ``most_ns``, and does not wait for credit. ``watch``
     (host.gateway.route_loop) takes the machine's stalls while nothing was due.
     """
     writer = writers[0]
@@ -204,21 +204,13 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
                 note_stall(watch, before, now)
             continue
         if not has_frame_credit(writer):
-            now = monotonic_ns()
-            if now - began >= most_ns:
-                break
-            pause()
-            continue
+            break
         row = number % rows
         source = frames[row]
         length = np.int64(source.payload_length)
         offset = write_message(writer, payload, np.int64(source.payload_offset), length)
         if offset == NO_CREDIT:
-            now = monotonic_ns()
-            if now - began >= most_ns:
-                break
-            pause()
-            continue
+            break
         lap = number // rows
         digits = _write_lap_number(payload_ring, offset + np.int64(source.client_order_id), lap)
         if source.original_order_id != 0:

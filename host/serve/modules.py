@@ -1,5 +1,6 @@
 """The modules of a gateway as stages over the rings of a run directory, and the thread that runs each."""
 
+import json
 import os
 import threading
 import time
@@ -36,7 +37,7 @@ BEAT_NS = 50_000_000
 RING_WAIT_S = 0.002
 """Between two looks for a ring that another module makes."""
 
-CARD, BATCHES, SESSION, STATUS, LAP = "card", "batches", "sessions", "status", "lap.npz"
+CARD, BATCHES, SESSION, STATUS, LAP, HASHES = "card", "batches", "sessions", "status", "lap.npz", "nodes.json"
 """Files of the run directory."""
 
 LOAD_STEP_NS = 2_000_000
@@ -275,3 +276,5 @@ class Runner:
             if not moved and sleep_s:
                 time.sleep(sleep_s)
         self._status.beat(module, stage.figures())
+        if isinstance(stage, NodeStage):
+            (self._config.run / HASHES).write_text(json.dumps(stage.state_hashes()))

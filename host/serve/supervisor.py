@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from host.card.ring import Ring
 from host.gateway.batch_ring import JOURNAL, BatchRing
 from host.generate.load import make_lap, save_lap
 from host.serve.config import Config, ConfigError
-from host.serve.modules import BATCHES, LAP, STATUS, Runner, prepare
+from host.serve.modules import BATCHES, LAP, STATUS, Runner, prepare, ring_path
 from host.serve.status import DONE, Status, resident_bytes
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
@@ -131,13 +132,17 @@ class Supervisor:
         return int(self.status.row("card")["state"]) == DONE and self.is_drained()
 
     def is_drained(self) -> bool:
-        """Whether every order that risk has taken is durable and reported."""
-        path = self.config.run / BATCHES
-        if not path.exists():
-            return True
-        with BatchRing.open(path) as batches:
-            ring = batches.ring
-            return ring.written() == ring.cursor(JOURNAL) == ring.cursor(1)
+        """Whether every frame in the card's ring was looked at, and every order that came of it is durable and reported."""
+        card, batches = ring_path(self.config), self.config.run / BATCHES
+        if card.exists():
+            with Ring.open(card) as ring:
+                # What lies in a batch that is not yet published has not been released either.
+                if len(ring.poll(1)):
+                    return False
+        if batches.exists():
+            with BatchRing.open(batches) as opened:
+                return opened.ring.written() == opened.ring.cursor(JOURNAL) == opened.ring.cursor(1)
+        return True
 
     def end(self) -> None:
         """End the card first, then, when what it gave is seen through, the others."""
