@@ -7,11 +7,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, ethernet, gateway, market_data
+from host.bench import books, captures, cards, end_to_end, ethernet, gateway, latency, market_data
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
 BENCH_FILE = Path("build/bench.json")
+
+
+def number(value: float) -> str:
+    """With as many digits as count: three, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
@@ -42,18 +47,20 @@ def main() -> None:
         lambda: books.updates_row(data),
         lambda: gateway.risk_route_row(traffic),
         lambda: gateway.journaled_row(traffic),
+        latency.latency_row,
+        lambda: end_to_end.end_to_end_row()[0],
     ):
         measured = measure()
         for row in measured if isinstance(measured, list) else [measured]:
             rows.append(row)
-            console.print(f"  {row.name}: {row.value:,.0f} {row.unit}", highlight=False)
+            console.print(f"  {row.name}: {number(row.value)} {row.unit}", highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("figure", "unit", "peer"):
         table.add_column(column)
     for column in ("value", "peer's", "ratio"):
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row.name, row.unit, row.peer, f"{row.value:,.0f}", f"{row.peer_value:,.0f}", f"{row.ratio:,.1f}")
+        table.add_row(row.name, row.unit, row.peer, number(row.value), number(row.peer_value), number(row.ratio))
     console.print()
     console.print(table)
     BENCH_FILE.parent.mkdir(parents=True, exist_ok=True)

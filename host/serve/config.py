@@ -46,7 +46,7 @@ KEYS = (
     Key("traffic", "orders", int, 0, "how many orders `load:` sends; 0: without end", 0),
     Key("traffic", "lap_orders", int, 20_000, "how many orders `load:` makes up before it repeats them under new identifiers", 100, 1_000_000),
     Key("processes", "groups", list, [], "modules by process: `[[\"risk\"], [\"journal\", \"nodes\"]]` is three processes, for what is not named shares one; empty: one process"),
-    Key("processes", "pin", dict, {}, "the processor of a module: `{ risk = 1 }`; the first named module of a process counts"),
+    Key("processes", "pin", dict, {}, "the processor of a module: `{ risk = 1 }`"),
     Key("wait", "spin_us", int, 20, "how long a module that has nothing to do polls before it sleeps; there must be a processor for each that polls long", 0, 1_000_000),
     Key("wait", "sleep_us", int, 50, "how long it sleeps then; 0: it goes on polling", 0, 1_000_000),
     Key("rings", "frame_slots", int, 1 << 16, "slots of the card's ring, a power of two; not for `ring:`", 2),

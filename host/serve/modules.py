@@ -37,7 +37,7 @@ BEAT_NS = 50_000_000
 RING_WAIT_S = 0.002
 """Between two looks for a ring that another module makes."""
 
-CARD, BATCHES, SESSION, STATUS, LAP, HASHES = "card", "batches", "sessions", "status", "lap.npz", "nodes.json"
+CARD, BATCHES, SESSION, STATUS, HASHES = "card", "batches", "sessions", "status", "nodes.json"
 """Files of the run directory."""
 
 LOAD_STEP_NS = 2_000_000
@@ -52,6 +52,11 @@ def ring_path(config: Config) -> Path:
     """Where the card's ring is."""
     card: str = config["gateway.card"]
     return Path(card.removeprefix("ring:")) if card.startswith("ring:") else config.run / CARD
+
+
+def lap_path(run: Path, orders: int) -> Path:
+    """Where a lap of made-up orders is kept."""
+    return run / f"lap-{orders}.npz"
 
 
 def prepare(config: Config) -> None:
@@ -83,7 +88,7 @@ class LoadStage:
     def __init__(self, config: Config) -> None:
         path = ring_path(config)
         ring = Ring.open(path) if path.exists() else _new_ring(config, path)
-        self._load = Load(load_lap(config.run / LAP), ring)
+        self._load = Load(load_lap(lap_path(config.run, config["traffic.lap_orders"])), ring)
         self._begun = self._load.number
         self._until = config["traffic.orders"] or 1 << 62
         self._load.pace(config["traffic.orders_per_s"] or None, time.monotonic_ns())

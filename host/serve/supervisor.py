@@ -18,7 +18,7 @@ from host.card.ring import Ring
 from host.gateway.batch_ring import JOURNAL, BatchRing
 from host.generate.load import make_lap, save_lap
 from host.serve.config import Config, ConfigError
-from host.serve.modules import BATCHES, LAP, STATUS, Runner, prepare, ring_path
+from host.serve.modules import BATCHES, STATUS, Runner, lap_path, prepare, ring_path
 from host.serve.status import DONE, Status, resident_bytes
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
@@ -67,7 +67,7 @@ class Supervisor:
         self._lock.flush()
         card = config["gateway.card"]
         if card.startswith("load:"):
-            path = config.run / LAP
+            path = lap_path(config.run, config["traffic.lap_orders"])
             if not path.exists():
                 save_lap(make_lap(config["traffic.lap_orders"]), path)
         elif not card.startswith("ring:"):

@@ -7,9 +7,7 @@ At the end host/trials/checker.py compares the journal with what was sent and wi
 
 import argparse
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -18,14 +16,12 @@ from random import Random
 
 import numpy as np
 
-from host.demo import DEMO_LIMITS
-from host.gateway.limits import dump_limits
 from host.gateway.session_ring import open_session_rings
-from host.generate.load import Lap, load_lap, make_lap, save_lap
 from host.ring.records import RecordRings
 from host.serve.config import MODULES
 from host.serve.status import SERVING, Status
 from host.trials.checker import client_order_id, frames_written, judge, shown
+from host.trials.served import Served
 
 SUPERVISOR = "supervisor"
 VICTIMS = ("card", "risk", "journal", "nodes", SUPERVISOR)
@@ -38,20 +34,7 @@ START_LIMIT_S = 300.0
 STALL_S = 0.1
 """A poll of ours that comes so late says that the machine stalled: then a restart's time proves nothing."""
 
-CONFIG = """\
-[gateway]
-card = "load:"
-limits = "limits.toml"
-journal = "journal"
-run = "{run}"
-[traffic]
-orders_per_s = {rate}
-[processes]
-groups = [["card"], ["risk"], ["journal"], ["nodes"]]
-[sessions]
-count = false
-patience_ms = 60000
-"""
+GROUPS = [["card"], ["risk"], ["journal"], ["nodes"]]
 
 
 @dataclass(frozen=True)
@@ -78,24 +61,22 @@ class Trial:
 
     def __init__(self, folder: Path, *, rate: int, seed: int, lap_orders: int) -> None:
         self._random = Random(seed)
-        self._folder = folder
-        self._run = Path("/dev/shm") / f"tickgate-crash-{os.getpid()}"
-        self._run.mkdir(parents=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "limits.toml").write_text(dump_limits(DEMO_LIMITS))
-        (folder / "serve.toml").write_text(CONFIG.format(run=self._run, rate=rate))
-        save_lap(make_lap(lap_orders, seed=seed), self._run / "lap.npz")
-        self.lap: Lap = load_lap(self._run / "lap.npz")
+        tables = {
+            "traffic": {"orders_per_s": rate},
+            "processes": {"groups": GROUPS},
+            # Nobody reads while we are stopped ourselves.
+            "sessions": {"count": False, "patience_ms": 60_000},
+        }
+        self._served = Served(folder, lap_orders, seed, tables)
         self._sessions: RecordRings | None = None
         self._told: list[np.ndarray] = []
         self._looked = time.monotonic()
         self._stalled = 0.0
-        self._process: subprocess.Popen | None = None
 
     def run(self, kills: int, show: bool) -> Result:
         """Start, kill so often, end and judge."""
         result = Result()
-        try:
+        with self._served:
             self._start(START_LIMIT_S)
             for number in range(kills):
                 self._watch(0.05 + 0.4 * self._random.random())
@@ -106,43 +87,31 @@ class Trial:
                     print(f"{number + 1:4} {victim:<10} serves again after {kill.seconds:.3f} s", flush=True)
             self._watch(0.2)
             self._end()
-            result.sent = frames_written(self._run / "card")
+            result.sent = frames_written(self._served.run_directory / "card")
             result.reports = sum(map(len, self._told))
-            result.faults = judge(self._folder / "journal", result.sent, self._identity, self._told)
-        finally:
-            if self._process is not None and self._process.poll() is None:
-                self._process.kill()
-            shutil.rmtree(self._run, ignore_errors=True)
+            result.faults = judge(self._served.journal, result.sent, self._identity, self._told)
         return result
 
     def _identity(self, number: int) -> tuple[int, bytes]:
-        row = number % len(self.lap)
-        return int(self.lap.frames["flow"][row]), client_order_id(self.lap.message(row, number // len(self.lap)))
+        row = number % len(self._served.lap)
+        return int(self._served.lap.frames["flow"][row]), client_order_id(
+            self._served.lap.message(row, number // len(self._served.lap))
+        )
 
     def _start(self, limit_s: float) -> None:
-        (self._run / "status").unlink(missing_ok=True)
-        log = (self._folder / "serve.log").open("ab")
-        command = [
-            sys.executable,
-            "-c",
-            "from host.cli import main; main()",
-            "serve",
-            str(self._folder / "serve.toml"),
-            "--json",
-        ]
-        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        (self._served.run_directory / "status").unlink(missing_ok=True)
+        self._served.start()
         self._wait_until_serving({}, limit_s)
         if self._sessions is None:
-            self._sessions = open_session_rings(self._run / "sessions")
+            self._sessions = open_session_rings(self._served.run_directory / "sessions")
 
     def _kill(self, victim: str) -> Kill:
-        assert self._process is not None
         before = self._pids()
         self._stalled = 0.0
         began = self._looked = time.monotonic()
         if victim == SUPERVISOR:
-            self._process.kill()
-            self._process.wait()
+            self._served.process.kill()
+            self._served.process.wait()
             self._start(START_LIMIT_S)
         else:
             os.kill(before[victim], signal.SIGKILL)
@@ -161,17 +130,15 @@ class Trial:
             pids = self._pids()
             if len(pids) == len(VICTIMS) - 1 and all(pids[each] != pid for each, pid in gone.items()):
                 return
-            if self._process is not None and self._process.poll() is not None:
-                raise RuntimeError(f"the gateway has ended: see {self._folder / 'serve.log'}")
+            if self._served.process.poll() is not None:
+                raise RuntimeError(f"the gateway has ended: see {self._served.log}")
             if time.monotonic() > end:
-                raise RuntimeError(
-                    f"the gateway does not serve after {limit_s:.0f} s: see {self._folder / 'serve.log'}"
-                )
+                raise RuntimeError(f"the gateway does not serve after {limit_s:.0f} s: see {self._served.log}")
 
     def _pids(self) -> dict[str, int]:
         """The processes of the modules that serve."""
         try:
-            status = Status(self._run / "status")
+            status = Status(self._served.run_directory / "status")
         except (OSError, ValueError):
             return {}
         return {each: int(status.row(each)["pid"]) for each in MODULES if status.row(each)["state"] == SERVING}
@@ -195,13 +162,12 @@ class Trial:
             time.sleep(0.001)
 
     def _end(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        while self._process.poll() is None:
+        self._served.end()
+        while self._served.process.poll() is None:
             self._watch(0.01)
         self._watch(0.01)
-        if self._process.returncode:
-            raise RuntimeError(f"the gateway ended with {self._process.returncode}: see {self._folder / 'serve.log'}")
+        if self._served.process.returncode:
+            raise RuntimeError(f"the gateway ended with {self._served.process.returncode}: see {self._served.log}")
 
 
 def main() -> int:
@@ -215,7 +181,6 @@ def main() -> int:
         "--folder", type=Path, default=Path("build/crash"), metavar="DIR", help="(default: build/crash)"
     )
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.folder, ignore_errors=True)
     trial = Trial(arguments.folder, rate=arguments.rate, seed=arguments.seed, lap_orders=arguments.lap)
     result = trial.run(arguments.kills, show=True)
     by_victim = {victim: [each.seconds for each in result.kills if each.victim == victim] for victim in VICTIMS}

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from host.closing import Closing
 from host.demo import DEMO_LIMITS
 from host.gateway.limits import dump_limits
 from host.generate.load import Lap, make_lap, save_lap
+from host.serve.modules import lap_path
+
+LINE_WAIT_S = 0.05
+"""Between two looks for a line."""
 
 
 def serve_command(config: Path) -> list[str]:
@@ -31,7 +36,7 @@ def toml(tables: dict[str, dict[str, Any]]) -> str:
 class Served(Closing):
     """A gateway in ``folder`` with the demo's limits and made-up orders, its rings in shared memory.
 
-    ``tables`` are added to its configuration, over what is needed. Raises RuntimeError where it fails.
+    ``tables`` are its configuration but for [gateway]. Raises RuntimeError where it fails.
     """
 
     def __init__(self, folder: Path, lap_orders: int, seed: int, tables: dict[str, dict[str, Any]]) -> None:
@@ -42,33 +47,47 @@ class Served(Closing):
         self.run_directory = Path("/dev/shm") / f"tickgate-{folder.name}-{os.getpid()}"
         self.run_directory.mkdir(parents=True)
         self.lap: Lap = make_lap(lap_orders, seed=seed)
-        save_lap(self.lap, self.run_directory / "lap.npz")
+        save_lap(self.lap, lap_path(self.run_directory, lap_orders))
         (folder / "limits.toml").write_text(dump_limits(DEMO_LIMITS))
         gateway = {"card": "load:", "limits": "limits.toml", "journal": "journal", "run": str(self.run_directory)}
         self.config = folder / "serve.toml"
-        self.config.write_text(toml({"gateway": gateway} | tables))
-        self._log = folder / "serve.log"
-        self._process: subprocess.Popen[str] | None = None
+        traffic = {"lap_orders": lap_orders} | tables.get("traffic", {})
+        self.config.write_text(toml({"gateway": gateway} | tables | {"traffic": traffic}))
+        self.log, self.output = folder / "serve.log", folder / "serve.json"
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, or start it again."""
-        with self._log.open("a") as log:
-            self._process = subprocess.Popen(serve_command(self.config), stdout=subprocess.PIPE, stderr=log, text=True)
+        """Start it, or start it again. What it prints goes to ``log`` and, line by line, to ``output``."""
+        with self.log.open("a") as log, self.output.open("a") as output:
+            self._process = subprocess.Popen(serve_command(self.config), stdout=output, stderr=log)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The supervisor's process. Raises RuntimeError before :meth:`start`."""
+        if self._process is None:
+            raise RuntimeError("the gateway was not started")
+        return self._process
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """What it says each second, until it ends."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                yield json.loads(line)
-        if self._process.wait():
-            raise RuntimeError(f"the gateway ended with {self._process.returncode}: see {self._log}")
+        with self.output.open() as output:
+            pending = ""
+            while True:
+                over = self.process.poll() is not None
+                while more := output.readline():
+                    pending += more
+                    if pending.endswith("\n"):
+                        yield json.loads(pending)
+                        pending = ""
+                if over:
+                    break
+                time.sleep(LINE_WAIT_S)
+        if self.process.returncode:
+            raise RuntimeError(f"the gateway ended with {self.process.returncode}: see {self.log}")
 
     def end(self) -> None:
         """Have it end in order; :meth:`lines` gives the rest."""
-        assert self._process is not None
-        self._process.terminate()
+        self.process.terminate()
 
     def close(self) -> None:
         """End it, and give its shared memory back."""
