@@ -22,6 +22,7 @@ from host.cluster.matching_node import MatchingNode
 from host.demo import DEMO_LIMITS
 from host.gateway.pipeline import Gateway
 from host.gateway.risk import Risk
+from host.generate.lap import make_lap
 from host.generate.load import Lap
 from host.journal import Journal, read_journal
 from host.serve.modules import HASHES
@@ -149,8 +150,6 @@ def end_to_end_row(folder: Path = FOLDER, seconds: float = SECONDS, rate: int = 
     outcome = run(folder, seconds, rate=rate)
     if outcome.differences:
         raise RuntimeError("; ".join(outcome.differences))
-    from host.generate.load import make_lap
-
     lap = make_lap(LAP_ORDERS)
     one_after_another(lap)
     peer = max(count / took for count, took in (one_after_another(lap) for _ in range(3)))

@@ -23,7 +23,8 @@ from host.gateway.batch_ring import JOURNAL, BatchRing
 from host.gateway.risk import Risk
 from host.gateway.route_loop import Watch, make_watch
 from host.gateway.stages import RiskStage
-from host.generate.load import Lap, Load, make_lap
+from host.generate.lap import make_lap
+from host.generate.load import Lap, Load
 from host.journal.batch import DECISION_DTYPE, BatchBuffer
 from host.ring.records import move_cursor
 

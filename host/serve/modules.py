@@ -6,11 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hdl.sbe_venue import load_venue
-from host.capture.packets import Packets
-from host.capture.reader import open_captures
-from host.card import open_card
 from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
 from host.gateway.batch_ring import BatchRing
@@ -27,9 +24,11 @@ from host.gateway.stages import (
 )
 from host.generate.load import Load, load_lap
 from host.journal import Journal
-from host.replay import flows_of
 from host.serve.config import SESSIONS, Config
 from host.serve.status import DONE, SERVING, STARTING, Status
+
+if TYPE_CHECKING:
+    from host.capture.packets import Packets
 
 BEAT_NS = 50_000_000
 """Between two signs of life."""
@@ -123,6 +122,12 @@ class CardStage:
     name = "card"
 
     def __init__(self, config: Config) -> None:
+        # Not for those who make orders up: they start sooner without.
+        from hdl.sbe_venue import load_venue
+        from host.capture.reader import open_captures
+        from host.card import open_card
+        from host.replay import flows_of
+
         venue = (
             load_venue(Path(config["gateway.schema"]), config["gateway.profile"]) if config["gateway.schema"] else None
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from host.card.ring import Ring
 from host.gateway.batch_ring import JOURNAL, BatchRing
-from host.generate.load import make_lap, save_lap
+from host.generate.load import save_lap
 from host.serve.config import Config, ConfigError
 from host.serve.modules import BATCHES, STATUS, Runner, lap_path, prepare, ring_path
 from host.serve.status import DONE, Status, resident_bytes
@@ -69,6 +69,8 @@ class Supervisor:
         if card.startswith("load:"):
             path = lap_path(config.run, config["traffic.lap_orders"])
             if not path.exists():
+                from host.generate.lap import make_lap
+
                 save_lap(make_lap(config["traffic.lap_orders"]), path)
         elif not card.startswith("ring:"):
             # Such a card begins anew with its process, and so does its ring.

@@ -3,23 +3,27 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+from hdl.frame import FRAME_DTYPE, Kind, OrderType, Side, crc64
 from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
 from host.demo import DEMO_LIMITS
 from host.gateway.batch_ring import BatchRing
 from host.gateway.session_ring import create_session_rings
 from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_nodes, recover_risk, ring_base
-from host.generate.load import Load, make_lap
+from host.generate.faults import encode
+from host.generate.instruments import INSTRUMENTS
+from host.generate.load import LAP_DIGITS, Lap, Load
 from host.journal import Journal
 
-WARM_ORDERS = 100
 SEGMENT_BYTES = 1 << 20
 
 
 def warm_stages() -> None:
     """Sends a few orders through all stages and takes them back from the journal: about a minute the first time, then
     half a second."""
-    lap = make_lap(WARM_ORDERS)
+    lap = _small_lap()
     with tempfile.TemporaryDirectory(prefix="tickgate-warm-") as folder:
         directory = Path(folder)
         with Journal(directory, segment_bytes=SEGMENT_BYTES) as journal:
@@ -46,3 +50,32 @@ def warm_stages() -> None:
         again = DEMO_LIMITS.risk()
         recover_risk(again, directory, batches)
         recover_nodes([MatchingNode(number) for number in DEMO_LIMITS.nodes], directory, batches.ring.base + 1)
+
+
+def _small_lap() -> Lap:
+    """A buy, a sell that trades with it, a replace, a cancel, and an order that risk refuses."""
+    symbol, instrument = next(iter(INSTRUMENTS.items()))
+    price = instrument.reference_price
+    frames, payload = np.zeros(5, FRAME_DTYPE), b""
+    for row, (kind, side, quantity, name, original) in enumerate(
+        (
+            (Kind.NEW_ORDER, Side.BUY, 3, "A", ""),
+            (Kind.NEW_ORDER, Side.SELL, 1, "B", ""),
+            (Kind.REPLACE, Side.BUY, 4, "C", "A"),
+            (Kind.CANCEL, Side.BUY, 4, "D", "C"),
+            (Kind.NEW_ORDER, Side.BUY, 0, "E", ""),
+        )
+    ):
+        digits = "0" * LAP_DIGITS
+        fields = [b"35=D", f"11={digits}{name}".encode(), b"1=HOUSE", f"55={symbol}".encode()]
+        fields += [f"41={digits}{original}".encode()] if original else []
+        message = encode(fields)
+        frame = frames[row]
+        frame["kind"], frame["side"], frame["quantity"] = kind, side, quantity * 10**8
+        frame["price"], frame["order_type"], frame["instrument"] = price, OrderType.LIMIT, crc64(symbol.encode())
+        frame["payload_offset"], frame["payload_length"] = len(payload), len(message)
+        for field, tag in (("client_order_id", b"\x0111="), ("account", b"\x011="), ("original_order_id", b"\x0141=")):
+            place = message.find(tag)
+            frame[field] = place + len(tag) if place >= 0 else 0
+        payload += message + bytes(-len(message) % 64)
+    return Lap(frames, np.frombuffer(payload + bytes(64), np.uint8).copy())

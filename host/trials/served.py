@@ -13,7 +13,8 @@ from typing import Any
 from host.closing import Closing
 from host.demo import DEMO_LIMITS
 from host.gateway.limits import dump_limits
-from host.generate.load import Lap, make_lap, save_lap
+from host.generate.lap import make_lap
+from host.generate.load import Lap, save_lap
 from host.serve.modules import lap_path
 
 LINE_WAIT_S = 0.05

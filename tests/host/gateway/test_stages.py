@@ -15,7 +15,8 @@ from host.gateway.batch_ring import BatchRing
 from host.gateway.risk import Risk
 from host.gateway.session_ring import SESSION_DTYPE, create_session_rings
 from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_nodes, recover_risk, ring_base
-from host.generate.load import Lap, Load, make_lap
+from host.generate.lap import make_lap
+from host.generate.load import Lap, Load
 from host.journal import Journal, read_journal
 from host.ring.records import RecordRings
 

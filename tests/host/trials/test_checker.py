@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from host.gateway.session_ring import SESSION_DTYPE
-from host.generate.load import Lap, Load, make_lap
+from host.generate.lap import make_lap
+from host.generate.load import Lap, Load
 from host.trials.checker import client_order_id, judge
 from tests.host.gateway.test_stages import Place
 
