@@ -131,23 +131,29 @@ def _risk() -> Risk:
 def run(
     loop: Callable[[Ring, Watch, Callable[[], bool]], None], lap: Lap, *, rate: int, seconds: float, folder: Path
 ) -> Latencies:
-    """Run a loop here and the orders' writer in another process. ``folder`` takes the ring. Raises RuntimeError where the writer failed."""
+    """Run a loop here and the orders' writer in another process, on a processor each. ``folder`` takes the ring. Raises RuntimeError where the writer failed."""
     folder.mkdir(parents=True, exist_ok=True)
     count = int(rate * (seconds + SETTLE_S))
     with Ring.create(folder / "ring") as ring:
         stalls_file = folder / "stalls.npy"
         watch = make_watch(samples=count, stalls=MOST_STALLS)
         start = time.monotonic_ns() + 200_000_000
+        processors = sorted(os.sched_getaffinity(0))
         pid = os.fork()
         if not pid:
             code = 1
             try:
+                os.sched_setaffinity(0, {processors[-1]})
                 code = _write(folder / "ring", lap, rate, count, start, stalls_file)
             finally:
                 os._exit(code)
         # A writer that died must not be waited for.
         end = start + int((seconds + SETTLE_S + 5) * 1e9)
-        loop(ring, watch, lambda: int(watch.counts[0]) >= count or time.monotonic_ns() > end)
+        os.sched_setaffinity(0, {processors[0]})
+        try:
+            loop(ring, watch, lambda: int(watch.counts[0]) >= count or time.monotonic_ns() > end)
+        finally:
+            os.sched_setaffinity(0, processors)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             raise RuntimeError("the process that writes orders has failed")
         (folder / "ring").unlink()
