@@ -335,7 +335,6 @@ def timers(machine: Machine) -> Iterator[Finding]:
             "timer slack",
             f"{slack / 1000:g} µs",
             "a thread that sleeps is woken so much later; `tickgate serve` sets 1 µs for its own",
-            "nothing to do for `tickgate serve`",
         )
     throttle = machine.number("proc/sys/kernel/sched_rt_runtime_us")
     if throttle is not None and throttle >= 0:
@@ -361,7 +360,7 @@ def mitigations(machine: Machine) -> Iterator[Finding]:
             name,
             f"{len(active)} in force ({', '.join(active)})",
             "each system call costs 0.1 to 1 µs more; the polling loop makes none, the journal two a batch",
-            "only on machines that run nothing foreign: mitigations=off on the kernel's command line",
+            "add mitigations=off to the kernel's command line, on machines that run nothing foreign only",
         )
 
 

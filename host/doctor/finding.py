@@ -23,7 +23,7 @@ class Finding:
         value: how it is now.
         state: whether that is good.
         cost: what it costs where it is not good.
-        mend: the command that mends it; empty where there is nothing to mend or only the machine's owner can.
+        mend: the command that mends it, or what is to be set; empty where there is nothing to mend or only the machine's owner can.
     """
 
     name: str

@@ -21,7 +21,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
         if each.state is not State.GOOD and each.cost:
             table.add_row("", "", f"[dim]{each.cost}[/]")
         if each.state is not State.GOOD and each.mend:
-            table.add_row("", "", f"$ {each.mend}", style="cyan")
+            table.add_row("", "", f"→ {each.mend}", style="cyan")
     console.print(table, highlight=False)
     count = sum(each.state is State.COSTS for each in findings)
     console.print(
