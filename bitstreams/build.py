@@ -42,8 +42,15 @@ LUTS = {"ecp5": "TRELLIS_COMB", "ice40": "ICESTORM_LC"}
 """What nextpnr calls the cells that it counts LUTs in."""
 
 ECP5_OPTIONS = {
-    # LUTs are mapped by abc: for these clocks that is enough, and abc9 takes four times as long.
-    "script_after_read": f"{LFE5UM5G_85F.script}\n{LFE5UM5G_85F.mappers['abc']}",
+    "script_after_read": "\n".join(
+        (
+            # A queue never reads the row that it writes. Yosys cannot know, and would keep both rows of 400 bits beside each.
+            "setparam -set COLLISION_X_MASK 1'1 *_queue.frames/t:$memrd_v2",
+            LFE5UM5G_85F.script,
+            # For these clocks abc is enough, and abc9 takes four times as long.
+            LFE5UM5G_85F.mappers["abc"],
+        )
+    ),
     "synth_opts": "-run map_cells:",
     "ecppack_opts": "--compress",
     # Its wires are two thirds as long as those of the other placer, which leaves routers without a way for a card.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import Module, Mux, Shape, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -158,13 +158,15 @@ class RingWriter(wiring.Component):
         wiring.connect(m, placer.o, reader.i)
         m.d.comb += [self.read_address.eq(reader.read_address), reader.read_data.eq(self.read_data)]
 
-        # Written: lines of bytes and frames. `current` is the message whose frames are due.
-        write = Signal(MemoryWrite)
+        # Written: lines of bytes, gathered word by word where they leave from, and frames. `current` is the message whose
+        # frames are due.
+        write = self.o.payload
+        line = data.View(data.ArrayLayout(8 * LANES, WORDS), write.data.as_value())
         writes = Signal()
         free = Signal()
         m.d.comb += free.eq(~self.o.valid | self.o.ready)
         with m.If(free):
-            m.d.sync += [self.o.valid.eq(writes), self.o.payload.eq(write)]
+            m.d.sync += self.o.valid.eq(writes)
 
         current = Signal.like(reader.message)
         frames_left = Signal(16)
@@ -205,11 +207,14 @@ class RingWriter(wiring.Component):
                 complete.payload_offset.eq(current.offset),
                 complete.payload_length.eq(current.message.length),
                 complete.generation.eq((frames_written >> settings.frame_slots_log2) + 1),
-                write.address.eq(settings.frames_base + (frames_written & (slots - 1)) * FRAME_BYTES),
-                write.data.eq(complete),
                 writes.eq(goes),
                 self.wrote_frame.eq(goes),
             ]
+            with m.If(goes):
+                m.d.sync += [
+                    write.address.eq(settings.frames_base + (frames_written & (slots - 1)) * FRAME_BYTES),
+                    write.data.eq(complete),
+                ]
             return goes
 
         # The entries of a message: first what is wrong with any of them, then one by one.
@@ -231,7 +236,6 @@ class RingWriter(wiring.Component):
                         scanned.eq(entries.o.payload.last),
                     ]
 
-        line = Signal(data.ArrayLayout(8 * LANES, WORDS))
         words = Signal(16)  # of the message, before this one
         second_pass = Signal()
         with m.FSM():
@@ -239,29 +243,29 @@ class RingWriter(wiring.Component):
                 message, word = reader.message.message, reader.o.payload
                 line_word = words[: WORDS.bit_length() - 1]
                 whole_line = (word.last & (word.count != 0)) | (line_word == WORDS - 1)
-                room, entries_free, read_on = Signal(), Signal(), Signal()
-                bytes_of_word = word.data.as_value()
+                entries_free, read_on = Signal(init=1), Signal()
                 m.d.comb += [
-                    write.address.eq(
-                        settings.payload_base + reader.message.offset + ((words << 3) & ~(LINE_BYTES - 1))
-                    ),
-                    write.data.eq(
-                        Cat(Mux(line_word == n, bytes_of_word, Mux(line_word > n, line[n], 0)) for n in range(WORDS))
-                    ),
-                    room.eq(~whole_line | free),
-                    entries_free.eq(1),
-                    reader.o.ready.eq(room & entries_free),
+                    reader.o.ready.eq(free & entries_free),
                     read_on.eq(reader.o.valid & reader.o.ready),
                 ]
                 if reads_entries:
                     m.d.comb += [
-                        entries.i.valid.eq(reader.o.valid & room & message.entries),
+                        entries.i.valid.eq(reader.o.valid & free & message.entries),
                         entries_free.eq(entries.i.ready | ~message.entries),
                         reader.again.eq(message.entries),
                     ]
                 with m.If(read_on):
                     m.d.comb += writes.eq(whole_line)
-                    m.d.sync += [line[line_word].eq(bytes_of_word), words.eq(words + 1)]
+                    m.d.sync += [
+                        write.address.eq(
+                            settings.payload_base + reader.message.offset + ((words << 3) & ~(LINE_BYTES - 1))
+                        ),
+                        words.eq(words + 1),
+                    ]
+                    # The first word clears those behind it.
+                    for n in range(WORDS):
+                        with m.If((line_word == n) | (line_word == 0)):
+                            m.d.sync += line[n].eq(Mux(line_word == n, word.data.as_value(), 0))
                     with m.If(word.last):
                         m.d.sync += [words.eq(0), current.eq(reader.message), frames_left.eq(message.frames)]
                         with m.If(message.frames == 0):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hdl.sbe_venue import Venue
     from host.capture.reader import Captures
-    from host.replay import Replay
+    from host.playback.selection import Selection
 
 app = typer.Typer(
     help="An open trading gateway: FPGA protocol parsing, a NumPy and Numba host.",
@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+journal_app = typer.Typer(help="Verify, search and export a journal.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 console = Console()
 errors = Console(stderr=True)
 
@@ -36,6 +38,12 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 DEMO_DIRECTORY = Path("build/demo")
 DEMO_ORDERS = 20_000
+
+
+class Stoppable(Protocol):
+    """What ends after its present slice when it is told so."""
+
+    stop: bool
 
 
 def _fail(text: object) -> typer.Exit:
@@ -73,15 +81,11 @@ AsCapturedOption = Annotated[
     bool,
     typer.Option("--as-captured", help="Neither put TCP segments in order nor IPv4 fragments together."),
 ]
-CardOption = Annotated[
-    str,
-    typer.Option(
-        "--card",
-        metavar="URL",
-        help="rtl: (the card's RTL, simulated), soft: (the same in Numba), serial:DEVICE (a board; DEVICE?baud=NUMBER), "
-        "eth:INTERFACE (a board; INTERFACE?traffic=INTERFACE&board=MAC) or pcie:ADDRESS (a card in a slot; pcie:sim: a simulated one).",
-    ),
-]
+CARD_HELP = (
+    "rtl: (the card's RTL, simulated), soft: (the same in Numba), serial:DEVICE (a board; DEVICE?baud=NUMBER), "
+    "eth:INTERFACE (a board; INTERFACE?traffic=INTERFACE&board=MAC) or pcie:ADDRESS (a card in a slot; pcie:sim: a simulated one)."
+)
+CardOption = Annotated[str, typer.Option("--card", metavar="URL", help=CARD_HELP)]
 SchemaOption = Annotated[
     Path | None,
     typer.Option("--schema", metavar="XML", help="SBE schema of the UDP flows; without one UDP is ignored."),
@@ -115,10 +119,83 @@ FeedOption = Annotated[
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON too.")]
 
 
+ReplayCardOption = Annotated[
+    str | None,
+    typer.Option("--card", metavar="URL", help=f"{CARD_HELP} (default: rtl:, with --out and --diff soft:)"),
+]
+InstrumentOption = Annotated[
+    list[str] | None,
+    typer.Option("--instrument", metavar="ID|SYMBOL", help="Only what is of this instrument; may be repeated."),
+]
+TemplateOption = Annotated[
+    list[str] | None,
+    typer.Option("--template", metavar="NAME|ID", help="Only SBE messages of this template; may be repeated."),
+]
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option("--channel", metavar="ADDRESS:PORT", help="Only flows to this destination; may be repeated."),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option("--start", metavar="TIME", help="Packets from then on, such as 2026-03-02T14:30:00.5 (UTC)."),
+]
+EndOption = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Packets before then.")]
+SpeedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--speed", metavar="SPEED", help="1x (the capture's clock), 10x, ... or max (default: max, with --to 1x)."
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR|FILE", help="Write tables: a folder of Parquet files, or a .arrow, .csv, .parquet."
+    ),
+]
+TableOption = Annotated[
+    str, typer.Option("--table", metavar="NAME", help="Of a single file: frames, books, TEMPLATE or TEMPLATE.GROUP.")
+]
+DecimalsOption = Annotated[
+    str, typer.Option("--decimals", metavar="TYPE", help="decimal128, or int64 with the exponent as metadata.")
+]
+FramesOption = Annotated[
+    bool, typer.Option("--frames/--no-frames", help="Of a folder: with or without the tables frames and books.")
+]
+ArbitrateOption = Annotated[
+    bool,
+    typer.Option("--arbitrate/--no-arbitrate", help="Of tables: one copy of what two feeds carry, or both."),
+]
+LevelsOption = Annotated[
+    int | None, typer.Option("--levels", metavar="N", help="Price levels of the table books (default: 10).")
+]
+GridOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", metavar="TIME", help="Rows of books at multiples of 100ms, 1s, ... (default: at each change)."
+    ),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with an --out DIR that was interrupted.")]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="eth:INTERFACE", help="Send the packets out on a network interface.")
+]
+DiffOption = Annotated[
+    list[Path] | None,
+    typer.Option("--diff", metavar="CAPTURE", help="Compare frame by frame with this capture; several are merged."),
+]
+DiffCardOption = Annotated[
+    str | None,
+    typer.Option("--diff-card", metavar="URL", help="Compare with this card (default: --card, or the same captures)."),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="FIELD", help="A field of frames that may differ, such as timestamp."),
+]
+
+
 @app.command()
 def replay(
     captures: CaptureArgument,
-    card: CardOption = "rtl:",
+    card: ReplayCardOption = None,
     schema: SchemaOption = None,
     profile: ProfileOption = None,
     limits: LimitsOption = None,
@@ -126,48 +203,164 @@ def replay(
     feed: FeedOption = None,
     json_file: JsonOption = None,
     as_captured: AsCapturedOption = False,
+    instruments: InstrumentOption = None,
+    templates: TemplateOption = None,
+    channels: ChannelOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    speed: SpeedOption = None,
+    out: OutOption = None,
+    table: TableOption = "frames",
+    decimals: DecimalsOption = "decimal128",
+    frames: FramesOption = True,
+    arbitrate: ArbitrateOption = True,
+    levels: LevelsOption = None,
+    grid: GridOption = None,
+    resume: ResumeOption = False,
+    to: ToOption = None,
+    diff: DiffOption = None,
+    diff_card: DiffCardOption = None,
+    ignore: IgnoreOption = None,
 ) -> None:
-    """Play captures through a card and the gateway, and say what came out."""
+    """Play captures through a card and the gateway, and say what came out.
+
+    With --out into tables instead, with --to out on a network interface, with --diff against another run.
+    """
     from hdl.sbe_venue import load_venue
     from host.capture.reader import open_captures
     from host.card import check_url
-    from host.gateway.limits import Limits, load_limits
-    from host.replay import Replay, flows_of
-    from host.replay.feeds import SAMPLE_PACKETS, arbiter_of, feeds_json, feeds_table
-    from host.replay.progress import ReplayProgress
-    from host.replay.report import print_report
+    from host.playback.book_table import parse_grid
+    from host.playback.commands import Comparing, PacketSender, TableWriter
+    from host.playback.pace import parse_speed
+    from host.playback.progress import ReplayProgress
+    from host.playback.selection import Selection, SelectionError, parse_time
 
     with _bad_input():
+        compares = diff is not None or diff_card is not None
+        modes = [name for name, given in (("--out", out), ("--to", to), ("--diff", compares)) if given]
+        gateway = [name for name, given in (("--limits", limits), ("--journal", journal)) if given]
+        gateway += [name for name, given in (("--json", json_file), ("--feed", feed)) if given and out is None]
+        if len(modes) > 1 or (modes and gateway):
+            raise SelectionError(f"{' and '.join([*modes, *gateway])}: one of them, each is a run of its own")
+        if out is None and (resume or levels is not None or grid is not None or not arbitrate):
+            raise SelectionError("--resume, --levels, --grid and --no-arbitrate are of --out DIR")
+        if feed and not arbitrate:
+            raise SelectionError("--feed says what is arbitrated: leave it out, or --no-arbitrate")
+        selection = Selection(
+            tuple(instruments or ()),
+            tuple(templates or ()),
+            tuple(channels or ()),
+            None if start is None else parse_time(start),
+            None if end is None else parse_time(end),
+        )
+        pace = parse_speed(speed or ("1x" if to else "max"))
+        if to is not None:
+            sender = PacketSender(captures, to, selection, pace)
+            with _stop_on_interrupt(sender), ReplayProgress(console, "send") as progress:
+                sent = sender.run(progress)
+            sender.report(console, sent)
+            raise typer.Exit(INTERRUPTED if sent.interrupted else 0)
+        card = card or ("soft:" if modes else "rtl:")
         check_url(card)
-        opened = open_captures(captures, as_captured)
         venue = load_venue(schema, profile) if schema else None
-        with console.status("Looking at the captures ..."):
-            flows, left_out = flows_of(opened, venue)
-            samples = (capture.sample(SAMPLE_PACKETS) for capture in opened.captures)
-            feeds = arbiter_of(feed or [], flows, samples, venue)
-        warned = _warn(opened)
-        if left_out:
-            errors.print(f"tickgate: the card's flow table is full; {left_out} flows are passed over", style="yellow")
-        known = load_limits(limits) if limits else Limits()
-        with _journal(journal) as directory:
-            _prepare(card, venue)
-            run = Replay(opened, card, flows, venue, known, directory, feeds)
-            with _stop_on_interrupt(run), ReplayProgress(console) as progress:
-                result = run.run(progress)
+        if compares:
+            cards = card, diff_card or card
+            check_url(cards[1])
+            with console.status("Looking at the captures ..."):
+                comparing = Comparing(captures, diff or captures, venue, cards, selection, ignore or (), as_captured)
+            for each in dict.fromkeys(cards):
+                _prepare(each, venue, gateway=False)
+            with _stop_on_interrupt(comparing):
+                found = comparing.run()
+            comparing.report(console, found)
+            raise typer.Exit(1 if found.differences else 0 if found.complete else INTERRUPTED)
+        opened = open_captures(captures, as_captured)
+        if out is not None:
+            with console.status("Looking at the captures ..."):
+                writer = TableWriter(
+                    opened,
+                    venue,
+                    card,
+                    selection,
+                    out,
+                    table=table,
+                    decimals=decimals,
+                    resume=resume,
+                    speed=pace,
+                    frames=frames,
+                    feeds=(feed or ()) if arbitrate else None,
+                    levels=levels,
+                    grid=None if grid is None else parse_grid(grid),
+                )
+            warned = _warn(opened)
+            _say_left_out(writer.playback.left_out)
+            if writer.needs_card:
+                _prepare(card, venue, gateway=False)
+            with _stop_on_interrupt(writer), ReplayProgress(console) as progress:
+                done = writer.run(progress)
             _warn(opened, warned)
-            print_report(console, result)
-            channels = () if feeds is None else feeds.report()
-            if channels:
-                console.print(feeds_table(channels))
-            if not limits and result.gateway.journaled:
-                console.print("No --limits file was given, so no instrument was known.", style="yellow")
-        if json_file:
-            named = result.named() | {"feeds": feeds_json(channels)}
-            json_file.write_text(json.dumps(named, indent=2) + "\n")
+            writer.report(console, done)
+            if json_file:
+                json_file.write_text(json.dumps(writer.named(done), indent=2) + "\n")
+            raise typer.Exit(INTERRUPTED if done.interrupted else 0)
+        _replay_through_gateway(opened, venue, card, selection, pace, limits, journal, feed or [], json_file)
+
+
+def _replay_through_gateway(
+    opened: "Captures",
+    venue: "Venue | None",
+    card: str,
+    selection: "Selection",
+    pace: float | None,
+    limits: Path | None,
+    journal: Path | None,
+    feed: list[str],
+    json_file: Path | None,
+) -> None:
+    from host.gateway.limits import Limits, load_limits
+    from host.playback import Replay, flows_of
+    from host.playback.feeds import SAMPLE_PACKETS, arbiter_of, feeds_json, feeds_table
+    from host.playback.pace import paced
+    from host.playback.progress import ReplayProgress
+    from host.playback.report import print_report
+    from host.playback.selection import Chooser
+    from host.playback.symbols import find_symbols
+
+    with console.status("Looking at the captures ..."):
+        found, left_out = flows_of(opened, venue)
+        flows = selection.flows(found)
+        symbols = {} if venue is None else find_symbols(selection.instruments, opened, found, venue)
+        chooser = Chooser(selection, venue, flows, symbols)
+        samples = (capture.sample(SAMPLE_PACKETS) for capture in opened.captures)
+        feeds = arbiter_of(feed, flows, samples, venue)
+    warned = _warn(opened)
+    _say_left_out(left_out)
+    known = load_limits(limits) if limits else Limits()
+    with _journal(journal) as directory:
+        _prepare(card, venue)
+        run = Replay(opened, card, flows, venue, known, directory, feeds, chooser)
+        with _stop_on_interrupt(run), ReplayProgress(console) as progress:
+            result = run.run(progress, lambda packets: paced(packets, pace))
+        _warn(opened, warned)
+        chooser.check_met()
+        print_report(console, result)
+        channels = () if feeds is None else feeds.report()
+        if channels:
+            console.print(feeds_table(channels))
+        if not limits and result.gateway.journaled:
+            console.print("No --limits file was given, so no instrument was known.", style="yellow")
+    if json_file:
+        named = result.named() | {"feeds": feeds_json(channels)}
+        json_file.write_text(json.dumps(named, indent=2) + "\n")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not result.reconciliation.closes:
         raise typer.Exit(1)
+
+
+def _say_left_out(flows: int) -> None:
+    if flows:
+        errors.print(f"tickgate: the card's flow table is full; {flows} flows are passed over", style="yellow")
 
 
 @app.command()
@@ -238,10 +431,11 @@ def decode(
     from hdl.flow import Parser
     from hdl.sbe_venue import load_venue
     from host.capture.reader import open_captures
-    from host.replay import Progress, flows_of
-    from host.replay.progress import ReplayProgress
-    from host.sbe.export import WRITERS, export
+    from host.playback import Progress, flows_of
+    from host.playback.progress import ReplayProgress
+    from host.sbe.export import export
     from host.sbe.full_decode import FullDecoder
+    from host.table_files import WRITERS
 
     with _bad_input():
         if file_format not in WRITERS:
@@ -329,8 +523,8 @@ def demo(
     from host import demo as parts
     from host.generate import SCHEMA
     from host.generate import generate as make
-    from host.replay.progress import ReplayProgress
-    from host.replay.report import print_report
+    from host.playback.progress import ReplayProgress
+    from host.playback.report import print_report
 
     with _bad_input():
         DEMO_DIRECTORY.mkdir(parents=True, exist_ok=True)
@@ -397,6 +591,28 @@ def serve(
 
 
 @app.command()
+def control(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of a gateway that runs.")],
+    record: Annotated[
+        str, typer.Argument(metavar="JSON", help='A control record, such as {"type": "kill", "scope": "all"}.')
+    ],
+) -> None:
+    """Have a gateway that runs take a control record: it takes effect between two orders, and is journaled."""
+    from host.serve.config import load_config
+    from host.serve.control import send
+
+    with _bad_input():
+        config = load_config(path)
+        try:
+            content = json.loads(record)
+        except ValueError as error:
+            raise ValueError(f"no JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ValueError("a control record is an object")
+        send(config.run, content)
+
+
+@app.command()
 def doctor(
     warm: Annotated[bool, typer.Option("--warm", help="Compile the host's loops into Numba's cache first.")] = False,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Look only, and measure nothing.")] = False,
@@ -411,7 +627,7 @@ def doctor(
 
     with _bad_input():
         if warm:
-            from host.replay.warm import warm as warm_replay
+            from host.playback.warm import warm as warm_replay
             from host.serve.warm import warm_stages
 
             with console.status("Compiling the host's loops ..."):
@@ -480,6 +696,77 @@ def flash(
         flash_board(board, dry_run=dry_run, persistent=persistent, url=card, folder=folder)
 
 
+JournalArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A journal's directory.")]
+RawOption = Annotated[bool, typer.Option("--raw", help="The raw message too.")]
+
+
+@journal_app.command("verify")
+def journal_verify(directory: JournalArgument) -> None:
+    """Read a whole journal and say whether every byte is as it was written: exit code 0, or 1 with file, byte and cause."""
+    from host.journal.commands import verify
+
+    with _bad_input():
+        code = verify(directory)
+    if code:
+        raise typer.Exit(code)
+
+
+@journal_app.command("show")
+def journal_show(
+    directory: JournalArgument,
+    time: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--time", metavar="FROM TO", help="In UTC (2025-11-26T09:30:00.000000001) or ns; TO is not included."
+        ),
+    ] = None,
+    flow: Annotated[int | None, typer.Option("--flow", metavar="N", min=0, max=65535, help="Of this session.")] = None,
+    client_order_id: Annotated[
+        str | None, typer.Option("--client-order-id", metavar="ID", help="With this ClOrdID (11).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with every column.")] = False,
+    raw: RawOption = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="The control records instead: what changed between which orders.")
+    ] = False,
+) -> None:
+    """Print journaled orders in words, found by their indexes."""
+    from host.gateway.verdict import VERDICT_TEXT
+    from host.journal.commands import parse_time, show
+    from host.journal.index import Query
+
+    with _bad_input():
+        times = (parse_time(time[0]), parse_time(time[1])) if time else None
+        name = None if client_order_id is None else client_order_id.encode()
+        show(
+            directory,
+            Query(times, flow, name),
+            VERDICT_TEXT,
+            limit=limit,
+            as_json=as_json,
+            raw=raw,
+            controls=controls,
+        )
+
+
+@journal_app.command("export")
+def journal_export(
+    directory: JournalArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Its ending says the format: parquet, arrow or csv.")
+    ],
+    raw: RawOption = False,
+) -> None:
+    """Write all journaled orders to one table."""
+    from host.gateway.verdict import VERDICT_TEXT
+    from host.journal.commands import export
+
+    with _bad_input():
+        orders = export(directory, out, VERDICT_TEXT, raw=raw)
+    console.print(f"{out}: {orders:,} orders", highlight=False, soft_wrap=True)
+
+
 def _warn(captures: "Captures", before: Collection[str] = ()) -> list[str]:
     """Say what was found missing of captures, unless it was said before; returns all that was said."""
     for warning in captures.warnings:
@@ -497,14 +784,14 @@ def _journal(directory: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _prepare(url: str, venue: "Venue | None") -> None:
-    """Compile what the first replay needs, saying so, or say that opening the card will."""
+def _prepare(url: str, venue: "Venue | None", gateway: bool = True) -> None:
+    """Compile what the first replay needs, saying so, or say that opening the card will; ``gateway``: whether orders go that way."""
     from host.card.sbe_decoders import is_compiled
-    from host.replay.warm import is_warm, warm
+    from host.playback.warm import is_warm, warm
     from sim.pcie_card import pcie_card_model
     from sim.shared_library import CARD, is_built
 
-    if not is_warm():
+    if gateway and not is_warm():
         console.print("Compiling the host's loops (about half a minute, once) ...")
         warm()
     if url == "soft:" and venue is not None and not is_compiled(venue):
@@ -515,7 +802,7 @@ def _prepare(url: str, venue: "Venue | None") -> None:
 
 
 @contextlib.contextmanager
-def _stop_on_interrupt(run: "Replay") -> Iterator[None]:
+def _stop_on_interrupt(run: Stoppable) -> Iterator[None]:
     """Ctrl-C ends the replay after the present slice; a second one ends the program."""
 
     def stop(number: int, frame: object) -> None:

@@ -12,7 +12,7 @@ from host.gateway.limits import DEFAULT_NODES, Limits
 from host.gateway.notional import NOTIONAL_DECIMALS
 from host.gateway.risk import Account, Instrument
 from host.generate import ACCOUNTS, INSTRUMENTS, SCHEMA, Generated
-from host.replay import Replay, Result
+from host.playback import Replay, Result
 
 DEMO_LIMITS = Limits(
     instruments=tuple(

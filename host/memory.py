@@ -203,6 +203,16 @@ def trailing_zeros(typing_context, value):
 
 
 @intrinsic
+def leading_zeros(typing_context, value):
+    """Zero bits above the highest set bit of a uint64 that is not 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
 def swap_bytes(typing_context, value):
     """A uint64 with its bytes in the other order."""
 

@@ -57,7 +57,7 @@ class TestDeclaration:
 
     def test_the_light_host_needs_neither_hdl_nor_simulator(self) -> None:
         names = {distribution(line) for line in declared()["project"]["dependencies"]}
-        assert names == {"numpy", "numba", "pyarrow", "pyserial", "rich", "typer", "backports-zstd", "lz4"}
+        assert names == {"numpy", "numba", "pyarrow", "pyserial", "rich", "typer", "backports-zstd", "lz4", "zlib-ng"}
 
     def test_every_package_folder_is_a_package(self) -> None:
         """A folder with Python files but no __init__.py would be missing from the distribution."""

@@ -7,7 +7,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.bench import books, captures, cards, end_to_end, ethernet, gateway, latency, market_data
+from host.bench import (
+    books,
+    captures,
+    cards,
+    cluster,
+    end_to_end,
+    ethernet,
+    gateway,
+    journal,
+    latency,
+    market_data,
+    playback,
+    router,
+)
 from host.bench.measure import Row
 from sim.veth import NoVeth
 
@@ -45,15 +58,21 @@ def main() -> None:
         lambda: market_data.entries_row(data),
         lambda: market_data.full_decode_row(data),
         lambda: books.updates_row(data),
+        lambda: playback.rows(data),
+        router.recompute_row,
         lambda: gateway.risk_route_row(traffic),
+        lambda: cluster.matching_row(traffic),
+        cluster.deep_book_row,
         lambda: gateway.journaled_row(traffic),
+        lambda: journal.durable_row(traffic),
         latency.latency_row,
         lambda: end_to_end.end_to_end_row()[0],
     ):
         measured = measure()
         for row in measured if isinstance(measured, list) else [measured]:
             rows.append(row)
-            console.print(f"  {row.name}: {number(row.value)} {row.unit}", highlight=False)
+            note = f" ({row.note})" if row.note else ""
+            console.print(f"  {row.name}: {number(row.value)} {row.unit}{note}", highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("figure", "unit", "peer"):
         table.add_column(column)

@@ -34,8 +34,8 @@ def batches_row(data: MarketData) -> Row:
     fragments and TCP; the peer reads the file and parses Ethernet, IP and UDP or TCP."""
     with tempfile.TemporaryDirectory() as folder:
         path, short = Path(folder) / "many.pcap", Path(folder) / "few.pcap"
-        path.write_bytes(_pcap_bytes(data.packets, PACKETS))
-        short.write_bytes(_pcap_bytes(data.packets, PEER_PACKETS))
+        path.write_bytes(pcap_bytes(data.packets, PACKETS))
+        short.write_bytes(pcap_bytes(data.packets, PEER_PACKETS))
 
         def with_dpkt() -> int:
             with short.open("rb") as file:
@@ -51,8 +51,8 @@ def batches_row(data: MarketData) -> Row:
 
 
 def _pcap_row(data: MarketData) -> Row:
-    content = np.frombuffer(_pcap_bytes(data.packets, PACKETS), np.uint8).copy()
-    few = _pcap_bytes(data.packets, PEER_PACKETS)
+    content = np.frombuffer(pcap_bytes(data.packets, PACKETS), np.uint8).copy()
+    few = pcap_bytes(data.packets, PEER_PACKETS)
 
     def index(window: np.ndarray, at: int, rows: Rows) -> tuple[int, int, int]:
         return pcap.index_pcap(window, at, False, 1, rows.offset, rows.length, rows.timestamp)
@@ -99,7 +99,7 @@ def _indexed(content: np.ndarray, at: int, index: Callable[[np.ndarray, int, Row
     return count
 
 
-def _pcap_bytes(packets: Packets, count: int) -> bytes:
+def pcap_bytes(packets: Packets, count: int) -> bytes:
     """A pcap file of ``count`` packets or a few more: these, again and again."""
     with tempfile.NamedTemporaryFile() as file:
         write_pcap(file.name, packets.slice(0, count))

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from host.bench.measure import Row
 from host.cluster.matching_node import MatchingNode
 from host.demo import DEMO_LIMITS
 from host.gateway.pipeline import Gateway
 from host.gateway.risk import Risk
+from host.gateway.state import NodesState
 from host.generate.lap import make_lap
 from host.generate.load import Lap
-from host.journal import Journal, read_journal
+from host.journal import Journal, JournalReader, newest_snapshot
+from host.journal.retention import used_bytes
 from host.serve.modules import HASHES
 from host.trials.served import Served
 
@@ -33,9 +33,14 @@ LAP_ORDERS = 20_000
 IDS_A_SECOND = 2_000_000
 """Client order ids that there is room for, for each second."""
 
+RETAIN_BYTES = 7 << 30
+"""Budget of the journal's directory: with the segments that come between two looks it stays below 8 GB."""
+SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 8
+"""A snapshot has all client order ids of the day in it, so not too many of them."""
+
 FOLDER = Path("build/end_to_end")
-GROUPS = [["card"], ["risk", "sessions"], ["journal"], ["nodes"]]
-STAGES = ("card", "risk", "journal", "nodes", "sessions")
+GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["sessions"], ["snapshots"]]
+STAGES = ("card", "risk", "journal", "nodes", "sessions", "snapshots")
 PEER_ORDERS = 60_000
 
 
@@ -49,6 +54,7 @@ class Outcome:
     journal_bytes: int
     cpu_ns: dict[str, float]
     lag_batches: int
+    directory_bytes: int
     differences: list[str] = field(default_factory=list)
 
     @property
@@ -64,6 +70,7 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "reports": self.reports,
             "journal_bytes": self.journal_bytes,
+            "most_bytes_of_its_directory": self.directory_bytes,
             "cpu_ns_an_order": {name: round(value, 1) for name, value in self.cpu_ns.items()},
             "differences": self.differences,
         }
@@ -76,14 +83,21 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
         "processes": {"groups": GROUPS},
         "rings": {"session_slots": 1 << 14, "batch_slots": 32},
         "risk": {"client_order_ids": int(IDS_A_SECOND * (seconds + 5))},
+        "journal": {
+            "segment_bytes": SEGMENT_BYTES,
+            "snapshot_segments": SNAPSHOT_SEGMENTS,
+            "retain_bytes": RETAIN_BYTES,
+        },
         "sessions": {"patience_ms": 10_000},
     }
     with Served(folder, lap_orders, 1, tables) as served:
         served.start()
         first: tuple[float, dict[str, Any]] | None = None
         last: tuple[float, dict[str, Any]] | None = None
+        most = 0
         for line in served.lines():
             now = time.monotonic()
+            most = max(most, used_bytes(served.journal) if served.journal.exists() else 0)
             if first is None:
                 if all(line["modules"][each]["state"] >= 2 for each in STAGES) and line["journaled"]:
                     first = (now, line)
@@ -104,19 +118,26 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
             journal_bytes=final["modules"]["journal"]["bytes"],
             cpu_ns={each: (end[each]["cpu_ns"] - begin[each]["cpu_ns"]) / max(orders, 1) for each in STAGES},
             lag_batches=last[1]["lag_batches"],
+            directory_bytes=most,
             differences=reconcile(served, final["modules"]),
         )
 
 
 def reconcile(served: Served, modules: dict[str, dict[str, int]]) -> list[str]:
-    """What does not add up between what was sent, the journal read again, and what modules say at their end."""
-    nodes = {str(number): MatchingNode(number) for number in DEMO_LIMITS.nodes}
-    journaled = accepted = 0
-    for batch in read_journal(served.journal):
-        journaled += len(batch)
-        accepted += int(np.count_nonzero(batch.decisions["verdict"] == 1))
-        for node in nodes.values():
-            node.apply(batch)
+    """What does not add up between what was sent, the journal read again, and what modules say at their end.
+
+    Where retention has taken segments away, what they held is taken from the snapshot.
+    """
+    state = NodesState(MatchingNode(number) for number in DEMO_LIMITS.nodes)
+    snapshot = newest_snapshot(served.journal)
+    reader = JournalReader(served.journal, snapshot.position if snapshot else None)
+    if snapshot:
+        state.load(snapshot.parts)
+    for batch in reader:
+        state.apply(batch)
+    nodes = {str(number): node for number, node in state.nodes.items()}
+    journaled = reader.position.sequence - 1
+    accepted = sum(node.applied for node in nodes.values())
     hashes = json.loads((served.run_directory / HASHES).read_text())
     return [
         f"{name}: {found}, expected {expected}"

@@ -94,7 +94,7 @@ def compiled_loop(ring: Ring, watch: Watch, until: Callable[[], bool]) -> None:
     """The gateway's own loop. What it publishes is taken at once, as by a journal that takes no time."""
     risk = _risk()
     batches = BatchRing.create(None, base=0, slots=16)
-    stage = RiskStage(risk, ring, batches, watch)
+    stage = RiskStage(risk, ring, batches, watch=watch)
     while not until():
         stage.step(1 << 40)
         for reader in (JOURNAL, 1):

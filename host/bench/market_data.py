@@ -54,10 +54,14 @@ class MarketData:
         flows = tuple(flow for flow in made.flows if flow.parser is Parser.SBE)
         return cls(f"generated (there is no {DATA / CAPTURE})", packets, flows, load_venue(SCHEMA), SCHEMA)
 
+    def peer_schema(self) -> sbe.Schema:
+        """The sbe package's schema."""
+        with self.schema.open() as file:
+            return sbe.Schema.parse(file)
+
     def peer(self) -> tuple[sbe.Schema, list[bytes]]:
         """The sbe package's schema, and the first raw messages for it."""
-        with self.schema.open() as file:
-            schema = sbe.Schema.parse(file)
+        schema = self.peer_schema()
         with open_card("soft:", self.flows, self.venue) as card:
             card.feed(self.packets)
             frames = card.ring.read()

@@ -75,7 +75,7 @@ class Interface:
             self.socket.close()
             raise
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes | memoryview) -> None:
         """Send a frame. Raises :class:`LinkError` where the interface is gone or down, or the frame too long for it."""
         while True:
             try:

@@ -164,17 +164,19 @@ class Ring(Closing):
             raise RingError(f"{path}: {size} bytes are too few for a ring")
         return cls(map_existing(path), path)
 
-    def poll(self, limit: int = FRAME_SLOTS) -> np.ndarray:
-        """The frames that are there, as a view of the ring, at most ``limit`` and never across the ring's end.
+    def poll(self, limit: int = FRAME_SLOTS, ahead: int = 0) -> np.ndarray:
+        """The frames that are there, as a view of the ring, at most ``limit`` and never across the ring's end; with ``ahead`` those
+        behind so many that were polled and not yet released.
 
         They stay until :meth:`release`. What was read from the view counts once release has not raised. Raises
         :class:`Lapped` where the next slot holds a frame of a later lap.
         """
         slots = len(self.frames)
-        slot = self.position % slots
-        count = count_available(self.frame_bytes, FRAME_BYTES, self.position, slots, limit)
-        if count == 0 and is_overrun(self.frame_bytes, FRAME_BYTES, self.position, slots):
-            raise Lapped(f"the card has overrun frame {self.position}, which was not read yet")
+        number = self.position + ahead
+        slot = number % slots
+        count = count_available(self.frame_bytes, FRAME_BYTES, number, slots, min(limit, slots - ahead))
+        if count == 0 and is_overrun(self.frame_bytes, FRAME_BYTES, number, slots):
+            raise Lapped(f"the card has overrun frame {number}, which was not read yet")
         return self.frames[slot : slot + count]
 
     def message(self, frame: np.void) -> memoryview:

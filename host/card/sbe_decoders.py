@@ -5,16 +5,17 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from hdl.sbe_venue import Venue
 from host.card.sbe_source import decoder_source
-from host.compiled import generated_directory
+from host.compiled import CACHE_VARIABLE, generated_directory
 
 
 def is_compiled(venue: Venue) -> bool:
     """Whether :func:`decoder` has nothing to compile."""
     name = _name(decoder_source(venue))
-    return any(generated_directory().glob(f"**/{name}.feed_packets-*.nbi"))
+    return any(Path(os.environ[CACHE_VARIABLE]).rglob(f"{name}.feed_packets-*.nbi"))
 
 
 def decoder(venue: Venue) -> Callable[..., int]:

@@ -35,7 +35,7 @@ from host.card.soft_fix_fields import (
     read_announcement,
     read_tag,
 )
-from host.card.soft_number import read_integer, read_length, read_price, read_quantity
+from host.fix_number import read_integer, read_length, read_price, read_quantity
 from host.memory import KERNEL, copy_bytes, find_byte
 
 SEEK, LENGTH, BODY, DATA, TRAILER = range(5)

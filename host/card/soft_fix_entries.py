@@ -17,8 +17,8 @@ from hdl.fix_tags import (
 from hdl.frame import Flag, Kind
 from host.card.ring_writer import finish_frame, has_frame_credit, next_frame, write_message
 from host.card.soft_fix_fields import NO_TAG, crc64, read_announcement, read_tag
-from host.card.soft_number import read_integer, read_price, read_quantity
 from host.card.soft_sbe import KIND_OF_ENTRY_TYPE
+from host.fix_number import read_integer, read_price, read_quantity
 from host.memory import KERNEL, find_byte
 
 VALUE = int(Flag.VALUE)

@@ -6,7 +6,7 @@ from numba import njit
 from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.fix_tags import DATA_TAGS, MOST_DATA_BYTES, MOST_TAG_DIGITS
 from hdl.frame import Flag
-from host.card.soft_number import read_length
+from host.fix_number import read_length
 from host.memory import KERNEL
 
 VALUE = int(Flag.VALUE)

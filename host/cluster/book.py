@@ -1,10 +1,9 @@
-"""The order books of one node in flat arrays: orders, price levels, books and the index of open orders.
+"""The state of one node in flat arrays: orders, price levels, books, and the index of open orders.
 
-Numbers of orders, levels and books are rows of their arrays; NONE ends a list. Free rows form a list through
-``next``. A level's orders are a list in time priority, a side's levels a list from the best price on; a level that
-holds no order does not exist. All quantities are 1e-8, all prices 1e-9.
+Numbers of orders, levels, branches and books are rows of their arrays; NONE ends a list. Free rows form lists. All
+quantities are 1e-8, all prices 1e-9. Everything that must survive stands in these arrays: they are the snapshot.
 
-``_nrt=False`` compiles without Numba's runtime: nothing here can allocate or counts references.
+The compiled functions have no runtime of Numba's: nothing here can allocate or counts references.
 """
 
 from typing import NamedTuple
@@ -14,12 +13,26 @@ from numba import njit
 
 from hdl.frame import Side
 from host.cluster.order_key import mix
+from host.memory import INLINED, KERNEL
 
 NONE = -1
-BID, ASK = 0, 1
+
+BIDS, ASKS, BUY_STOPS, SELL_STOPS = 0, 1, 2, 3
+"""The ladders of a book: resting buy and sell orders, and stop orders that wait to be triggered."""
+
+LADDERS = 4
+STOPS = BUY_STOPS
+"""The first ladder of stops: an order of direction d (0 buys, 1 sells) rests in ladder d and waits in STOPS + d."""
 
 QUANTITY_LIMIT = (1 << 63) - 1
 """Most that one order and one price level may hold, so that sums of two stay within 64 bits."""
+
+WHOLE = QUANTITY_LIMIT
+"""The display quantity of an order that shows all it has."""
+
+MOST_DISPLAYS = 100
+"""An order's quantity over its display quantity is at most this. It bounds how often one order can be filled by one other,
+and so the work and the reports of one message; venues ask for a larger share (Xetra: a twentieth)."""
 
 ORDER_DTYPE = np.dtype(
     [
@@ -27,6 +40,8 @@ ORDER_DTYPE = np.dtype(
         ("key_high", "u8"),
         ("price", "i8"),
         ("leaves", "u8"),
+        ("shown", "u8"),
+        ("display", "u8"),
         ("cumulative", "u8"),
         ("sequence", "u8"),
         ("level", "i4"),
@@ -34,27 +49,52 @@ ORDER_DTYPE = np.dtype(
         ("previous", "i4"),
         ("flow", "u2"),
         ("side", "u1"),
-        ("reserved", "u1"),
+        ("order_type", "u1"),
+        ("time_in_force", "u1"),
+        ("post_only", "u1"),
+        ("displays", "u1"),
+        ("self_trade", "u1"),
+        ("account", "u4"),
     ]
 )
-"""An open order, one cache line. ``side`` is the frame's character, ``sequence`` the journal's."""
+"""An open order. ``side``, ``order_type`` and ``time_in_force`` are the frame's characters (Day where that had none, Market
+or Limit once triggered), ``sequence`` the journal's. ``shown`` is what of ``leaves`` others see now, ``display`` what is
+shown anew when that has traded (WHOLE: all), ``displays`` how often that may be, at most. ``level`` is NONE in a free row. ``account`` (0: none)
+and ``self_trade`` (``host.cluster.self_trade``) are what risk decided."""
 
 LEVEL_DTYPE = np.dtype(
     [
         ("price", "i8"),
         ("quantity", "u8"),
         ("book", "i4"),
-        ("direction", "i4"),
+        ("ladder", "i4"),
         ("first", "i4"),
         ("last", "i4"),
         ("next", "i4"),
         ("previous", "i4"),
     ]
 )
-"""A price level: the sum of its orders' leaves, its first and last order, its neighbours (``next`` is worse)."""
+"""A price level (of stops: a stop price): the sum of its orders' leaves, hidden ones included, its first and last order, its
+neighbours in the ladder (``next`` is worse)."""
 
-BOOK_DTYPE = np.dtype([("instrument", "u8"), ("best", "i4", (2,)), ("orders", "i4", (2,))])
-"""A book: the best level and the number of open orders of each direction (BID, ASK)."""
+BRANCH_DTYPE = np.dtype([("bit", "i4"), ("child", "i4", (2,)), ("reserved", "i4")])
+"""A branch of a ladder's tree (``host.cluster.ladder``). A child is a level's number, or ``-2 - number`` of a branch."""
+
+BOOK_DTYPE = np.dtype(
+    [
+        ("instrument", "u8"),
+        ("last_price", "i8"),
+        ("displays", "i8"),
+        ("next", "i4"),
+        ("traded", "u1"),
+        ("in_use", "u1"),
+        ("reserved", "u1", (2,)),
+        ("best", "i4", (LADDERS,)),
+        ("root", "i4", (LADDERS,)),
+    ]
+)
+"""A book, one cache line: best level and tree of each ladder, the price of the last trade (if it has ``traded``), and the sum of
+its open orders' ``displays``."""
 
 COUNTER_DTYPE = np.dtype(
     [
@@ -62,12 +102,18 @@ COUNTER_DTYPE = np.dtype(
         ("applied", "u8"),
         ("repeated", "u8"),
         ("trades", "u8"),
+        ("last_control", "i8"),
         ("open_orders", "i8"),
-        ("books", "i8"),
         ("free_order", "i8"),
         ("free_level", "i8"),
+        ("free_branch", "i8"),
+        ("free_book", "i8"),
+        ("first_triggered", "i8"),
+        ("last_triggered", "i8"),
     ]
 )
+"""``last_control`` is the number of the last control batch applied. The triggered orders wait here while a message is
+applied; between two messages there are none."""
 
 
 class Books(NamedTuple):
@@ -75,6 +121,7 @@ class Books(NamedTuple):
 
     orders: np.ndarray
     levels: np.ndarray
+    branches: np.ndarray
     books: np.ndarray
     order_index: np.ndarray
     book_index: np.ndarray
@@ -86,46 +133,90 @@ def make_books(orders: int, instruments: int) -> Books:
     state = Books(
         np.zeros(orders, ORDER_DTYPE),
         np.zeros(orders, LEVEL_DTYPE),
+        np.zeros(orders, BRANCH_DTYPE),
         np.zeros(instruments, BOOK_DTYPE),
         np.full(1 << (2 * orders - 1).bit_length(), NONE, np.int32),
         np.full(1 << (2 * instruments - 1).bit_length(), NONE, np.int32),
         np.zeros(1, COUNTER_DTYPE),
     )
-    for rows in (state.orders, state.levels):
-        rows["next"] = np.arange(1, orders + 1)
-        rows["next"][-1] = NONE
+    for links in (state.orders["next"], state.levels["next"], state.branches["child"][:, 0], state.books["next"]):
+        links[:] = np.arange(1, len(links) + 1)
+        links[-1] = NONE
+    state.orders["level"] = NONE
+    for name in ("last_control", "first_triggered", "last_triggered"):
+        state.counters[name] = NONE
     return state
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def direction_of(side):
-    """BID for Buy, ASK for every kind of Sell."""
-    return BID if side == np.uint8(Side.BUY) else ASK
+    """0 for Buy, 1 for every kind of Sell."""
+    return 0 if side == np.uint8(Side.BUY) else 1
 
 
-@njit(cache=True, _nrt=False)
-def find_book(state, instrument, make):
-    """The instrument's book, or NONE when there is none (``make``: and no room for one)."""
+@njit(**INLINED)
+def _book_slot(state, instrument):
+    """The index slot that holds the instrument's book, or the empty one where it would go."""
     mask = state.book_index.shape[0] - 1
     slot = np.int64(mix(instrument) & np.uint64(mask))
-    while state.book_index[slot] != NONE:
-        if state.books[state.book_index[slot]].instrument == instrument:
-            return np.int64(state.book_index[slot])
+    while state.book_index[slot] != NONE and state.books[state.book_index[slot]].instrument != instrument:
         slot = (slot + 1) & mask
-    book = state.counters[0].books
-    if not make or book == state.books.shape[0]:
-        return np.int64(NONE)
-    state.counters[0].books += 1
+    return slot
+
+
+@njit(**INLINED)
+def find_book(state, instrument):
+    """The instrument's book, or NONE."""
+    return np.int64(state.book_index[_book_slot(state, instrument)])
+
+
+@njit(**KERNEL)
+def make_book(state, instrument):
+    """The instrument's book, made if there is none; NONE when there is no room for it."""
+    slot = _book_slot(state, instrument)
+    book = np.int64(state.book_index[slot])
+    if book != NONE:
+        return book
+    book = state.counters[0].free_book
+    if book == NONE:
+        return book
+    row = state.books[book]
+    state.counters[0].free_book = row.next
     state.book_index[slot] = book
-    state.books[book].instrument = instrument
-    for direction in (BID, ASK):
-        state.books[book].best[direction] = NONE
-        state.books[book].orders[direction] = 0
-    return np.int64(book)
+    row.instrument = instrument
+    row.in_use = 1
+    row.traded = 0
+    row.last_price = 0
+    row.displays = 0
+    for ladder in range(LADDERS):
+        row.best[ladder] = NONE
+        row.root[ladder] = NONE
+    return book
 
 
-@njit(cache=True, _nrt=False)
-def _index_slot(state, low, high):
+@njit(**KERNEL)
+def free_book(state, book):
+    """Gives back the row of a book that holds no order."""
+    mask = state.book_index.shape[0] - 1
+    hole = _book_slot(state, state.books[book].instrument)
+    slot = hole
+    while True:
+        slot = (slot + 1) & mask
+        other = state.book_index[slot]
+        if other == NONE:
+            break
+        home = np.int64(mix(state.books[other].instrument) & np.uint64(mask))
+        if ((slot - home) & mask) >= ((slot - hole) & mask):
+            state.book_index[hole] = other
+            hole = slot
+    state.book_index[hole] = NONE
+    state.books[book].in_use = 0
+    state.books[book].next = state.counters[0].free_book
+    state.counters[0].free_book = book
+
+
+@njit(**INLINED)
+def _order_slot(state, low, high):
     """The index slot that holds the key, or the empty one where it would go."""
     mask = state.order_index.shape[0] - 1
     slot = np.int64(low & np.uint64(mask))
@@ -137,17 +228,23 @@ def _index_slot(state, low, high):
     return slot
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def find_order(state, low, high):
     """The open order with this key, or NONE."""
-    return np.int64(state.order_index[_index_slot(state, low, high)])
+    return np.int64(state.order_index[_order_slot(state, low, high)])
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
+def index(state, order):
+    """Enters an order's key into the index."""
+    state.order_index[_order_slot(state, state.orders[order].key_low, state.orders[order].key_high)] = order
+
+
+@njit(**KERNEL)
 def unindex(state, order):
     """Takes an order's key out of the index, moving later entries back so that no hole breaks a probe."""
     mask = state.order_index.shape[0] - 1
-    hole = _index_slot(state, state.orders[order].key_low, state.orders[order].key_high)
+    hole = _order_slot(state, state.orders[order].key_low, state.orders[order].key_high)
     slot = hole
     while True:
         slot = (slot + 1) & mask
@@ -161,105 +258,29 @@ def unindex(state, order):
     state.order_index[hole] = NONE
 
 
-@njit(cache=True, _nrt=False)
-def index(state, order):
-    """Enters an order's key into the index."""
-    state.order_index[_index_slot(state, state.orders[order].key_low, state.orders[order].key_high)] = order
+@njit(**KERNEL)
+def displays_of(quantity, display):
+    """How often so much is shown anew until it has traded, at most: what is shown first may be the rest of a display."""
+    return 1 if display >= quantity else np.int64((quantity - np.uint64(1)) // display) + 2
 
 
-@njit(cache=True, _nrt=False)
-def find_level(state, book, direction, price):
-    """(level with this price or NONE, the level before its place or NONE), walking from the best price on."""
-    previous = np.int64(NONE)
-    level = np.int64(state.books[book].best[direction])
-    while level != NONE:
-        here = state.levels[level].price
-        if here == price:
-            return level, np.int64(state.levels[level].previous)
-        if (here < price) == (direction == BID):
-            break
-        previous = level
-        level = np.int64(state.levels[level].next)
-    return np.int64(NONE), previous
-
-
-@njit(cache=True, _nrt=False)
-def rest(state, order, book, direction):
-    """Puts an order at the end of its price level, which is made if need be. The caller has checked the sum."""
-    level, previous = find_level(state, book, direction, state.orders[order].price)
-    if level == NONE:
-        # There are as many levels as orders, and each holds at least one order: one is free.
-        level = state.counters[0].free_level
-        state.counters[0].free_level = state.levels[level].next
-        after = state.books[book].best[direction] if previous == NONE else state.levels[previous].next
-        state.levels[level].price = state.orders[order].price
-        state.levels[level].quantity = 0
-        state.levels[level].book = book
-        state.levels[level].direction = direction
-        state.levels[level].first = NONE
-        state.levels[level].last = NONE
-        state.levels[level].next = after
-        state.levels[level].previous = previous
-        if previous == NONE:
-            state.books[book].best[direction] = level
-        else:
-            state.levels[previous].next = level
-        if after != NONE:
-            state.levels[after].previous = level
-    last = state.levels[level].last
-    state.orders[order].level = level
-    state.orders[order].previous = last
-    state.orders[order].next = NONE
-    if last == NONE:
-        state.levels[level].first = order
-    else:
-        state.orders[last].next = order
-    state.levels[level].last = order
-    state.levels[level].quantity += state.orders[order].leaves
-    state.books[book].orders[direction] += 1
-
-
-@njit(cache=True, _nrt=False)
-def unrest(state, order):
-    """Takes an order out of its price level, and the level out of the book when that was its last."""
-    level = state.orders[order].level
-    book, direction = state.levels[level].book, state.levels[level].direction
-    before, after = state.orders[order].previous, state.orders[order].next
-    if before == NONE:
-        state.levels[level].first = after
-    else:
-        state.orders[before].next = after
-    if after == NONE:
-        state.levels[level].last = before
-    else:
-        state.orders[after].previous = before
-    state.levels[level].quantity -= state.orders[order].leaves
-    state.books[book].orders[direction] -= 1
-    if state.levels[level].first == NONE:
-        better, worse = state.levels[level].previous, state.levels[level].next
-        if better == NONE:
-            state.books[book].best[direction] = worse
-        else:
-            state.levels[better].next = worse
-        if worse != NONE:
-            state.levels[worse].previous = better
-        state.levels[level].next = state.counters[0].free_level
-        state.counters[0].free_level = level
-
-
-@njit(cache=True, _nrt=False)
-def take_order(state):
+@njit(**INLINED)
+def take_order(state, book, displays):
     """A free order row, or NONE when the node is full."""
     order = state.counters[0].free_order
     if order != NONE:
         state.counters[0].free_order = state.orders[order].next
         state.counters[0].open_orders += 1
+        state.orders[order].displays = displays
+        state.books[book].displays += displays
     return order
 
 
-@njit(cache=True, _nrt=False)
-def free_order(state, order):
+@njit(**INLINED)
+def free_order(state, order, book):
     """Gives an order row back; it stands in no level and in no index any more."""
+    state.books[book].displays -= np.int64(state.orders[order].displays)
+    state.orders[order].level = NONE
     state.orders[order].next = state.counters[0].free_order
     state.counters[0].free_order = order
     state.counters[0].open_orders -= 1

@@ -1,32 +1,35 @@
 """A matching node in this process."""
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from host.cluster.book import make_books
-from host.cluster.matching import apply_orders, dump_orders
+from hdl.frame import TimeInForce
+from host.cluster.book import NONE, Books, make_books
+from host.cluster.book_rows import book_rows, give_rows, take_rows
+from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders
 from host.cluster.node import NO_NODE
-from host.cluster.report import REPORT_DTYPE
+from host.cluster.report import REPORT_DTYPE, Reason, ReportKind
 from host.journal.batch import Batch
 
 NODE_ORDERS = 1 << 17
-"""Most open orders of a node by default: 13 MiB of orders, levels and index."""
+"""Most open orders of a node by default: 20 MiB of orders, levels, branches and index."""
 
 NODE_INSTRUMENTS = 4096
 """Most instruments of a node by default."""
 
 REPORTS = 1 << 14
-"""Room for reports that a node begins with; it doubles when one batch gives more."""
+"""Room for reports that a node begins with; it grows when one batch may give more."""
 
 
 class Output(NamedTuple):
-    """Where the compiled functions write reports."""
+    """Where the compiled functions write reports, and the keys of the orders that come next."""
 
     reports: np.ndarray
-    written: np.ndarray
-    node: int
+    cause: np.ndarray
+    keys: np.ndarray
 
 
 class MatchingNode:
@@ -43,7 +46,10 @@ class MatchingNode:
             raise ValueError("a node has room for at least one order and one instrument")
         self._number = number
         self.state = make_books(orders, instruments)
-        self._output = Output(np.zeros(REPORTS, REPORT_DTYPE), np.zeros(1, np.int64), number)
+        self._output = Output(
+            np.zeros(REPORTS, REPORT_DTYPE), np.zeros(1, CAUSE_DTYPE), np.zeros((LOOKAHEAD, 4), np.uint64)
+        )
+        self._output.cause["node"] = number
 
     @property
     def number(self) -> int:
@@ -64,34 +70,95 @@ class MatchingNode:
 
     @property
     def open_orders(self) -> int:
-        """Orders that rest in the books now."""
+        """Orders that rest in the books or wait to be triggered now."""
         return int(self.state.counters["open_orders"][0])
 
     def apply(self, batch: Batch) -> np.ndarray:
-        """See :meth:`host.cluster.node.Node.apply`."""
-        self._output.written[0] = 0
+        """See :meth:`host.cluster.node.Node.apply`.
+
+        Of control batches "new_day" expires all Day orders and "disconnect" cancels all orders of its ``flow``, the order
+        with the lowest sequence first; others change nothing. One whose number is not above the last one's is passed over.
+        """
+        self._output.cause["written"] = 0
+        if batch.control is not None:
+            self._apply_control(batch, batch.control)
+            return self._reports()
         position = 0
         while True:
             position, needed = apply_orders(
                 self.state, self._output, batch.frames, batch.decisions, batch.payload, batch.first_sequence, position
             )
             if position == len(batch):
-                return self._output.reports[: self._output.written[0]]
+                return self._reports()
             self._grow(needed)
 
+    def take_book(self, instrument: int) -> np.ndarray:
+        """Everything of an instrument (``host.cluster.book_rows``), which this node has no more."""
+        return take_rows(self.state, instrument)
+
+    def give_book(self, instrument: int, rows: np.ndarray) -> None:
+        """Takes over what another node's :meth:`take_book` gave: orders keep priority, hidden quantity and stop prices.
+
+        Raises ValueError, and nothing is changed, when there is no room or an order or book is here already.
+        """
+        give_rows(self.state, instrument, rows)
+
+    def state_parts(self) -> dict[str, np.ndarray]:
+        """Everything that must survive, as the live arrays."""
+        return self.state._asdict()
+
+    def load_parts(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what :meth:`state_parts` of a node with the same room was; the arrays must be writable, and are taken over.
+
+        Raises ValueError for parts that are not those of such a node.
+        """
+        loaded = {}
+        for name, mine in self.state_parts().items():
+            part = np.asarray(parts[name]) if name in parts else None
+            if part is None or part.dtype != mine.dtype or part.shape != mine.shape:
+                found = "missing" if part is None else f"{part.shape} of {part.dtype.itemsize} bytes each"
+                raise ValueError(f"node {self._number}: part '{name}' is {found}, expected {mine.shape}")
+            if not part.flags.writeable or not part.flags.c_contiguous or not part.flags.aligned:
+                raise ValueError(f"node {self._number}: part '{name}' cannot be written to")
+            loaded[name] = part
+        self.state = Books(**loaded)
+
     def state_hash(self) -> str:
-        """BLAKE2b over open orders in priority, books by instrument, and the counters of what was applied."""
-        counters = self.state.counters[0]
-        books = self.state.books[: int(counters["books"])]
-        rows = np.zeros((int(counters["open_orders"]), 8), np.uint64)
-        dump_orders(self.state, np.argsort(books["instrument"]), rows)
-        digest = hashlib.blake2b(rows.data, digest_size=16)
-        digest.update(np.sort(books["instrument"]).tobytes())
+        """BLAKE2b over the rows of all books by instrument, and the counters of what was applied."""
+        books = np.flatnonzero(self.state.books["in_use"])
+        digest = hashlib.blake2b(digest_size=16)
+        for book in books[np.argsort(self.state.books["instrument"][books])]:
+            digest.update(book_rows(self.state, int(book)).data)
         for name in ("last_sequence", "applied", "trades"):
-            digest.update(int(counters[name]).to_bytes(8, "little"))
+            digest.update(int(self.state.counters[name][0]).to_bytes(8, "little"))
         return digest.hexdigest()
 
+    def _apply_control(self, batch: Batch, control: Mapping[str, Any]) -> None:
+        counters = self.state.counters[0]
+        if batch.number <= counters["last_control"]:
+            return
+        counters["last_control"] = batch.number
+        orders = self.state.orders
+        if control["type"] == "new_day":
+            ended, kind, reason = orders["time_in_force"] == TimeInForce.DAY, ReportKind.EXPIRED, Reason.END_OF_DAY
+        elif control["type"] == "disconnect":
+            ended, kind, reason = orders["flow"] == control["flow"], ReportKind.CANCELED, Reason.DISCONNECTED
+        else:
+            return
+        rows = np.flatnonzero(ended & (orders["level"] != NONE))
+        rows = rows[np.argsort(orders["sequence"][rows])]
+        if len(rows) > len(self._output.reports):
+            self._grow(len(rows))
+        self._output.cause["sequence"] = batch.first_sequence - 1
+        self._output.cause["timestamp"] = control.get("timestamp", 0)
+        end_orders(self.state, self._output, rows, int(kind), int(reason))
+
+    def _reports(self) -> np.ndarray:
+        return self._output.reports[: int(self._output.cause["written"][0])]
+
     def _grow(self, needed: int) -> None:
-        reports = np.zeros(max(2 * len(self._output.reports), len(self._output.reports) + needed), REPORT_DTYPE)
-        reports[: len(self._output.reports)] = self._output.reports
+        """Room for so many reports beside those written."""
+        written = self._reports()
+        reports = np.zeros(max(2 * len(self._output.reports), len(written) + needed), REPORT_DTYPE)
+        reports[: len(written)] = written
         self._output = self._output._replace(reports=reports)

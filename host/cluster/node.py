@@ -31,8 +31,9 @@ class Node(Protocol):
     def apply(self, batch: Batch) -> np.ndarray:
         """Applies those orders of a committed batch that are accepted and routed to this node.
 
-        Orders with a sequence that was applied before are passed over. Returns reports (``REPORT_DTYPE``), a view
-        that holds until the next call.
+        Orders with a sequence that was applied before are passed over. A batch with ``control`` has no orders; a node does
+        what the record says of nodes, if anything. Returns reports (``REPORT_DTYPE``), a view that holds until the next
+        call.
         """
         ...
 

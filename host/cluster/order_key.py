@@ -24,7 +24,7 @@ _HIGHS = _U(0x8080808080808080)
 
 @intrinsic
 def prefetch_row(typingctx, table, row):
-    """Begins to fetch a row of a two-dimensional C-ordered array into the cache, and waits for nothing."""
+    """Begins to fetch a row of a C-ordered array into the cache, and waits for nothing."""
     signature = types.void(table, types.intp)
 
     def codegen(context, builder, signature, arguments):

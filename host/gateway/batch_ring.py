@@ -13,7 +13,7 @@ import numpy as np
 
 from hdl.frame import FRAME_BYTES, FRAME_DTYPE
 from host.closing import Closing
-from host.journal.batch import DECISION_DTYPE, MESSAGE_BYTES, Batch, BatchBuffer
+from host.journal.batch import DECISION_DTYPE, MESSAGE_BYTES, Batch, BatchBuffer, BatchKind
 from host.ring.records import OWN_WORD, RecordRing, RecordRings
 
 SLOTS = 16
@@ -24,9 +24,6 @@ SLOT_FRAMES = 4096
 
 JOURNAL = 0
 """The journal's cursor: batches before it are durable. The nodes' processes have those from 1 on."""
-
-ORDERS, CONTROL = 0, 1
-"""Kinds of slots."""
 
 SLOT_DTYPE = np.dtype(
     [
@@ -41,7 +38,7 @@ SLOT_DTYPE = np.dtype(
     ]
 )
 """A batch. ``frames_end`` is the number of the first frame of the card's ring that is in no batch up to this one,
-``published`` a CLOCK_MONOTONIC in ns. ``first_sequence`` is written by the journal, before it moves its cursor."""
+``published`` a CLOCK_MONOTONIC in ns, ``kind`` a BatchKind. ``first_sequence`` is written by the journal, before it moves its cursor."""
 assert SLOT_DTYPE.itemsize == 64
 
 
@@ -112,17 +109,19 @@ class BatchRing(Closing):
         """Most bytes of raw messages of a batch."""
         return self.arrays.payload.shape[1]
 
-    def batch(self, number: int) -> Batch:
-        """Record ``number`` as the batch that nodes apply: views of its slot, once it is durable."""
+    def batch(self, number: int, first_sequence: int | None = None) -> Batch:
+        """Record ``number`` as the batch that nodes apply: views of its slot, once it is durable; or, if its first sequence is
+        given, once it is published."""
         slot = number % self.ring.slots
         record = self.arrays.records[slot]
         count, filled = int(record["count"]), int(record["payload_bytes"])
         return Batch(
             self.ring.base + number,
-            int(record["first_sequence"]),
+            int(record["first_sequence"]) if first_sequence is None else first_sequence,
             self.arrays.frames[slot, :count],
             self.arrays.decisions[slot, :count],
             self.arrays.payload[slot, :filled],
+            kind=BatchKind(int(record["kind"])),
         )
 
     def buffer(self, number: int) -> BatchBuffer:

@@ -8,6 +8,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from host.memory import INLINED
+
 NOTIONAL_DECIMALS = 17
 """Notionals are counted in 1e-17."""
 
@@ -33,13 +35,13 @@ def _high_product(typingctx, left, right):
     return signature, codegen
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def multiply(left, right):
     """The product of two uint64 as (high, low)."""
     return _high_product(left, right), left * right
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def add(high, low, other_high, other_low):
     """The sum of two pairs; the caller knows that it stays below 2^128."""
     total = low + other_low
@@ -47,13 +49,20 @@ def add(high, low, other_high, other_low):
     return high + other_high + carry, total
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def exceeds(high, low, limit_high, limit_low):
     """Whether a pair is more than a limit."""
     return high > limit_high or (high == limit_high and low > limit_low)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def magnitude(price):
     """|price| as uint64, right for -2^63 too."""
     return np.uint64(price) if price >= 0 else np.uint64(0) - np.uint64(price)
+
+
+@njit(**INLINED)
+def subtract(high, low, other_high, other_low):
+    """The difference of two pairs, modulo 2^128."""
+    borrow = np.uint64(1) if low < other_low else np.uint64(0)
+    return high - other_high - borrow, low - other_low

@@ -153,6 +153,7 @@ class Gateway:
             step.node_trades[number] += node.trades - trades
             applied += node.applied - orders
             if len(reports):
+                self._risk.settle(reports)
                 step.reports += np.bincount(reports["kind"], minlength=len(step.reports))
                 if self._on_reports:
                     self._on_reports(reports)
@@ -164,7 +165,7 @@ class Gateway:
         for batch in read_journal(self._journal.directory):
             self._risk.restore(batch)
             for node in self._nodes.values():
-                node.apply(batch)
+                self._risk.settle(node.apply(batch))
             self.recovered += len(batch)
 
 

@@ -1,138 +1,145 @@
 """Pre-trade risk: what may be ordered, and what has been. See docs/gateway.md for the checks and their order."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hdl.frame import FRAME_DTYPE, crc64
-from host.cluster.node import NO_NODE
-from host.gateway.notional import NOTIONAL_DECIMALS, NOTIONAL_LIMIT, words
-from host.gateway.risk_pass import (
+from hdl.frame import FRAME_DTYPE
+from host.cluster.report import REPORT_DTYPE
+from host.gateway.book_tops import take_tops
+from host.gateway.exposure import settle_reports
+from host.gateway.notional import NOTIONAL_LIMIT
+from host.gateway.reject import Reject, reject_of
+from host.gateway.risk_control import (
+    apply_terms,
+    is_killed,
+    mark_kill,
+    named_account,
+    parse_control,
+)
+from host.gateway.risk_pass import risk_pass
+from host.gateway.risk_restore import restore_orders
+from host.gateway.risk_state import (
     ACCOUNT_DTYPE,
+    AHEAD_DTYPE,
     COUNTER_DTYPE,
+    DROP_ON_DISCONNECT,
     INSTRUMENT_DTYPE,
     LOOKAHEAD,
+    NONE,
+    ORDER_DTYPE,
+    POSITION_DTYPE,
+    REJECT_DTYPE,
+    SESSION_DTYPE,
     SLOT_DTYPE,
+    TABLE_DTYPE,
+    TERMS_DTYPE,
     RiskState,
-    account_key,
-    account_slot,
-    enter_code,
-    restore_orders,
-    risk_pass,
-    set_reference,
+    forget_ids,
+    table_size,
 )
 from host.gateway.router import Router
+from host.gateway.terms import DEFAULT_ACCOUNT, SESSION_LIMIT, Account, Instrument, Position, Session, Terms
 from host.gateway.verdict import VERDICT_TEXT, Verdict, verdict_text
-from host.journal.batch import Batch
+from host.journal.batch import DECISION_DTYPE, Batch
+from host.memory import read_only
 
-__all__ = ["DEFAULT_ACCOUNT", "VERDICT_TEXT", "Account", "Instrument", "Risk", "Verdict", "verdict_text"]
+if TYPE_CHECKING:
+    from host.market_data import Books
+
+__all__ = [
+    "DEFAULT_ACCOUNT",
+    "NOTIONAL_LIMIT",
+    "VERDICT_TEXT",
+    "Account",
+    "Instrument",
+    "Position",
+    "Reject",
+    "Risk",
+    "Session",
+    "Terms",
+    "Verdict",
+    "verdict_text",
+]
 
 CLIENT_ORDER_IDS = 1 << 20
-"""Client order ids remembered by default: 32 MiB, touched only as they come."""
+"""Client order ids remembered by default: 32 MiB."""
 
 ACCOUNTS = 4096
 """Accounts, named ones included, by default."""
 
-COLLAR_LIMIT_PPM = 1_000_000
-"""Widest collar: ±100 % of the reference price."""
+POSITIONS = 1 << 16
+"""Instruments of accounts that have been traded, by default: 8 MiB."""
 
-
-@dataclass(frozen=True)
-class Instrument:
-    """What may be ordered of one instrument.
-
-    ``reference_price`` (1e-9) is the collar's middle until the first trade; ``maximum_quantity`` (1e-8) is the most
-    an order may ask for; ``collar_ppm`` is how far a limit price may be from the reference, in millionths of it
-    (50_000 is ±5 %), 0 for no collar. ``security_id`` is the instrument's number in the market data, whose trades
-    move the reference; None if none are to.
-    """
-
-    symbol: str
-    reference_price: int
-    maximum_quantity: int
-    collar_ppm: int = 0
-    security_id: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.symbol:
-            raise ValueError("an instrument needs a symbol")
-        if not -(1 << 63) < self.reference_price < 1 << 63:
-            raise ValueError(f"{self.symbol}: the reference price does not fit 64 bits")
-        if not 0 < self.maximum_quantity < 1 << 64:
-            raise ValueError(f"{self.symbol}: the maximum quantity does not fit 64 bits")
-        if not 0 <= self.collar_ppm <= COLLAR_LIMIT_PPM:
-            raise ValueError(f"{self.symbol}: a collar is 0 to {COLLAR_LIMIT_PPM} millionths")
-
-    @property
-    def code(self) -> int:
-        """What the frame's ``instrument`` says of an order for it: the CRC-64 of the symbol."""
-        return crc64(self.symbol.encode())
-
-
-@dataclass(frozen=True)
-class Account:
-    """What an account may order, in notional (quantity × |price|, 1e-17; a market order at the reference price).
-
-    ``order_notional`` bounds one order. ``notional`` bounds the sum over all accepted orders and replaces: the
-    replaced order's share is not given back, and neither is a canceled one's.
-    """
-
-    name: str
-    order_notional: int = NOTIONAL_LIMIT
-    notional: int = NOTIONAL_LIMIT
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.order_notional <= NOTIONAL_LIMIT and 0 <= self.notional <= NOTIONAL_LIMIT):
-            raise ValueError(f"{self.name}: a notional limit is 0 to 2^127 - 1")
-
-
-DEFAULT_ACCOUNT = Account("", 10_000_000 * 10**NOTIONAL_DECIMALS, 1_000_000_000_000 * 10**NOTIONAL_DECIMALS)
-"""Limits of accounts that are not configured: ten million an order, a million million in all."""
+ORDERS = 1 << 18
+"""Open orders by default: 18 MiB."""
 
 
 class Risk:
     """The checks with their state, in flat arrays that the compiled pass works on.
 
-    Parameters: ``instruments`` and ``accounts`` that are known; ``default_account``, whose limits every other account
-    has; ``client_order_ids``, room for identifiers that are remembered to find duplicates; ``account_room``, most
-    accounts. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
+    Parameters: ``instruments``, ``accounts``, ``sessions`` and ``positions`` that have limits of their own;
+    ``default_account``, whose limits every other account has; ``client_order_ids``, room for identifiers that are
+    remembered to find duplicates; ``account_room``, ``position_room``, ``order_room``, most accounts, instruments of accounts,
+    and open orders. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
+
+    Limits, kills and new days change by :meth:`apply_control` between two slices. Whatever verdicts depend on but what the
+    market says (reference prices and books) is a function of the accepted orders, the reports and the control records,
+    so that a replayed journal gives the same :meth:`state_hash`.
     """
 
     def __init__(
         self,
-        instruments: Iterable[Instrument],
+        instruments: Iterable[Instrument] = (),
         accounts: Iterable[Account] = (),
         *,
+        sessions: Iterable[Session] = (),
+        positions: Iterable[Position] = (),
         default_account: Account = DEFAULT_ACCOUNT,
         client_order_ids: int = CLIENT_ORDER_IDS,
         account_room: int = ACCOUNTS,
+        position_room: int = POSITIONS,
+        order_room: int = ORDERS,
     ) -> None:
-        self.instruments = tuple(instruments)
-        rows = np.zeros(len(self.instruments), INSTRUMENT_DTYPE)
-        for row, instrument in zip(rows, self.instruments, strict=True):
-            row["code"], row["maximum_quantity"] = instrument.code, instrument.maximum_quantity
-            row["collar_ppm"], row["node"] = instrument.collar_ppm, NO_NODE
+        self.terms = Terms()
+        self._router: Router | None = None
+        self._books_known = 0
         self.state = RiskState(
-            instruments=rows,
-            symbols=_slots(self.instruments, [each.code for each in self.instruments]),
-            securities=_slots(self.instruments, [each.security_id for each in self.instruments]),
-            accounts=np.zeros(_table_size(account_room), ACCOUNT_DTYPE),
-            client_order_ids=np.zeros((_table_size(client_order_ids), 2), np.uint64),
-            keys=np.zeros((LOOKAHEAD, 2), np.uint64),
+            instruments=np.zeros(0, INSTRUMENT_DTYPE),
+            terms=np.zeros(0, TERMS_DTYPE),
+            symbols=np.zeros(2, SLOT_DTYPE),
+            securities=np.zeros(2, SLOT_DTYPE),
+            accounts=_touched(table_size(account_room), ACCOUNT_DTYPE),
             default_account=np.zeros(1, ACCOUNT_DTYPE),
+            sessions=_touched(SESSION_LIMIT + 2, SESSION_DTYPE),
+            positions=_touched(table_size(position_room), POSITION_DTYPE),
+            client_order_ids=_touched((table_size(client_order_ids), 2), np.uint64),
+            orders=_touched(order_room, ORDER_DTYPE),
+            order_index=np.full(table_size(order_room), NONE, np.int32),
+            tables=np.zeros(1, TABLE_DTYPE),
             counters=np.zeros(1, COUNTER_DTYPE),
+            rejects=np.zeros(1, REJECT_DTYPE),
+            ahead=np.zeros(LOOKAHEAD, AHEAD_DTYPE),
         )
-        for index, instrument in enumerate(self.instruments):
-            set_reference(rows, index, instrument.reference_price)
-        self.state.counters["client_order_id_room"] = client_order_ids
-        self.state.counters["account_room"] = account_room
-        _set_limits(self.state.default_account[0], default_account)
-        for account in accounts:
-            self._add(account)
+        self._decision = np.zeros(1, DECISION_DTYPE)
+        self.state.orders["next"] = np.arange(1, order_room + 1)
+        self.state.orders["next"][-1] = NONE
+        tables = self.state.tables[0]
+        tables["client_order_id_room"], tables["account_room"] = client_order_ids, account_room
+        tables["position_room"] = position_room
+        self._limit(Terms(tuple(instruments), tuple(accounts), tuple(sessions), tuple(positions), default_account))
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """What may be ordered now."""
+        return self.terms.instruments
 
     def route(self, router: Router) -> None:
         """Gives every instrument its node; the table equals ``router.node`` of each instrument's code."""
+        self._router = router
         nodes = np.zeros(len(self.state.instruments), np.uint8)
         router.assign(np.ascontiguousarray(self.state.instruments["code"]), nodes)
         self.state.instruments["node"] = nodes
@@ -140,69 +147,270 @@ class Risk:
     def decide(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray) -> None:
         """Checks and routes a slice of the ring in one pass that allocates nothing.
 
-        ``frames`` has FRAME_DTYPE, ``payload`` is the payload ring (uint8). Writes a :class:`Verdict`, a node
-        (NO_NODE unless accepted) and the price of valuation for each frame to ``decisions`` (DECISION_DTYPE).
+        ``frames`` has FRAME_DTYPE, ``payload`` is the payload ring (uint8). Writes a decision for each frame to
+        ``decisions`` (DECISION_DTYPE, at least as long): the :class:`Verdict`, the node (NO_NODE unless accepted), and
+        what the node and a replay need to know.
         """
         if frames.dtype != FRAME_DTYPE:
             raise TypeError(f"frames have dtype {frames.dtype}, not FRAME_DTYPE")
-        if len(decisions) < len(frames):
-            raise ValueError(f"{len(frames)} frames do not fit {len(decisions)} decisions")
-        risk_pass(frames, payload, self.state, decisions)
+        if decisions.dtype != DECISION_DTYPE or len(decisions) < len(frames):
+            raise ValueError(f"{len(frames)} frames do not fit {len(decisions)} decisions of {decisions.dtype}")
+        self.reserve(len(frames))
+        risk_pass(read_only(frames, FRAME_DTYPE), read_only(payload, np.uint8), self.state, decisions)
+
+    def reserve(self, frames: int) -> None:
+        """Room to say why, for slices of so many frames."""
+        if len(self.state.rejects) <= frames:
+            self.state = self.state._replace(rejects=np.zeros(2 * frames + 1, REJECT_DTYPE))
+
+    @property
+    def rejects(self) -> np.ndarray:
+        """The refused orders of the last slice (REJECT_DTYPE): a view that holds until the next one."""
+        return self.state.rejects[: int(self.state.tables["rejects"][0])]
+
+    def explain(self, index: int) -> Reject:
+        """Why frame ``index`` of the last slice was refused. Raises KeyError for one that was not."""
+        rejects = self.rejects
+        place = int(np.searchsorted(rejects["index"], index))
+        if place == len(rejects) or rejects["index"][place] != index:
+            raise KeyError(f"frame {index} of the last slice was not refused")
+        return reject_of(rejects[place])
+
+    def settle(self, reports: np.ndarray) -> None:
+        """Takes the nodes' reports (REPORT_DTYPE) of orders that were decided or restored: fills move positions, and what
+        is not open any more frees what it held. Reports of one instrument come in their order."""
+        settle_reports(read_only(reports, REPORT_DTYPE), self.state)
 
     def restore(self, batch: Batch) -> None:
-        """Books a journaled batch's accepted orders again, as after a restart. Market orders are valued at the present
-        reference price. Raises ValueError when there is no room for them."""
-        lost = restore_orders(batch.frames, np.ascontiguousarray(batch.decisions["verdict"]), batch.payload, self.state)
+        """Books a journaled batch again, as after a restart; the nodes' reports of it are to be settled before the next one.
+
+        Raises ValueError when there is no room for an order, or no instrument.
+        """
+        if (control := getattr(batch, "control", None)) is not None:
+            self.apply_control(control)
+            return
+        lost = restore_orders(
+            read_only(batch.frames, FRAME_DTYPE),
+            read_only(batch.decisions, DECISION_DTYPE),
+            read_only(batch.payload, np.uint8),
+            self.state,
+            self._decision,
+        )
         if lost:
-            raise ValueError(f"no room for {lost} of the journal's client order ids or accounts: make more")
+            raise ValueError(
+                f"no room for {lost} of the journal's orders, or no such instrument: give risk the limits and the room "
+                "with which they were accepted"
+            )
+
+    def follow(self, books: "Books") -> None:
+        """Moves the fat-finger bounds to the best prices of ``books`` as they are now. A side that has no best price, or
+        a book that is not to be trusted, bounds nothing."""
+        count = int(books.state.cursor[0]["instruments"])
+        if count != self._books_known:
+            self._books_known = count
+            numbers = {int(code): number for number, code in enumerate(books.state.instruments["instrument"][:count])}
+            for instrument in self.terms.instruments:
+                if instrument.fat_finger_ppm and instrument.security_id in numbers:
+                    self.state.terms["book"][self._row(instrument.symbol)] = numbers[instrument.security_id]
+        take_tops(self.state, books.state)
+
+    def apply_control(self, record: Mapping) -> None:
+        """Does what a control record of the journal says; records that are for others are passed over.
+
+        See docs/gateway.md for the types. Raises ValueError, with one line, for a record that says nothing that can be done.
+        """
+        kind = record.get("type")
+        if kind == "limits":
+            self._limit(self.terms.changed(record))
+        elif kind in ("kill", "release"):
+            scope, name = parse_control(record)
+            mark_kill(self.state, self.terms, scope, name, kill=kind == "kill")
+        elif kind == "new_day":
+            self._new_day(None)
+        elif kind == "session_day":
+            self._new_day(int(record["flow"]))
+
+    def limits_record(self, terms: Terms) -> dict[str, object] | None:
+        """The control record that puts ``terms`` in place of the present limits; None when nothing changes."""
+        return terms.record(self.terms)
+
+    def kill_record(self, scope: str, name: str | int | None = None, *, cancel: bool = False) -> dict[str, object]:
+        """The control record that stops new orders and replaces; cancels pass. ``cancel``: nodes end the open ones, too.
+
+        ``scope`` is "all", "instrument" (``name``: symbol), "account" (its name) or "session" (its number). Raises
+        ValueError for what is not there.
+        """
+        return self._control("kill", scope, name) | ({"cancel": True} if cancel else {})
+
+    def release_record(self, scope: str, name: str | int | None = None) -> dict[str, object]:
+        """The control record that undoes :meth:`kill_record` of the same scope and name."""
+        return self._control("release", scope, name)
+
+    def new_day_record(self, session: int | None = None) -> dict[str, object]:
+        """The control record of a new day: client order ids and the day's notionals are forgotten, and nodes end Day orders;
+        of a session's own new day: its ids are forgotten, and nothing else."""
+        return {"type": "new_day"} if session is None else {"type": "session_day", "flow": session}
+
+    def disconnect_record(self, session: int) -> dict[str, object] | None:
+        """The control record with which nodes cancel a session's open orders; None where the session keeps them."""
+        if not self.state.sessions["checks"][session] & DROP_ON_DISCONNECT:
+            return None
+        return {"type": "disconnect", "flow": session}
+
+    def killed(self, scope: str, name: str | int | None = None) -> bool:
+        """Whether a kill of this scope and name holds."""
+        return is_killed(self.state, self.terms, scope, name)
 
     def notional_used(self, account: str) -> int:
-        """What a named account has used of its notional, 1e-17."""
-        row = self.state.accounts[self._slot(account)[0]]
-        return int(row["used_high"]) << 64 | int(row["used_low"])
+        """What a named account has used of the day's notional, 1e-17."""
+        return self._pair(account, "used")
+
+    def gross_exposure(self, account: str) -> int:
+        """What a named account may come to hold in all instruments, 1e-17."""
+        return self._pair(account, "gross")
+
+    def position(self, account: str, symbol: str) -> tuple[int, int, int]:
+        """(position, open buys, open sells) of a named account in an instrument, 1e-8."""
+        slot, _ = named_account(self.state, account)
+        rows = self.state.positions
+        row = rows[
+            (rows["account"] == self.state.accounts["number"][slot] + 1) & (rows["instrument"] == self._row(symbol))
+        ]
+        if not len(row) or not self._is_known(slot):
+            return 0, 0, 0
+        return int(row[0]["position"]), int(row[0]["open_buy"]), int(row[0]["open_sell"])
 
     def reference_price(self, symbol: str) -> int:
         """The middle of an instrument's collar now, 1e-9."""
-        index = [instrument.symbol for instrument in self.instruments].index(symbol)
-        return int(self.state.instruments["reference"][index])
+        return int(self.state.instruments["reference"][self._row(symbol)])
 
-    def _slot(self, name: str) -> tuple[int, tuple[int, int]]:
-        text = np.frombuffer(b"\x01" + name.encode(), np.uint8).copy()
-        key = account_key(text, 0, 1, len(text), 0)
-        return account_slot(self.state.accounts, *map(np.uint64, key)), key
+    def state_parts(self) -> dict[str, np.ndarray]:
+        """What must survive: the live arrays by name, and the limits as text. No copies."""
+        parts = {name: getattr(self.state, name) for name in _PARTS}
+        text = json.dumps(self.terms.record(), sort_keys=True, separators=(",", ":")).encode()
+        return {**parts, "limits": np.frombuffer(text, np.uint8)}
 
-    def _add(self, account: Account) -> None:
-        if not account.name:
-            raise ValueError("an account needs a name")
-        counters = self.state.counters[0]
-        if counters["accounts"] >= counters["account_room"]:
-            raise ValueError(f"more than {counters['account_room']} accounts")
-        slot, key = self._slot(account.name)
+    def load_parts(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Goes on from :meth:`state_parts`, which this writes to from now on. Raises ValueError for what is no such state."""
+        for name in _PARTS:
+            if name not in parts:
+                raise ValueError(f"the state has no part '{name}'")
+            if parts[name].dtype != getattr(self.state, name).dtype:
+                raise ValueError(f"part '{name}' of the state is of another version: {parts[name].dtype}")
+        self.terms = Terms().changed(json.loads(parts["limits"].tobytes()))
+        self.state = self.state._replace(**{name: parts[name] for name in _PARTS})
+        self._books_known = 0
+        if self._router is not None:
+            self.route(self._router)
+
+    def state_hash(self) -> str:
+        """BLAKE2b over everything that later verdicts depend on but the market's prices, whatever row it stands in."""
+        state, digest = self.state, hashlib.blake2b(digest_size=16)
+        for rows in _canonical(state):
+            digest.update(np.ascontiguousarray(rows).tobytes())
+        digest.update(json.dumps(self.terms.record(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def _limit(self, terms: Terms) -> None:
+        self.state = apply_terms(self.state, self.terms, terms)
+        self.terms = terms
+        self._books_known = 0
+        if self._router is not None:
+            self.route(self._router)
+
+    def _new_day(self, session: int | None) -> None:
+        old = self.state.client_order_ids
+        if session is None:
+            old.fill(0)
+            self.state.tables["client_order_ids"] = 0
+            self.state.accounts["used_high"] = self.state.accounts["used_low"] = 0
+            return
+        kept = old.copy()
+        old.fill(0)
+        forget_ids(self.state, session, kept)
+
+    def _control(self, kind: str, scope: str, name: str | int | None) -> dict[str, object]:
+        record: dict[str, object] = {"type": kind, "scope": scope} | ({} if name is None else {"name": name})
+        parse_control(record)
+        if scope == "instrument":
+            self._row(str(name))
+        elif scope == "account":
+            slot, _ = named_account(self.state, str(name))
+            if not self._is_known(slot):
+                raise ValueError(
+                    f"there is no account '{name}' yet: only one that has ordered or is configured can be stopped"
+                )
+            record["account"] = int(self.state.accounts["number"][slot]) + 1
+        return record
+
+    def _row(self, symbol: str) -> int:
+        found = np.flatnonzero(self.state.instruments["code"] == np.uint64(Instrument(symbol, 0, 1).code))
+        if not len(found):
+            raise ValueError(f"there is no instrument '{symbol}'")
+        return int(found[0])
+
+    def _is_known(self, slot: int) -> bool:
         row = self.state.accounts[slot]
-        if row["key_low"] or row["key_high"]:
-            raise ValueError(f"account {account.name} is configured twice")
-        row["key_low"], row["key_high"] = key
-        _set_limits(row, account)
-        counters["accounts"] += 1
+        return bool(row["key_low"] or row["key_high"])
+
+    def _pair(self, account: str, name: str) -> int:
+        row = self.state.accounts[named_account(self.state, account)[0]]
+        return int(row[f"{name}_high"]) << 64 | int(row[f"{name}_low"])
 
 
-def _table_size(room: int) -> int:
-    """Slots of a hash table that is at most half full."""
-    if room < 1:
-        raise ValueError("a table has room for at least one entry")
-    return 1 << (2 * room - 1).bit_length()
+_PARTS = (
+    "instruments",
+    "terms",
+    "symbols",
+    "securities",
+    "accounts",
+    "default_account",
+    "sessions",
+    "positions",
+    "client_order_ids",
+    "orders",
+    "order_index",
+    "tables",
+)
+"""The arrays that a snapshot holds."""
 
 
-def _slots(instruments: tuple[Instrument, ...], codes: list[int | None]) -> np.ndarray:
-    """A hash table from codes to rows; None has no entry."""
-    slots = np.zeros(_table_size(max(len(codes), 1)), SLOT_DTYPE)
-    slots["row"] = -1
-    for row, code in enumerate(codes):
-        if code is not None and not enter_code(slots, np.uint64(code), row):
-            raise ValueError(f"{instruments[row].symbol}: another instrument has the same symbol, code or security id")
-    return slots
+def _touched(size: int | tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """Zeros whose pages are there already, so that no order waits for the system to find one."""
+    array = np.empty(size, dtype)
+    array.view(np.uint8).fill(0)
+    return array
 
 
-def _set_limits(row: np.void, account: Account) -> None:
-    row["order_high"], row["order_low"] = words(account.order_notional)
-    row["limit_high"], row["limit_low"] = words(account.notional)
+def _canonical(state: RiskState) -> Iterable[np.ndarray]:
+    """The rows of a state in an order that does not depend on where they stand."""
+    accounts = state.accounts[(state.accounts["key_low"] != 0) | (state.accounts["key_high"] != 0)]
+    yield accounts[np.argsort(accounts["number"])]
+    positions = state.positions[state.positions["account"] != 0]
+    order = np.lexsort((positions["instrument"], positions["account"]))
+    for name in (
+        "account",
+        "instrument",
+        "position",
+        "open_buy",
+        "open_sell",
+        "mark",
+        "long_limit",
+        "short_limit",
+        "checks",
+    ):
+        yield positions[name][order]
+    orders = state.orders[state.orders["state"] != 0]
+    order = np.lexsort((orders["key_high"], orders["key_low"]))
+    for name in ("key_low", "key_high", "quantity", "held", "flow", "side", "state"):
+        yield orders[name][order]
+    where = state.positions[orders["position"]]
+    yield where["account"][order]
+    yield where["instrument"][order]
+    ids = state.client_order_ids[(state.client_order_ids != 0).any(axis=1)]
+    yield ids[np.lexsort((ids[:, 1], ids[:, 0]))]
+    yield state.sessions
+    for name in ("code", "maximum_quantity", "checks"):
+        yield state.instruments[name]
+    for name in ("client_order_ids", "accounts", "positions", "orders", "killed"):
+        yield state.tables[name]

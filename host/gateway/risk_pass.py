@@ -1,12 +1,8 @@
 """The compiled pass over a slice of the ring: every check of every order, and the node of those that pass.
 
-One pass, no allocation, all state in the flat arrays of :class:`RiskState`. ``host.gateway.risk`` makes them.
-
-``_nrt=False`` compiles without Numba's runtime: no function here can allocate (Numba refuses to compile one that
-does), and none counts references, which with so many arrays in one state took half of the time.
+One pass, no allocation, all state in the flat arrays of :class:`host.gateway.risk_state.RiskState`. The rules and their
+order are docs/gateway.md's.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,73 +10,53 @@ from numba import njit
 from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.frame import Flag, Kind, OrderType, Side, TimeInForce
 from host.cluster.node import NO_NODE
-from host.cluster.order_key import mix, prefetch_row, text_key
-from host.gateway.notional import add, exceeds, magnitude, multiply
+from host.cluster.order_key import prefetch_row, text_key
+from host.gateway.exposure import book_order, has_limit, value
+from host.gateway.notional import add, exceeds, magnitude, multiply, subtract
+from host.gateway.risk_state import (
+    ACCOUNT_KILLED,
+    ACCOUNT_QUANTITY,
+    ACCOUNT_RATE,
+    ACCOUNT_RESTRICTED,
+    FAT_FINGER,
+    INSTRUMENT_KILLED,
+    INSTRUMENT_NOTIONAL,
+    LOCATED,
+    LOOKAHEAD,
+    MARK_SHORTS,
+    NONE,
+    NOT_SHORTABLE,
+    RESTRICTED,
+    SESSION_KILLED,
+    SESSION_NOTIONAL,
+    SESSION_QUANTITY,
+    SESSION_RATE,
+    WITHDRAWN,
+    account_key,
+    account_slot,
+    find_code,
+    id_slot,
+    order_slot,
+    position_home,
+    position_slot,
+    set_reference,
+    stored_id,
+)
 from host.gateway.verdict import Verdict
+from host.journal.batch import MARKED as MARKED_FLAG
+from host.memory import INLINED, KERNEL
 
-INSTRUMENT_DTYPE = np.dtype(
-    [
-        ("code", "u8"),
-        ("maximum_quantity", "u8"),
-        ("reference", "i8"),
-        ("low", "i8"),
-        ("high", "i8"),
-        ("collar_ppm", "i8"),
-        ("node", "u1"),
-        ("reserved", "u1", (15,)),
-    ]
-)
-"""An instrument, one cache line. ``low`` to ``high`` is what the collar allows (1e-9), ``reference`` its middle."""
-
-ACCOUNT_DTYPE = np.dtype(
-    [
-        ("key_low", "u8"),
-        ("key_high", "u8"),
-        ("order_high", "u8"),
-        ("order_low", "u8"),
-        ("limit_high", "u8"),
-        ("limit_low", "u8"),
-        ("used_high", "u8"),
-        ("used_low", "u8"),
-    ]
-)
-"""An account, one cache line: the notional allowed an order, allowed in all, and used (pairs, 1e-17)."""
-
-SLOT_DTYPE = np.dtype([("code", "u8"), ("row", "i8")])
-"""A slot of a hash table from 64-bit codes to rows of the instruments; row -1 marks an empty one."""
-
-COUNTER_DTYPE = np.dtype(
-    [
-        ("verdicts", "i8", (32,)),
-        ("kinds", "i8", (256,)),
-        ("causes", "i8", (16,)),
-        ("client_order_ids", "i8"),
-        ("accounts", "i8"),
-        ("client_order_id_room", "i8"),
-        ("account_room", "i8"),
-    ]
-)
-"""Frames by verdict and by kind, malformed frames by flag bit, and what the tables hold and may hold."""
-
-PROBE_LIMIT = 512
-"""Longest search in the table of client order ids. At half load a run of 100 is not seen in a lifetime, so a longer
-one is a client's choice of identifiers, and is refused rather than paid for by all."""
-
-LOOKAHEAD = 16
-"""Frames whose identifiers are hashed, and whose places in the table are fetched, before they are checked: one
-fetch from memory takes as long as checking some four orders."""
-
-_U = np.uint64
+_U, _I = np.uint64, np.int64
 _NEW_ORDER, _CANCEL, _REPLACE = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.REPLACE)
 _TRADE, _MALFORMED_KIND = int(Kind.TRADE), int(Kind.MALFORMED)
 _DUPLICATE_TAG, _PRICE_ABSENT = int(Flag.DUPLICATE_TAG), int(Flag.PRICE_ABSENT)
 _BUY, _SELL, _SHORT, _EXEMPT = int(Side.BUY), int(Side.SELL), int(Side.SELL_SHORT), int(Side.SELL_SHORT_EXEMPT)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
 _ABSENT, _DAY, _GTC = int(TimeInForce.ABSENT), int(TimeInForce.DAY), int(TimeInForce.GOOD_TILL_CANCEL)
 _IOC, _FOK = int(TimeInForce.IMMEDIATE_OR_CANCEL), int(TimeInForce.FILL_OR_KILL)
 _DELETED = ord("2")
 _BEGIN = np.frombuffer(BEGIN_TEXT, np.uint8)
-_LEAST_PRICE, _MOST_PRICE = -(1 << 63), (1 << 63) - 1
 
 _NOT_AN_ORDER, _ACCEPTED, _MALFORMED = int(Verdict.NOT_AN_ORDER), int(Verdict.ACCEPTED), int(Verdict.MALFORMED)
 _CORRUPT_FRAME, _DUPLICATED, _NO_ID = (
@@ -91,107 +67,44 @@ _CORRUPT_FRAME, _DUPLICATED, _NO_ID = (
 _NO_ORIGINAL, _NO_SYMBOL, _BAD_SIDE = int(Verdict.NO_ORIGINAL_ORDER_ID), int(Verdict.NO_SYMBOL), int(Verdict.BAD_SIDE)
 _BAD_QUANTITY, _BAD_TYPE = int(Verdict.BAD_QUANTITY), int(Verdict.UNSUPPORTED_ORDER_TYPE)
 _NO_PRICE, _BAD_TIME = int(Verdict.NO_PRICE), int(Verdict.UNSUPPORTED_TIME_IN_FORCE)
-_UNKNOWN, _MAXIMUM, _COLLAR = int(Verdict.UNKNOWN_INSTRUMENT), int(Verdict.MAXIMUM_QUANTITY), int(Verdict.PRICE_COLLAR)
+_UNKNOWN, _KILLED = int(Verdict.UNKNOWN_INSTRUMENT), int(Verdict.KILLED)
+_INSTRUMENT_KILLED, _SESSION_KILLED = int(Verdict.INSTRUMENT_KILLED), int(Verdict.SESSION_KILLED)
+_ACCOUNT_KILLED, _RESTRICTED = int(Verdict.ACCOUNT_KILLED), int(Verdict.RESTRICTED_INSTRUMENT)
+_RESTRICTED_FOR_ACCOUNT, _MAXIMUM = int(Verdict.RESTRICTED_FOR_ACCOUNT), int(Verdict.MAXIMUM_QUANTITY)
+_SESSION_QUANTITY, _ACCOUNT_QUANTITY = int(Verdict.SESSION_QUANTITY), int(Verdict.ACCOUNT_QUANTITY)
+_COLLAR, _FAT_FINGER = int(Verdict.PRICE_COLLAR), int(Verdict.FAT_FINGER)
+_INSTRUMENT_NOTIONAL, _SESSION_NOTIONAL = int(Verdict.INSTRUMENT_NOTIONAL), int(Verdict.SESSION_NOTIONAL)
 _ORDER_NOTIONAL, _ACCOUNT_NOTIONAL = int(Verdict.ORDER_NOTIONAL), int(Verdict.ACCOUNT_NOTIONAL)
-_NO_NODE, _ACCOUNTS_FULL = int(Verdict.NO_NODE), int(Verdict.ACCOUNTS_FULL)
-_DUPLICATE_ID, _IDS_FULL = int(Verdict.DUPLICATE_CLIENT_ORDER_ID), int(Verdict.CLIENT_ORDER_IDS_FULL)
-
-_ACCOUNT_SPACE = _U(1 << 32)
-"""Account names are keyed apart from client order ids, whose space is the flow's number."""
-
-_FLOW_ACCOUNT_SPACE = _U(1 << 33)
-"""An order without an account counts for the flow's own account."""
-
-
-class RiskState(NamedTuple):
-    """All state of the pass."""
-
-    instruments: np.ndarray
-    symbols: np.ndarray
-    securities: np.ndarray
-    accounts: np.ndarray
-    client_order_ids: np.ndarray
-    keys: np.ndarray
-    default_account: np.ndarray
-    counters: np.ndarray
+_ACCOUNT_CHANGED, _NOT_SHORTABLE = int(Verdict.ACCOUNT_CHANGED), int(Verdict.NOT_SHORTABLE)
+_SHORT_NOT_MARKED, _LONG = int(Verdict.SHORT_NOT_MARKED), int(Verdict.LONG_EXPOSURE)
+_SHORT_EXPOSURE, _GROSS = int(Verdict.SHORT_EXPOSURE), int(Verdict.GROSS_EXPOSURE)
+_ACCOUNT_RATE, _SESSION_RATE, _NO_NODE = int(Verdict.ACCOUNT_RATE), int(Verdict.SESSION_RATE), int(Verdict.NO_NODE)
+_ACCOUNTS_FULL, _POSITIONS_FULL = int(Verdict.ACCOUNTS_FULL), int(Verdict.POSITIONS_FULL)
+_ORDERS_FULL, _DUPLICATE_ID = int(Verdict.ORDERS_FULL), int(Verdict.DUPLICATE_CLIENT_ORDER_ID)
+_IDS_FULL = int(Verdict.CLIENT_ORDER_IDS_FULL)
 
 
-@njit(cache=True, _nrt=False)
-def find_code(slots, code):
-    """The row of a code, -1 when there is none."""
-    mask = slots.shape[0] - 1
-    slot = np.int64(mix(code) & _U(mask))
-    while slots[slot].row >= 0 and slots[slot].code != code:
-        slot = (slot + 1) & mask
-    return slots[slot].row
+@njit(**KERNEL)
+def _refuse(reject, verdict, limit_high, limit_low, value_high, value_low):
+    """Notes a rule's limit and the order's value, for whoever asks why; returns the verdict."""
+    reject.limit_high, reject.limit_low = limit_high, limit_low
+    reject.value_high, reject.value_low = value_high, value_low
+    return verdict
 
 
-@njit(cache=True, _nrt=False)
-def enter_code(slots, code, row):
-    """Enters a code; False when it is there already. The table is never full."""
-    mask = slots.shape[0] - 1
-    slot = np.int64(mix(code) & _U(mask))
-    while slots[slot].row >= 0:
-        if slots[slot].code == code:
-            return False
-        slot = (slot + 1) & mask
-    slots[slot].code = code
-    slots[slot].row = row
-    return True
+@njit(**INLINED)
+def _refuse_word(reject, verdict, limit, found):
+    """The same for a limit and a value of 64 bits with a sign."""
+    return _refuse(reject, verdict, limit >> 63, _U(limit), found >> 63, _U(found))
 
 
-@njit(cache=True, _nrt=False)
-def set_reference(instruments, row, price):
-    """Moves an instrument's collar to a reference price: ±|price| × collar, rounded down, within 64 bits."""
-    instrument = instruments[row]
-    size, ppm = abs(price), instrument.collar_ppm
-    width = size // 1_000_000 * ppm + size % 1_000_000 * ppm // 1_000_000
-    instrument.reference = price
-    instrument.low = price - width if ppm > 0 and price >= _LEAST_PRICE + width else _LEAST_PRICE
-    instrument.high = price + width if ppm > 0 and price <= _MOST_PRICE - width else _MOST_PRICE
+@njit(**INLINED)
+def _refuse_plain(reject, verdict):
+    """The same where there is no number to tell."""
+    return _refuse(reject, verdict, _I(0), _U(0), _I(0), _U(0))
 
 
-@njit(cache=True, _nrt=False)
-def account_slot(accounts, low, high):
-    """The slot that holds an account, or the empty one where it would go."""
-    mask = accounts.shape[0] - 1
-    slot = np.int64(low & _U(mask))
-    while accounts[slot].key_low != 0 or accounts[slot].key_high != 0:
-        if accounts[slot].key_low == low and accounts[slot].key_high == high:
-            break
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(cache=True, _nrt=False)
-def account_key(payload, begin, offset, end, flow):
-    """The key of the account named at ``offset`` (0: none) of the message from ``begin`` to ``end``."""
-    if offset == 0:
-        return text_key(payload, end, end, _FLOW_ACCOUNT_SPACE | _U(flow))
-    return text_key(payload, begin + offset, end, _ACCOUNT_SPACE)
-
-
-@njit(cache=True, _nrt=False)
-def _id_slot(ids, low, high):
-    """(slot, whether it holds the key); slot -1 when no place was found within PROBE_LIMIT."""
-    mask = ids.shape[0] - 1
-    slot = np.int64(low & _U(mask))
-    for _ in range(min(PROBE_LIMIT, ids.shape[0])):
-        if ids[slot, 0] == low and ids[slot, 1] == high:
-            return slot, True
-        if ids[slot, 0] == 0 and ids[slot, 1] == 0:
-            return slot, False
-        slot = (slot + 1) & mask
-    return np.int64(-1), False
-
-
-@njit(cache=True, _nrt=False)
-def _notional(frame, reference):
-    """Quantity × |price| as (high, low); a market order is valued at the reference price."""
-    return multiply(frame.quantity, magnitude(frame.price if frame.order_type == _LIMIT else reference))
-
-
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _check_fields(frame, room):
     """What the frame says of itself: flags, offsets, and the fields that its kind requires (FIX 4.4, D, F, G)."""
     length = frame.payload_length
@@ -218,9 +131,10 @@ def _check_fields(frame, room):
         return _ACCEPTED
     if frame.quantity == 0:
         return _BAD_QUANTITY
-    if frame.order_type != _LIMIT and frame.order_type != _MARKET:
+    order_type = frame.order_type
+    if order_type != _LIMIT and order_type != _MARKET and order_type != _STOP and order_type != _STOP_LIMIT:
         return _BAD_TYPE
-    if frame.order_type == _LIMIT and frame.flags & _PRICE_ABSENT:
+    if has_limit(frame) and frame.flags & _PRICE_ABSENT:
         return _NO_PRICE
     time = frame.time_in_force
     if time != _ABSENT and time != _DAY and time != _GTC and time != _IOC and time != _FOK:
@@ -228,89 +142,239 @@ def _check_fields(frame, room):
     return _ACCEPTED
 
 
-@njit(cache=True, _nrt=False)
-def _check_order(frame, payload, state, id_low, id_high):
-    """(verdict, node) of an order frame, whose client order id has the key ``id_low``, ``id_high``. State changes only when the order is accepted."""
-    verdict = _check_fields(frame, payload.shape[0])
-    if verdict != _ACCEPTED:
-        return verdict, NO_NODE
-    row = find_code(state.symbols, frame.instrument)
-    if row < 0:
-        return _UNKNOWN, NO_NODE
-    instrument = state.instruments[row]
-    counters = state.counters[0]
-    begin = np.int64(frame.payload_offset)
-    end = begin + np.int64(frame.payload_length)
-    slot = np.int64(-1)
-    used_high = used_low = account_low = account_high = _U(0)
-    new_account = False
-    if frame.kind != _CANCEL:
-        if frame.quantity > instrument.maximum_quantity:
-            return _MAXIMUM, NO_NODE
-        if frame.order_type == _LIMIT and (frame.price < instrument.low or frame.price > instrument.high):
-            return _COLLAR, NO_NODE
-        high, low = _notional(frame, instrument.reference)
-        account_low, account_high = account_key(payload, begin, np.int64(frame.account), end, frame.flow)
-        slot = account_slot(state.accounts, account_low, account_high)
-        account = state.accounts[slot]
-        new_account = account.key_low == 0 and account.key_high == 0
-        limits = state.default_account[0] if new_account else account
-        if exceeds(high, low, limits.order_high, limits.order_low):
-            return _ORDER_NOTIONAL, NO_NODE
-        used_high, used_low = add(high, low, account.used_high, account.used_low)
-        if exceeds(used_high, used_low, limits.limit_high, limits.limit_low):
-            return _ACCOUNT_NOTIONAL, NO_NODE
-    if instrument.node == NO_NODE:
-        return _NO_NODE, NO_NODE
-    if new_account and counters.accounts >= counters.account_room:
-        return _ACCOUNTS_FULL, NO_NODE
-    place, known = _id_slot(state.client_order_ids, id_low, id_high)
+@njit(**INLINED)
+def _blocked(tables, instrument, session, limits, position):
+    """Whether nobody is to trade this, from here, for this account; ACCEPTED if not."""
+    if tables.killed != 0:
+        return _KILLED
+    if instrument.checks & INSTRUMENT_KILLED:
+        return _INSTRUMENT_KILLED
+    if session.checks & SESSION_KILLED:
+        return _SESSION_KILLED
+    if limits.checks & ACCOUNT_KILLED:
+        return _ACCOUNT_KILLED
+    if instrument.checks & RESTRICTED:
+        return _RESTRICTED
+    if position.checks & ACCOUNT_RESTRICTED:
+        return _RESTRICTED_FOR_ACCOUNT
+    return _ACCEPTED
+
+
+@njit(**INLINED)
+def _check_id(state, reject, ahead, flow):
+    """(verdict, where the client order id goes in its table)."""
+    if state.order_index[order_slot(state, ahead.id_low, ahead.id_high)] != NONE:
+        return _refuse_plain(reject, _DUPLICATE_ID), _I(0)
+    place, known = id_slot(state.client_order_ids, ahead.id_low, stored_id(ahead.id_high, flow))
     if known:
-        return _DUPLICATE_ID, NO_NODE
-    if place < 0 or counters.client_order_ids >= counters.client_order_id_room:
-        return _IDS_FULL, NO_NODE
-    state.client_order_ids[place, 0] = id_low
-    state.client_order_ids[place, 1] = id_high
-    counters.client_order_ids += 1
-    if slot >= 0:
-        _use_account(state, slot, new_account, account_low, account_high, used_high, used_low)
-    return _ACCEPTED, np.int64(instrument.node)
+        return _refuse_plain(reject, _DUPLICATE_ID), place
+    tables = state.tables[0]
+    if place < 0 or tables.client_order_ids >= tables.client_order_id_room:
+        return _refuse_word(reject, _IDS_FULL, tables.client_order_id_room, tables.client_order_ids + 1), place
+    return _ACCEPTED, place
 
 
-@njit(cache=True, _nrt=False)
-def _use_account(state, slot, new, key_low, key_high, used_high, used_low):
-    """Books what an account has used, entering it with the default limits if it is new."""
+@njit(**INLINED)
+def _remember_id(state, ahead, flow, place):
+    state.client_order_ids[place, 0] = ahead.id_low
+    state.client_order_ids[place, 1] = stored_id(ahead.id_high, flow)
+    state.tables[0].client_order_ids += 1
+
+
+@njit(**INLINED)
+def _check_cancel(frame, state, reject, ahead, decision):
+    """A cancel only takes risk away: it needs a known instrument, a node, and an id of its own."""
+    instrument = state.instruments[ahead.row]
+    if instrument.node == NO_NODE:
+        return _refuse_plain(reject, _NO_NODE)
+    verdict, place = _check_id(state, reject, ahead, frame.flow)
+    if verdict == _ACCEPTED:
+        _remember_id(state, ahead, frame.flow, place)
+        decision.node = instrument.node
+        decision.price = instrument.reference
+    return verdict
+
+
+@njit(**KERNEL)
+def find_original(state, frame, payload, row):
+    """The open order (a row) that a replace names, NONE where the node will refuse it anyway."""
+    begin = _I(frame.payload_offset)
+    end = begin + _I(frame.payload_length)
+    low, high = text_key(payload, begin + _I(frame.original_order_id), end, _U(frame.flow))
+    original = _I(state.order_index[order_slot(state, low, high)])
+    if original != NONE:
+        order = state.orders[original]
+        if order.side != frame.side or state.positions[order.position].instrument != row:
+            return _I(NONE)
+    return original
+
+
+@njit(**INLINED)
+def _too_soon(due, tolerance, now):
+    """Whether a token bucket is empty: the generic cell rate algorithm (ITU-T I.371), one word a bucket."""
+    return due > now and due - now > tolerance
+
+
+@njit(**INLINED)
+def _check_order(frame, payload, state, reject, ahead, decision):
+    """The verdict of a new order or a replace of a known instrument, and its ``decision``. State changes only when it is
+    accepted."""
+    row = ahead.row
+    instrument, session, tables = state.instruments[row], state.sessions[frame.flow], state.tables[0]
+    slot = account_slot(state.accounts, ahead.account_low, ahead.account_high)
+    original, changed = _I(NONE), False
+    if frame.kind == _REPLACE:
+        original = find_original(state, frame, payload, row)
+        if original != NONE:
+            its = _I(state.positions[state.orders[original].position].slot)
+            if frame.account == 0:
+                slot = its
+            changed = slot != its
     account = state.accounts[slot]
-    if new:
-        account.key_low, account.key_high = key_low, key_high
-        account.order_high = state.default_account[0].order_high
-        account.order_low = state.default_account[0].order_low
-        account.limit_high = state.default_account[0].limit_high
-        account.limit_low = state.default_account[0].limit_low
-        state.counters[0].accounts += 1
-    account.used_high, account.used_low = used_high, used_low
+    new_account = account.key_low == 0 and account.key_high == 0
+    limits = state.default_account[0] if new_account else account
+    number = tables.accounts if new_account else _I(account.number)
+    key_low = ahead.account_low if new_account else account.key_low
+    place, has_position = position_slot(
+        state.positions, position_home(state.positions, key_low, frame.instrument), number, row
+    )
+    position = state.positions[place]
+
+    verdict = _blocked(tables, instrument, session, limits, position)
+    if verdict != _ACCEPTED:
+        return _refuse_plain(reject, verdict)
+    quantity, price, limited, buy = frame.quantity, frame.price, has_limit(frame), frame.side == _BUY
+    if quantity > instrument.maximum_quantity:
+        return _refuse(reject, _MAXIMUM, _I(0), instrument.maximum_quantity, _I(0), quantity)
+    if session.checks & SESSION_QUANTITY and quantity > session.maximum_quantity:
+        return _refuse(reject, _SESSION_QUANTITY, _I(0), session.maximum_quantity, _I(0), quantity)
+    if limits.checks & ACCOUNT_QUANTITY and quantity > limits.maximum_quantity:
+        return _refuse(reject, _ACCOUNT_QUANTITY, _I(0), limits.maximum_quantity, _I(0), quantity)
+    if limited:
+        if price < instrument.low or price > instrument.high:
+            return _refuse_word(reject, _COLLAR, instrument.low if price < instrument.low else instrument.high, price)
+        if instrument.checks & FAT_FINGER:
+            if buy and price > instrument.buy_bound:
+                return _refuse_word(reject, _FAT_FINGER, instrument.buy_bound, price)
+            if not buy and price < instrument.sell_bound:
+                return _refuse_word(reject, _FAT_FINGER, instrument.sell_bound, price)
+
+    high, low = multiply(quantity, magnitude(price if limited else instrument.reference))
+    if instrument.checks & INSTRUMENT_NOTIONAL:
+        terms = state.terms[row]
+        if exceeds(high, low, terms.order_high, terms.order_low):
+            return _refuse(reject, _INSTRUMENT_NOTIONAL, _I(terms.order_high), terms.order_low, _I(high), low)
+    if session.checks & SESSION_NOTIONAL and exceeds(high, low, session.order_high, session.order_low):
+        return _refuse(reject, _SESSION_NOTIONAL, _I(session.order_high), session.order_low, _I(high), low)
+    if exceeds(high, low, limits.order_high, limits.order_low):
+        return _refuse(reject, _ORDER_NOTIONAL, _I(limits.order_high), limits.order_low, _I(high), low)
+    used_high, used_low = add(high, low, account.used_high, account.used_low)
+    if exceeds(used_high, used_low, limits.limit_high, limits.limit_low):
+        return _refuse(reject, _ACCOUNT_NOTIONAL, _I(limits.limit_high), limits.limit_low, _I(used_high), used_low)
+    if changed:
+        return _refuse_plain(reject, _ACCOUNT_CHANGED)
+
+    # What the order adds: a replace of a known order only what it asks for beyond it.
+    more = _I(quantity)
+    if original != NONE:
+        more = max(more - state.orders[original].quantity, _I(0))
+    if not buy and more > 0:
+        sold = position.open_sell + more
+        beyond = sold > position.position
+        if instrument.checks & NOT_SHORTABLE and (beyond or frame.side != _SELL) and not position.checks & LOCATED:
+            return _refuse_word(reject, _NOT_SHORTABLE, max(position.position, _I(0)), sold)
+        if beyond and frame.side == _SELL and limits.checks & MARK_SHORTS:
+            return _refuse_word(reject, _SHORT_NOT_MARKED, max(position.position, _I(0)), sold)
+    buys = position.position + position.open_buy
+    sells = position.open_sell - position.position
+    before = max(buys, sells)
+    if buy:
+        buys += more
+        limit = position.long_limit if has_position else limits.long_limit
+        if more > 0 and buys > limit:
+            return _refuse_word(reject, _LONG, limit, buys)
+    else:
+        sells += more
+        limit = position.short_limit if has_position else limits.short_limit
+        if more > 0 and sells > limit:
+            return _refuse_word(reject, _SHORT_EXPOSURE, limit, sells)
+    after = max(buys, sells)
+    marked = after > before
+    if marked:
+        mark = value(frame, instrument.reference)
+        less_high, less_low = multiply(_U(before), position.mark)
+        high, low = multiply(_U(after), mark)
+        gross_high, gross_low = subtract(account.gross_high, account.gross_low, less_high, less_low)
+        gross_high, gross_low = add(gross_high, gross_low, high, low)
+        if exceeds(gross_high, gross_low, limits.gross_limit_high, limits.gross_limit_low):
+            return _refuse(
+                reject, _GROSS, _I(limits.gross_limit_high), limits.gross_limit_low, _I(gross_high), gross_low
+            )
+
+    now = frame.timestamp
+    if limits.checks & ACCOUNT_RATE and _too_soon(account.due, limits.tolerance, now):
+        return _refuse(reject, _ACCOUNT_RATE, _I(0), account.due - limits.tolerance, _I(0), now)
+    if session.checks & SESSION_RATE and _too_soon(session.due, session.tolerance, now):
+        return _refuse(reject, _SESSION_RATE, _I(0), session.due - session.tolerance, _I(0), now)
+    if instrument.node == NO_NODE:
+        return _refuse_plain(reject, _NO_NODE)
+    if new_account and tables.accounts >= tables.account_room:
+        return _refuse_word(reject, _ACCOUNTS_FULL, tables.account_room, tables.accounts + 1)
+    if not has_position and tables.positions >= tables.position_room:
+        return _refuse_word(reject, _POSITIONS_FULL, tables.position_room, tables.positions + 1)
+    if tables.free_order == NONE:
+        return _refuse_word(reject, _ORDERS_FULL, _I(state.orders.shape[0]), tables.orders + 1)
+    verdict, id_place = _check_id(state, reject, ahead, frame.flow)
+    if verdict != _ACCEPTED:
+        return verdict
+
+    _remember_id(state, ahead, frame.flow, id_place)
+    decision.node = instrument.node
+    decision.price = instrument.reference
+    decision.flags = MARKED_FLAG if marked else 0
+    book_order(state, frame, ahead, slot, place, original, more, decision)
+    return _ACCEPTED
 
 
-@njit(cache=True, _nrt=False)
-def _key_ahead(frames, payload, state, begin, end):
-    """Writes the keys of client order ids to ``state.keys`` and begins to fetch their places in the table."""
-    mask = state.client_order_ids.shape[0] - 1
-    for index in range(begin, end):
-        frame = frames[index]
+@njit(**INLINED)
+def look_ahead(frame, payload, state, ahead):
+    """Writes the keys and the instrument of an order frame to ``ahead``; False for a corrupt frame."""
+    begin = _I(frame.payload_offset)
+    end = begin + _I(frame.payload_length)
+    text, account = begin + _I(frame.client_order_id), begin + _I(frame.account)
+    if end > payload.shape[0] or text >= end or account >= end:
+        return False  # no check will look at its keys
+    ahead.row = find_code(state.symbols, frame.instrument)
+    ahead.id_low, ahead.id_high = text_key(payload, text, end, _U(frame.flow))
+    ahead.account_low, ahead.account_high = account_key(payload, begin, _I(frame.account), end, frame.flow)
+    return True
+
+
+@njit(**INLINED)
+def _look_ahead(frames, payload, state, begin, end):
+    """Writes what is found out of the frames beforehand to ``state.ahead``, and begins to fetch the rows that they need and
+    the texts that the frames behind them point to."""
+    ids, index, accounts = state.client_order_ids, state.order_index, state.accounts
+    for number in range(begin, end):
+        frame = frames[number]
         if not _NEW_ORDER <= frame.kind <= _REPLACE:
             continue
-        message = np.int64(frame.payload_offset)
-        message_end = message + np.int64(frame.payload_length)
-        text = message + np.int64(frame.client_order_id)
-        if message_end > payload.shape[0] or text >= message_end:
-            continue  # a corrupt frame: no check will look at its key
-        low, high = text_key(payload, text, message_end, _U(frame.flow))
-        state.keys[index - begin, 0] = low
-        state.keys[index - begin, 1] = high
-        prefetch_row(state.client_order_ids, np.int64(low & _U(mask)))
+        ahead = state.ahead[number - begin]
+        if look_ahead(frame, payload, state, ahead):
+            prefetch_row(ids, _I(ahead.id_low & _U(ids.shape[0] - 1)))
+            prefetch_row(index, _I(ahead.id_low & _U(index.shape[0] - 1)))
+            prefetch_row(accounts, _I(ahead.account_low & _U(accounts.shape[0] - 1)))
+            prefetch_row(state.positions, position_home(state.positions, ahead.account_low, frame.instrument))
+    for number in range(end, min(end + LOOKAHEAD, frames.shape[0])):
+        frame = frames[number]
+        if _NEW_ORDER <= frame.kind <= _REPLACE:
+            prefetch_row(payload, _I(frame.payload_offset) + _I(frame.client_order_id))
+            prefetch_row(payload, _I(frame.payload_offset) + _I(frame.account))
+        elif frame.kind == _TRADE:
+            prefetch_row(payload, _I(frame.payload_offset))
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINED)
 def _is_fix(frame, payload):
     """Whether a frame's message is FIX. An SBE message that began so would have a block beyond the card's limit."""
     begin = np.int64(frame.payload_offset)
@@ -322,69 +386,54 @@ def _is_fix(frame, payload):
     return same == _BEGIN.size
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INLINED)
+def _decide(frame, payload, state, reject, ahead, decision):
+    """The verdict of an order frame."""
+    verdict = _check_fields(frame, payload.shape[0])
+    if verdict != _ACCEPTED:
+        return _refuse_plain(reject, verdict)
+    if ahead.row < 0:
+        return _refuse_plain(reject, _UNKNOWN)
+    if frame.kind == _CANCEL:
+        return _check_cancel(frame, state, reject, ahead, decision)
+    if state.instruments[ahead.row].checks & WITHDRAWN:
+        return _refuse_plain(reject, _UNKNOWN)
+    return _check_order(frame, payload, state, reject, ahead, decision)
+
+
+@njit(**KERNEL, nogil=True)
 def risk_pass(frames, payload, state, decisions):
-    """Writes the verdict and the node of every frame, and moves collars to the trades that pass by."""
-    counters = state.counters[0]
+    """Writes the decision on every frame, and moves collars to the trades that pass by."""
+    counters, tables = state.counters[0], state.tables[0]
+    tables.rejects = 0
     for index in range(frames.shape[0]):
-        ahead = index % LOOKAHEAD
-        if ahead == 0:
-            _key_ahead(frames, payload, state, index, min(index + LOOKAHEAD, frames.shape[0]))
-        frame = frames[index]
+        place = index % LOOKAHEAD
+        if place == 0:
+            _look_ahead(frames, payload, state, index, min(index + LOOKAHEAD, frames.shape[0]))
+        frame, decision = frames[index], decisions[index]
         kind = frame.kind
-        verdict, node, price = _NOT_AN_ORDER, NO_NODE, np.int64(0)
+        verdict = _NOT_AN_ORDER
+        decision.node = NO_NODE
+        decision.self_trade = 0
+        decision.flags = 0
+        decision.account = 0
+        decision.price = 0
         if _NEW_ORDER <= kind <= _REPLACE:
-            verdict, node = _check_order(frame, payload, state, state.keys[ahead, 0], state.keys[ahead, 1])
-            row = find_code(state.symbols, frame.instrument)
-            market = frame.order_type != _LIMIT and row >= 0
-            price = state.instruments[row].reference if market else frame.price
+            reject = state.rejects[tables.rejects]
+            verdict = _decide(frame, payload, state, reject, state.ahead[place], decision)
+            if verdict != _ACCEPTED:
+                reject.index = index
+                reject.verdict = verdict
+                tables.rejects += 1
         elif kind == _MALFORMED_KIND:
             verdict = _MALFORMED
             for bit in range(16):
-                counters.causes[bit] += (np.int64(frame.flags) >> bit) & 1
+                counters.causes[bit] += (_I(frame.flags) >> bit) & 1
         elif kind == _TRADE and not frame.flags & _PRICE_ABSENT and frame.update_action != _DELETED:
             row = find_code(state.securities, frame.instrument)
             # A FIX entry's instrument is a symbol's code, and any client may send one.
             if row >= 0 and not _is_fix(frame, payload):
-                set_reference(state.instruments, row, frame.price)
-        decisions[index].verdict = verdict
-        decisions[index].node = node
-        decisions[index].price = price
+                set_reference(state, row, frame.price)
+        decision.verdict = verdict
         counters.verdicts[verdict] += 1
         counters.kinds[kind] += 1
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def restore_orders(frames, verdicts, payload, state):
-    """Books identifiers and notionals of journaled orders again, without checking. Returns orders that had no room."""
-    lost = 0
-    counters = state.counters[0]
-    for index in range(frames.shape[0]):
-        frame = frames[index]
-        if verdicts[index] != _ACCEPTED:
-            continue
-        begin = np.int64(frame.payload_offset)
-        end = begin + np.int64(frame.payload_length)
-        low, high = text_key(payload, begin + np.int64(frame.client_order_id), end, _U(frame.flow))
-        place, known = _id_slot(state.client_order_ids, low, high)
-        if not known:
-            if place < 0 or counters.client_order_ids >= counters.client_order_id_room:
-                lost += 1
-                continue
-            state.client_order_ids[place, 0] = low
-            state.client_order_ids[place, 1] = high
-            counters.client_order_ids += 1
-        row = find_code(state.symbols, frame.instrument)
-        if frame.kind == _CANCEL or row < 0:
-            continue
-        low, high = account_key(payload, begin, np.int64(frame.account), end, frame.flow)
-        slot = account_slot(state.accounts, low, high)
-        new = state.accounts[slot].key_low == 0 and state.accounts[slot].key_high == 0
-        if new and counters.accounts >= counters.account_room:
-            lost += 1
-            continue
-        more_high, more_low = _notional(frame, state.instruments[row].reference)
-        account = state.accounts[slot]
-        used_high, used_low = add(account.used_high, account.used_low, more_high, more_low)
-        _use_account(state, slot, new, low, high, used_high, used_low)
-    return lost

@@ -14,14 +14,16 @@ from numba import njit
 from hdl.frame import FRAME_BYTES
 from host.card.ring import payload_credit, publish
 from host.clock import monotonic_ns, pause, thread_cpu_ns
-from host.gateway.batch_ring import JOURNAL, ORDERS
+from host.gateway.batch_ring import JOURNAL
 from host.gateway.risk_pass import risk_pass
-from host.journal.batch import gather
+from host.journal.batch import BatchKind, gather
 from host.ring.generation import count_available, count_intact
 from host.ring.records import has_room, publish_record, read_cursor
 
 SLICE = 1024
 """Most frames decided about at a time: their lines stay in the first-level cache from the check to the copy."""
+
+_ORDERS, _CONTROL = int(BatchKind.ORDERS), int(BatchKind.CONTROL)
 
 IDLE, LAPPED, ASKED = 0, 1, 2
 """Why the loop came back: nothing came for long enough, the card has overrun the host, or the time it was given is over."""
@@ -141,7 +143,7 @@ class CardArrays(NamedTuple):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _publish_batch(card, batches, place, at, now):
+def _publish_batch(card, batches, place, at, now, kind):
     """Closes the open batch at frame ``at`` and gives the card its credit back."""
     slots = batches.records.shape[0]
     record = batches.records[place.batch % slots]
@@ -149,7 +151,7 @@ def _publish_batch(card, batches, place, at, now):
     record.published = now
     record.count = np.uint32(place.count)
     record.payload_bytes = np.uint32(place.filled)
-    record.kind = ORDERS
+    record.kind = kind
     publish_record(batches.slot_bytes, slots, place.batch)
     place.batch += 1
     place.count = 0
@@ -201,7 +203,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
             if count == 0:
                 if place.count > 0:
                     if read_cursor(batches.words, JOURNAL) >= place.batch:
-                        _publish_batch(card, batches, place, place.position, monotonic_ns())
+                        _publish_batch(card, batches, place, place.position, monotonic_ns(), _ORDERS)
                 elif place.released < place.position:
                     _give_back(card, place, place.position)
                 now = monotonic_ns()
@@ -255,7 +257,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
                 note_stall(watch, looked + WORK_NS * decided, now)
             looked = now
         if taken < decided:
-            _publish_batch(card, batches, place, place.position + taken, now)
+            _publish_batch(card, batches, place, place.position + taken, now, _ORDERS)
             continue
         place.position += decided
         place.frames += decided
@@ -264,9 +266,24 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
             # Nothing but market data and the like: nothing waits for it.
             _give_back(card, place, place.position)
         elif read_cursor(batches.words, JOURNAL) >= place.batch:
-            _publish_batch(card, batches, place, place.position, now)
+            _publish_batch(card, batches, place, place.position, now, _ORDERS)
         if now - began >= most_ns:
             answer = ASKED
             break
     place.cpu_ns += thread_cpu_ns() - cpu
     return answer
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def publish_control(card, batches, places, text):
+    """Publishes a control record (``text``, uint8) as a batch of its own, behind what was decided about so far, all of which must be in
+    a batch; there must be room for one more."""
+    place = places[0]
+    slots = batches.records.shape[0]
+    if place.count > 0:
+        _publish_batch(card, batches, place, place.position, monotonic_ns(), _ORDERS)
+    payload = batches.payload[place.batch % slots]
+    for index in range(text.shape[0]):
+        payload[index] = text[index]
+    place.filled = text.shape[0]
+    _publish_batch(card, batches, place, place.position, monotonic_ns(), _CONTROL)

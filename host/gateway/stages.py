@@ -11,23 +11,38 @@ told for something, and says whether it did anything.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from hdl.frame import FRAME_DTYPE
 from host.card.ring import Lapped, Ring
 from host.cluster.matching_node import MatchingNode
 from host.cluster.report import REPORT_DTYPE
-from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, CONTROL, JOURNAL, BatchRing
+from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, JOURNAL, BatchRing
 from host.gateway.risk import Risk
-from host.gateway.route_loop import LAPPED, PLACE_DTYPE, SLICE, CardArrays, Watch, make_watch, route_loop
+from host.gateway.route_loop import (
+    LAPPED,
+    PLACE_DTYPE,
+    SLICE,
+    CardArrays,
+    Watch,
+    make_watch,
+    publish_control,
+    route_loop,
+)
 from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
+from host.gateway.state import GatewayState, NodesState, recover, route_move
 from host.gateway.verdict import Verdict
-from host.journal import Batch, Journal, read_journal
-from host.journal.batch import DECISION_DTYPE
-from host.ring.records import RecordRings, move_cursor, wait_for_cursor, wait_for_record
+from host.journal import Batch, Journal
+from host.journal.batch import DECISION_DTYPE, BatchKind, control_batch
+from host.journal.group_commit import GroupCommit
+from host.journal.scan import Position
+from host.memory import read_only
+from host.ring.records import RecordRings, has_room, move_cursor, wait_for_cursor, wait_for_record
 
 SETTLE_NS = 1_000_000
 """How long the risk loop runs before it looks at what nodes reported."""
@@ -60,13 +75,26 @@ class RiskStage:
 
     name = "risk"
 
-    def __init__(self, risk: Risk, ring: Ring, batches: BatchRing, watch: Watch | None = None) -> None:
-        self._risk = risk
+    def __init__(
+        self,
+        risk: Risk,
+        ring: Ring,
+        batches: BatchRing,
+        feedback: RecordRings | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        risk.reserve(SLICE)
+        self.risk = risk
+        self._feedback = feedback
+        self._controls: deque[Mapping[str, Any]] = deque()
+        self.refused: list[str] = []
         self._ring = ring
         self._batches = batches
         self._watch = make_watch() if watch is None else watch
         self._decisions = np.zeros(SLICE, DECISION_DTYPE)
-        self._card = CardArrays(ring.frames, ring.frame_bytes, ring.payload, ring.words)
+        self._card = CardArrays(
+            read_only(ring.frames, FRAME_DTYPE), ring.frame_bytes, read_only(ring.payload, np.uint8), ring.words
+        )
         self.place = np.zeros(1, PLACE_DTYPE)
         published = batches.ring.written()
         identity = 0 if ring.path is None else ring.path.stat().st_ino
@@ -85,21 +113,70 @@ class RiskStage:
         place["position"] = place["released"] = ring.position
         place["payload_read"] = place["payload_end"] = ring.payload_read
         place["batch"] = published
+        self._recovered = batches.ring.base + published
+        """Reports of batches before this one have been settled by the recovery."""
+
+    def control(self, record: Mapping[str, Any]) -> None:
+        """Has a control record take effect, and journaled, between what was decided about before and what comes next: in one of
+        the next steps. What risk can't do is not done, and is said in ``refused``. Raises ValueError for what is no record."""
+        text = control_batch(record, 0, 0).payload
+        if len(text) > self._batches.payload_room:
+            raise ValueError(
+                f"a control record of {len(text)} bytes does not fit a batch of {self._batches.payload_room}"
+            )
+        self._controls.append(dict(record))
 
     def step(self, spin_ns: int) -> bool:
         """See :class:`Stage`. Raises Lapped where the card has overrun the host."""
         frames = int(self.place["frames"][0])
+        moved = self._settle() or self.take_controls()
         answer = route_loop(
-            self._card, self._risk.state, self._batches.arrays, self.place, self._decisions, self._watch,
+            self._card, self.risk.state, self._batches.arrays, self.place, self._decisions, self._watch,
             spin_ns, SETTLE_NS,
         )  # fmt: skip
         if answer == LAPPED:
             raise Lapped(f"the card has overrun frame {self.place['position'][0]}, which was not released yet")
-        return int(self.place["frames"][0]) > frames
+        return moved or int(self.place["frames"][0]) > frames
+
+    def _settle(self) -> bool:
+        """Takes what nodes reported since."""
+        if self._feedback is None:
+            return False
+        ring, settled = self._feedback[0], False
+        while len(records := ring.poll()):
+            new = records[records["batch"] >= self._recovered]
+            if len(new):
+                self.risk.settle(np.ascontiguousarray(new["report"]))
+            ring.release(len(records))
+            settled = True
+        return settled
+
+    def take_controls(self) -> bool:
+        """Let the records that :meth:`control` was given take effect, as far as can be now; whether any did."""
+        published = False
+        while self._controls and self._may_publish():
+            record = self._controls.popleft()
+            try:
+                self.risk.apply_control(record)
+            except ValueError as error:
+                self.refused.append(str(error))
+                continue
+            route_move(self.risk, record)
+            text = control_batch(record, 0, 0).payload
+            publish_control(self._card, self._batches.arrays, self.place, text)
+            published = True
+        return published
+
+    def _may_publish(self) -> bool:
+        """Whether all that was decided about is in batches, and there is room for one more."""
+        place = self.place[0]
+        ring = self._batches.ring
+        following = int(place["batch"]) + (1 if place["count"] else 0)
+        return bool(place["taken"] == place["decided"] and has_room(ring.words, ring.slots, following))
 
     def figures(self) -> dict[str, int]:
         """See :class:`Stage`."""
-        counters, place = self._risk.state.counters[0], self.place[0]
+        counters, place = self.risk.state.counters[0], self.place[0]
         verdicts = counters["verdicts"]
         return {
             "frames": int(place["frames"]),
@@ -116,9 +193,10 @@ class JournalStage:
 
     name = "journal"
 
-    def __init__(self, journal: Journal, batches: BatchRing) -> None:
+    def __init__(self, journal: Journal, batches: BatchRing, *, grouped: bool = True) -> None:
         self._journal = journal
         self._batches = batches
+        self._group = GroupCommit(journal, self._say) if grouped else None
         self._orders = 0
         position = journal.position
         self._next = position.batch - batches.ring.base
@@ -135,7 +213,7 @@ class JournalStage:
             record = records[number % len(records)]
             sequence -= int(record["count"])
             record["first_sequence"] = sequence
-        self._say()
+        self._say(position)
 
     def step(self, spin_ns: int) -> bool:
         """See :class:`Stage`. Raises JournalError."""
@@ -143,33 +221,42 @@ class JournalStage:
         count = int(wait_for_record(ring.slot_bytes, ring.slots, self._next, ring.slots, spin_ns))
         for _ in range(count):
             record = self._batches.arrays.records[self._next % ring.slots]
-            if record["kind"] == CONTROL:
+            if record["kind"] == BatchKind.CONTROL:
                 batch = self._append_control(self._next)
             else:
                 batch = self._journal.append(self._batches.buffer(self._next))
             record["first_sequence"] = batch.first_sequence
-            self._journal.commit()
             self._orders += len(batch)
             self._next += 1
-            self._say()
+        if self._group is not None:
+            # While it syncs, the next batches are written.
+            self._group.request()
+        elif count:
+            self._journal.commit()
+            self._say(self._journal.committed)
         return count > 0
 
     def figures(self) -> dict[str, int]:
         """See :class:`Stage`."""
         return {
             "journaled": self._orders,
-            "batches": self._next,
+            "batches": self._batches.ring.cursor(JOURNAL),
             "bytes": self._journal.written_bytes,
             "sequence": self._journal.committed_sequence,
         }
+
+    def close(self) -> None:
+        """Make durable what was written, and end."""
+        if self._group is not None:
+            self._group.close()
 
     def _append_control(self, number: int) -> Batch:
         slot = number % self._batches.ring.slots
         text = self._batches.arrays.payload[slot, : int(self._batches.arrays.records[slot]["payload_bytes"])]
         return self._journal.append_control(json.loads(text.tobytes()))
 
-    def _say(self) -> None:
-        move_cursor(self._batches.ring.words, JOURNAL, self._next)
+    def _say(self, durable: Position) -> None:
+        move_cursor(self._batches.ring.words, JOURNAL, durable.batch - self._batches.ring.base)
 
 
 class NodeStage:
@@ -191,7 +278,7 @@ class NodeStage:
         patience_ns: int = PATIENCE_NS,
     ) -> None:
         self.name = "nodes" if reader == 1 else f"nodes-{reader}"
-        self._nodes = list(nodes)
+        self._nodes = NodesState(nodes)
         self._batches = batches
         self._outlets = [outlet_of(sessions)] + ([outlet_of(feedback)] if feedback is not None else [])
         self._reader = reader
@@ -219,9 +306,9 @@ class NodeStage:
     def figures(self) -> dict[str, int]:
         """See :class:`Stage`."""
         return {
-            "applied": sum(node.applied for node in self._nodes),
-            "trades": sum(node.trades for node in self._nodes),
-            "open": sum(node.open_orders for node in self._nodes),
+            "applied": sum(node.applied for node in self._nodes.nodes.values()),
+            "trades": sum(node.trades for node in self._nodes.nodes.values()),
+            "open": sum(node.open_orders for node in self._nodes.nodes.values()),
             "batches": self._next,
             "reports": self._reports,
             "detached": self._detached,
@@ -229,7 +316,7 @@ class NodeStage:
 
     def state_hashes(self) -> dict[str, str]:
         """The hash of each node's state, by its number."""
-        return {str(node.number): node.state_hash() for node in self._nodes}
+        return {str(node.number): node.state_hash() for node in self._nodes.nodes.values()}
 
     def _apply(self, batch: Batch) -> bool:
         """Applies a batch and tells of it; False where the stage was stopped meanwhile."""
@@ -241,8 +328,7 @@ class NodeStage:
             if not self._tell(self._refused[:count], self._verdicts[:count], batch.number, ordinal, self._outlets[:1]):
                 return False
             ordinal += int(count)
-        for node in self._nodes:
-            reports = node.apply(batch)
+        for reports in self._nodes.reports(batch):
             if not self._tell(reports, self._none, batch.number, ordinal, self._outlets):
                 return False
             ordinal += len(reports)
@@ -274,33 +360,21 @@ def ring_base(journal: Journal) -> int:
 
 
 def recover_nodes(nodes: Iterable[MatchingNode], directory: Path, before: int) -> int:
-    """Lets new nodes apply the journal's batches before number ``before``; returns how many orders those hold."""
-    orders = 0
-    nodes = list(nodes)
-    for batch in read_journal(directory):
-        if batch.number >= before:
-            break
-        for node in nodes:
-            node.apply(batch)
+    """Brings new nodes to where they were behind the batches with numbers below ``before``; returns how many orders the
+    journal had to be read for."""
+    return recover(NodesState(nodes), directory, before)[0]
+
+
+def recover_risk(risk: Risk, nodes: Iterable[MatchingNode], directory: Path, batches: BatchRing) -> int:
+    """Brings a new risk to where it was behind the last published batch: durable ones from snapshot and journal, the others from
+    the ring. ``nodes`` are new ones whose reports it needs meanwhile. Returns how many orders were read."""
+    state = GatewayState(risk, nodes)
+    durable = batches.ring.cursor(JOURNAL)
+    orders, position = recover(state, directory, batches.ring.base + durable)
+    sequence = position.sequence
+    for number in range(durable, batches.ring.written()):
+        batch = batches.batch(number, sequence)
+        state.apply(batch)
+        sequence += len(batch)
         orders += len(batch)
-    return orders
-
-
-def recover_risk(risk: Risk, directory: Path, batches: BatchRing | None = None) -> int:
-    """Books everything that was decided again: durable batches from the journal, published ones from the ring.
-
-    Returns how many orders that were.
-    """
-    durable = None if batches is None else batches.ring.base + batches.ring.cursor(JOURNAL)
-    orders = 0
-    for batch in read_journal(directory):
-        if durable is not None and batch.number >= durable:
-            break
-        risk.restore(batch)
-        orders += len(batch)
-    if batches is not None and durable is not None:
-        for number in range(durable - batches.ring.base, batches.ring.written()):
-            batch = batches.batch(number)
-            risk.restore(batch)
-            orders += len(batch)
     return orders

@@ -25,10 +25,10 @@ class Summary:
     journaled: int = 0
     journal_bytes: int = 0
     batches: int = 0
-    verdicts: np.ndarray = field(default_factory=lambda: _counts(32))
+    verdicts: np.ndarray = field(default_factory=lambda: _counts(64))
     kinds: np.ndarray = field(default_factory=lambda: _counts(256))
     causes: np.ndarray = field(default_factory=lambda: _counts(16))
-    reports: np.ndarray = field(default_factory=lambda: _counts(8))
+    reports: np.ndarray = field(default_factory=lambda: _counts(len(ReportKind) + 1))
     node_orders: np.ndarray = field(default_factory=lambda: _counts(256))
     node_trades: np.ndarray = field(default_factory=lambda: _counts(256))
 

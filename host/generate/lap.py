@@ -9,7 +9,7 @@ from hdl.frame import Kind
 from host.capture.packets import Packets
 from host.capture.write import ACKNOWLEDGE, PUSH, tcp_packet
 from host.card import open_card
-from host.cluster.matching import dump_orders
+from host.cluster.book import NONE
 from host.cluster.matching_node import MatchingNode
 from host.demo import DEMO_LIMITS
 from host.generate.faults import SOH, encode
@@ -115,6 +115,5 @@ def _cancels(lap: Lap) -> list[tuple[int, list[bytes]]]:
 
 def _open_sequences(node: MatchingNode) -> list[int]:
     """The sequences of a node's open orders."""
-    rows = np.zeros((node.open_orders, 8), np.uint64)
-    dump_orders(node.state, np.arange(int(node.state.counters["books"][0])), rows)
-    return sorted(int(sequence) for sequence in rows[:, 6])
+    orders = node.state.orders
+    return sorted(orders["sequence"][orders["level"] != NONE].tolist())

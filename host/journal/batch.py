@@ -1,24 +1,39 @@
-"""A batch: order frames, what was decided about them, and their raw messages, in one piece.
+"""A batch: order frames, what was decided about them, and their raw messages, in one piece; or a control record.
 
 It is what the journal writes, what it reads back and what nodes apply, so that all three see the same bytes.
 """
 
+import enum
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from hdl.frame import FRAME_DTYPE, Kind
+from host.memory import copy_bytes
 
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
 
-DECISION_DTYPE = np.dtype([("verdict", "u1"), ("node", "u1"), ("reserved", "u1", (6,)), ("price", "<i8")])
-"""What the gateway decided about one order: ``host.gateway.verdict.Verdict``, the node (255: none), and the price
-(1e-9) at which risk valued the order: its limit price, else the reference price of that moment."""
+DECISION_DTYPE = np.dtype(
+    [("verdict", "u1"), ("node", "u1"), ("self_trade", "u1"), ("flags", "u1"), ("account", "<u4"), ("price", "<i8")]
+)
+"""What the gateway decided about one order, 16 bytes: ``host.gateway.verdict.Verdict``, the node (255: none), what is done
+where it would trade with its own account (``host.gateway.terms.SelfTrade``), bits (:data:`MARKED`), the account's number
+plus 1 (0: none), and the instrument's reference price of that moment (1e-9), at which market orders were valued."""
+
+MARKED = 1
+"""Bit of ``flags``: the account's exposure in the instrument counts at this order's price from now on."""
 
 BATCH_FRAMES = 8192
 """Most orders a batch by default: 512 KiB of frames, enough that one fdatasync costs little an order."""
+
+GATHER_SECONDS = 0.0007
+"""How long orders are gathered for one batch: what is left of a millisecond is for its CRC and its write."""
 
 MESSAGE_BYTES = 256
 """Room for raw messages per order of a batch by default: orders with some twenty fields."""
@@ -27,9 +42,16 @@ _FIRST_ORDER_KIND = int(Kind.NEW_ORDER)
 _LAST_ORDER_KIND = int(Kind.REPLACE)
 
 
+class BatchKind(enum.IntEnum):
+    """What a batch holds."""
+
+    ORDERS = 0
+    CONTROL = 1
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Orders in sequence; order i has sequence ``first_sequence + i``.
+    """Orders in sequence; order i has sequence ``first_sequence + i``. Or, of kind CONTROL, no orders and a mapping.
 
     ``frames[i].payload_offset`` counts from the beginning of ``payload``. The arrays are views: of a
     :class:`BatchBuffer`, which reuses them, or of a segment read back, which is theirs.
@@ -41,9 +63,34 @@ class Batch:
     decisions: np.ndarray
     payload: np.ndarray
     epoch: int = field(default=0)
+    kind: BatchKind = field(default=BatchKind.ORDERS)
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @cached_property
+    def control(self) -> dict[str, Any] | None:
+        """A control record: it takes effect between the orders ``first_sequence - 1`` and ``first_sequence``. None
+        for orders."""
+        if self.kind is not BatchKind.CONTROL:
+            return None
+        record: dict[str, Any] = json.loads(self.payload.tobytes())
+        return record
+
+
+def control_batch(record: Mapping[str, Any], number: int, first_sequence: int, epoch: int = 0) -> Batch:
+    """A control record as a batch: JSON in UTF-8 with sorted keys and no spaces, so that equal records are equal bytes.
+
+    Raises ValueError without a "type", or for what JSON cannot say (NaN, keys that are no text).
+    """
+    if not isinstance(record.get("type"), str):
+        raise ValueError("a control record has a text under the key 'type'")
+    if not all(isinstance(key, str) for key in record):
+        raise ValueError("a control record's keys are texts")
+    text = json.dumps(dict(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    payload = np.frombuffer(bytearray(text.encode()), np.uint8)
+    nothing = np.zeros(0, FRAME_DTYPE), np.zeros(0, DECISION_DTYPE)
+    return Batch(number, first_sequence, *nothing, payload, epoch, BatchKind.CONTROL)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -53,7 +100,7 @@ def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, o
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
     """
     count, filled = used
-    source, target = np.int64(-1), 0
+    source, held, target = np.int64(-1), np.int64(0), 0
     for index in range(begin, frames.shape[0]):
         kind = frames[index].kind
         if kind < _FIRST_ORDER_KIND or kind > _LAST_ORDER_KIND:
@@ -62,12 +109,12 @@ def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, o
         length = np.int64(frames[index].payload_length)
         if offset + length > payload.shape[0]:
             length = np.int64(0)  # a corrupt frame was rejected by the risk pass; its bytes are nowhere
-        if count == out_frames.shape[0] or (offset != source and filled + length > out_payload.shape[0]):
+        fresh = offset != source or length != held
+        if count == out_frames.shape[0] or (fresh and filled + length > out_payload.shape[0]):
             return index, count, filled
-        if offset != source:
-            source, target = offset, filled
-            for byte in range(length):
-                out_payload[filled + byte] = payload[offset + byte]
+        if fresh:
+            source, held, target = offset, length, filled
+            copy_bytes(out_payload, filled, payload, offset, length)
             filled += length
         out_frames[count] = frames[index]
         out_frames[count].payload_offset = target
@@ -103,7 +150,9 @@ class BatchBuffer:
         self._used = (0, 0)
 
     def take(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray, begin: int = 0) -> int:
-        """Copies the order frames of ``frames[begin:]`` (NEW_ORDER, CANCEL, REPLACE) and their messages.
+        """Copies the order frames of ``frames[begin:]`` (NEW_ORDER, CANCEL, REPLACE), their messages and decisions.
+
+        ``decisions`` (DECISION_DTYPE) has a row for each frame, whatever its kind.
 
         Returns the index of the first frame that was not looked at: ``len(frames)`` when everything fitted.
         Raises ValueError if a single message is larger than the buffer.

@@ -1,15 +1,17 @@
-"""Reads segments back: whole batches, and where and why they end."""
+"""Reads a journal back: whole batches, and where and why they end. See docs/journal.md for the recovery rule."""
 
+import fcntl
 import mmap
-import zlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from hdl.frame import FRAME_BYTES, FRAME_DTYPE
-from host.journal.batch import DECISION_DTYPE, Batch
+from host.journal.batch import DECISION_DTYPE, Batch, BatchKind
 from host.journal.layout import (
     BATCH_DTYPE,
     BATCH_END,
@@ -23,145 +25,125 @@ from host.journal.layout import (
     CorruptJournal,
     JournalError,
     batch_bytes,
+    crc32,
     header_crc,
+    next_page,
+    segment_path,
     segment_paths,
 )
 
+RETRIES = 3
+RETRY_SECONDS = 0.02
+"""A reader beside the writer may see a later batch before an earlier one: what looks damaged is looked at again."""
 
-@dataclass
-class Position:
-    """Where the next batch belongs."""
+CHUNK_BYTES = 1 << 20
 
-    segment: int = 0
-    offset: int = 0
+_KINDS = [int(kind) for kind in BatchKind]
+
+
+class Position(NamedTuple):
+    """Where the next batch belongs: behind ``batch`` batches and the order ``sequence - 1``, whose CRC is ``chain``."""
+
+    segment: int = 1
+    offset: int = HEADER_BYTES
     batch: int = 0
     sequence: int = 1
     chain: int = 0
 
 
-@dataclass(frozen=True)
-class TornTail:
-    """The remains of a batch whose write was cut short. It had not been acknowledged."""
+class Extent(NamedTuple):
+    """Bytes of a segment that hold remains of batches."""
 
     path: Path
     offset: int
     length: int
 
+
+@dataclass(frozen=True)
+class TornTail:
+    """The remains of batches whose writing was cut short. None of them had been acknowledged."""
+
+    path: Path
+    offset: int
+    extents: tuple[Extent, ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes that are cut."""
+        return sum(extent.length for extent in self.extents)
+
     def __str__(self) -> str:
         return f"{self.path}: torn batch at byte {self.offset}, {self.length} bytes cut"
 
 
-def _map(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        if path.stat().st_size < HEADER_BYTES:
-            raise CorruptJournal(f"{path}: byte 0: the segment is shorter than its header")
-        # A private mapping, so that the arrays have the same (writable) type as those of a BatchBuffer.
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
+def is_written(directory: Path) -> bool:
+    """Whether a writer holds the directory now."""
+    try:
+        with (directory / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
-def read_segment_header(path: Path, data: np.ndarray) -> np.ndarray:
-    """The verified segment header. Raises JournalError for another version, CorruptJournal for damage."""
-    header = data[:HEADER_BYTES].view(SEGMENT_DTYPE)[0]
+class SegmentGone(JournalError):
+    """Retention took a segment away while it was to be read."""
+
+
+def map_segment(path: Path) -> np.ndarray:
+    """A segment's bytes. Raises SegmentGone when it is not there, CorruptJournal when it has no room for a header."""
+    try:
+        with path.open("rb") as file:
+            # Retention makes no new segment of a file that is read: the lock holds as long as the mapping does.
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if path.stat().st_size < HEADER_BYTES:
+                raise CorruptJournal(f"{path}: byte 0: the segment is shorter than its header")
+            # A private mapping, so that the arrays have the same (writable) type as those of a BatchBuffer.
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
+    except FileNotFoundError:
+        raise SegmentGone(f"{path}: the segment is gone: retention has deleted it") from None
+
+
+def read_segment_header(path: Path, data: np.ndarray) -> np.void | None:
+    """The verified segment header, None where none was written yet. Raises JournalError for another version,
+    CorruptJournal for damage."""
+    header: np.void = data[:HEADER_BYTES].view(SEGMENT_DTYPE)[0]
+    if not data[:HEADER_BYTES].any():
+        return None
     if header["magic"] != SEGMENT_MAGIC:
         raise CorruptJournal(f"{path}: byte 0: not a journal segment")
     if header["version"] != JOURNAL_VERSION:
         raise JournalError(f"{path}: byte 8: version {header['version']}, this program reads {JOURNAL_VERSION}")
     if header["crc"] != header_crc(header):
         raise CorruptJournal(f"{path}: byte 0: the segment header's CRC does not match")
+    if segment_path(path.parent, int(header["segment"])) != path:
+        raise CorruptJournal(f"{path}: byte 12: the header is of segment {header['segment']}")
     if header["bytes"] != len(data):
         raise CorruptJournal(f"{path}: the segment has {len(data)} bytes, its header says {header['bytes']}")
     return header
 
 
-def _header_at(data: np.ndarray, offset: int) -> np.ndarray | None:
-    """The batch header at ``offset`` if one was written there whole."""
+def header_at(data: np.ndarray, offset: int) -> np.void | None:
+    """The batch header at ``offset`` of a segment's ``data`` if one was written there whole. Where the segment's header is
+    missing, whatever its salt."""
     if offset + HEADER_BYTES > len(data):
         return None
-    header = data[offset : offset + HEADER_BYTES].view(BATCH_DTYPE)[0]
+    header: np.void = data[offset : offset + HEADER_BYTES].view(BATCH_DTYPE)[0]
     if header["magic"] != BATCH_MAGIC or header["crc"] != header_crc(header):
         return None
     total = batch_bytes(int(header["count"]), int(header["payload_bytes"]))
     if header["version"] != JOURNAL_VERSION or header["total_bytes"] != total or offset + total > len(data):
         return None
-    return header
+    salt = data[:HEADER_BYTES].view(SEGMENT_DTYPE)[0]["salt"]
+    if salt and header["salt"] != salt:
+        return None
+    return header if header["kind"] in _KINDS else None
 
 
-def _later_batch(data: np.ndarray, offset: int, number: int) -> int | None:
-    """Where behind ``offset`` a batch with a number above ``number`` was begun, if anywhere.
-
-    Such a batch is written only after the one before it has become durable.
-    """
-    lines = data[: len(data) // LINE_BYTES * LINE_BYTES].reshape(-1, LINE_BYTES)
-    first = offset // LINE_BYTES + 1
-    magics = lines[first:, :4].copy().view("<u4")[:, 0]
-    for line in np.flatnonzero(magics == BATCH_MAGIC):
-        place = (first + int(line)) * LINE_BYTES
-        header = _header_at(data, place)
-        if header is not None and header["batch"] > number:
-            return place
-    return None
-
-
-def _follows(position: Position, header: np.ndarray, batch: str) -> bool:
-    """Whether a header (its batch number in the field ``batch``) continues what was read so far."""
-    found = (int(header[batch]), int(header["first_sequence"]), int(header["chain"]))
-    return found == (position.batch, position.sequence, position.chain)
-
-
-def _torn(data: np.ndarray, begin: int, end: int) -> bool:
-    """Whether ``data[begin:end]`` looks like a write that was cut short over zeroed ground: its last byte or
-    one of its sectors was never written."""
-    if data[end - 1] == 0:
-        return True
-    edges = range(begin // SECTOR_BYTES * SECTOR_BYTES, end, SECTOR_BYTES)
-    return any(not data[max(edge, begin) : min(edge + SECTOR_BYTES, end)].any() for edge in edges)
-
-
-def scan_segment(path: Path, position: Position, last: bool) -> Iterator[Batch | TornTail]:
-    """Yields the whole batches of one segment and moves ``position`` behind each of them.
-
-    A torn tail is yielded at last, if this is the journal's ``last`` segment. Raises CorruptJournal with file
-    and offset for everything else that is not as it was written.
-    """
-    data = _map(path)
-    segment = read_segment_header(path, data)
-    if not _follows(position, segment, "first_batch"):
-        raise CorruptJournal(f"{path}: byte 0: the segment does not follow the one before it")
-    position.offset = HEADER_BYTES
-    while position.offset < len(data):
-        begin = position.offset
-        header = _header_at(data, begin)
-        end = len(data) if header is None else begin + int(header["total_bytes"])
-        if header is None:
-            rest = data[begin:]
-            if not rest.any():
-                return
-            # How long the batch was is unknown: a header that was cut short has zeros behind it, one whose sector
-            # was not written is all zeros.
-            written = int(np.flatnonzero(rest)[-1]) + 1
-            torn = written < HEADER_BYTES or not rest[:HEADER_BYTES].any()
-            end = begin + -(-written // LINE_BYTES) * LINE_BYTES
-            cause = "not a batch header"
-        elif zlib.crc32(data[begin + HEADER_BYTES : end].data) != header["body_crc"] or data[end - 1] != BATCH_END:
-            torn = _torn(data, begin, end) and not data[end:].any()
-            cause = f"the CRC of batch {header['batch']} does not match"
-        else:
-            if not _follows(position, header, "batch"):
-                raise CorruptJournal(f"{path}: byte {begin}: batch {header['batch']} does not follow the one before it")
-            batch = _batch(data, begin, header)
-            position.offset = end
-            position.batch += 1
-            position.sequence += len(batch)
-            position.chain = int(header["crc"])
-            yield batch
-            continue
-        if last and torn and _later_batch(data, begin, position.batch) is None:
-            yield TornTail(path, begin, end - begin)
-            return
-        raise CorruptJournal(f"{path}: byte {begin}: {cause}")
-
-
-def _batch(data: np.ndarray, begin: int, header: np.ndarray) -> Batch:
+def batch_at(data: np.ndarray, begin: int, header: np.void) -> Batch:
+    """The batch whose header stands at ``begin``, as views; its body is not verified."""
     count, payload_bytes = int(header["count"]), int(header["payload_bytes"])
     frames = begin + HEADER_BYTES
     decisions = frames + count * FRAME_BYTES
@@ -173,25 +155,218 @@ def _batch(data: np.ndarray, begin: int, header: np.ndarray) -> Batch:
         decisions=data[decisions:payload].view(DECISION_DTYPE),
         payload=data[payload : payload + payload_bytes],
         epoch=int(header["epoch"]),
+        kind=BatchKind(int(header["kind"])),
     )
 
 
-def read_journal(directory: Path | str) -> Iterator[Batch]:
-    """Reads every whole batch from the first one on, verifying all CRCs and the chain.
+def read_journal(directory: Path | str, after: Position | None = None) -> "JournalReader":
+    """Reads every whole batch behind ``after`` (None: from the first one on), verifying all CRCs and the chain.
 
     A torn tail ends the journal silently: what it held had not been acknowledged (``Journal`` reports and cuts it
-    when it opens the directory). Raises CorruptJournal, with file and offset, for anything else.
+    when it opens the directory). The iteration raises CorruptJournal, with file and offset, for anything else. Raises
+    JournalError when the first batch is asked for and retention has taken it away.
     """
-    for item in scan_journal(Path(directory), Position()):
-        if isinstance(item, Batch):
-            yield item
+    reader = JournalReader(directory, after)
+    if after is None and reader.start.batch:
+        path = segment_path(reader.directory, reader.start.segment)
+        raise JournalError(
+            f"{path}: segment {reader.start.segment - 1} is missing before it: what it held is in a snapshot only"
+        )
+    return reader
 
 
-def scan_journal(directory: Path, position: Position) -> Iterator[Batch | TornTail]:
-    """As :func:`read_journal`, with the torn tail, and moving ``position`` along."""
-    paths = segment_paths(directory)
-    for index, (segment, path) in enumerate(paths):
-        if segment != position.segment + 1:
-            raise CorruptJournal(f"{path}: segment {position.segment + 1} is missing before it")
-        position.segment = segment
-        yield from scan_segment(path, position, last=index == len(paths) - 1)
+class JournalReader(Iterator[Batch]):
+    """An iterator over a journal's whole batches behind ``after``, by default from the oldest that is there.
+
+    ``start`` is where it began, ``position`` is behind the batch that it gave last, ``begin`` where in its segment that
+    one begins; ``durable``: batches below this number are said to be durable by later ones; ``torn`` is the torn tail
+    once the iteration has ended, if there is one. More may be read after the end, when more was written. The writer may
+    be at work meanwhile, unless ``beside_writer`` is false.
+    """
+
+    def __init__(self, directory: Path | str, after: Position | None = None, *, beside_writer: bool = True) -> None:
+        self.directory = Path(directory)
+        self._beside_writer = beside_writer
+        self.durable = 0
+        self.begin = 0
+        self.torn: TornTail | None = None
+        self._data: np.ndarray | None = None
+        self.position = self.start = self._oldest() if after is None else after
+
+    def __next__(self) -> Batch:
+        for attempt in range(RETRIES):
+            try:
+                batch = self._next()
+                break
+            except CorruptJournal:
+                if attempt == RETRIES - 1 or not self._beside_writer or not is_written(self.directory):
+                    raise
+                self._data = None
+                time.sleep(RETRY_SECONDS)
+        if batch is None:
+            self._data = None
+            raise StopIteration
+        return batch
+
+    def _oldest(self) -> Position:
+        paths = segment_paths(self.directory)
+        if not paths:
+            return Position()
+        number, path = paths[0]
+        header = read_segment_header(path, map_segment(path))
+        if header is None:
+            if number > 1:
+                raise CorruptJournal(f"{path}: segment {number - 1} is missing before it")
+            return Position()
+        first = int(header["first_batch"]), int(header["first_sequence"]), int(header["chain"])
+        return Position(number, HEADER_BYTES, *first)
+
+    def _path(self) -> Path:
+        return segment_path(self.directory, self.position.segment)
+
+    def _next(self) -> Batch | None:
+        """The next whole batch; None at the journal's end."""
+        self.torn = None
+        while True:
+            if self._data is None and not self._open():
+                return None
+            data, offset = self._data, self.position.offset
+            assert data is not None
+            begin = offset
+            if not data[begin : begin + LINE_BYTES].any():
+                begin = next_page(offset)
+                header = header_at(data, begin)
+                if not self._resembles(data, begin) if header is None else not self._follows(header, "batch"):
+                    if not data[offset:].any() and self._step():
+                        continue
+                    self._end(offset, True, "a batch is missing")
+                    return None
+                if data[offset:begin].any():
+                    raise CorruptJournal(f"{self._path()}: byte {offset}: not zeros before a batch")
+            header = header_at(data, begin)
+            if header is None:
+                # A header whose write was cut short has zeros behind it, and so has everything.
+                self._end(begin, _written_end(data, begin) < begin + HEADER_BYTES, "not a batch header")
+                return None
+            if not self._follows(header, "batch"):
+                raise CorruptJournal(
+                    f"{self._path()}: byte {begin}: batch {header['batch']} does not follow the one before it"
+                )
+            end = begin + int(header["total_bytes"])
+            if crc32(data[begin + HEADER_BYTES : end].data) != header["body_crc"] or data[end - 1] != BATCH_END:
+                self._end(begin, _torn(data, begin, end), f"the CRC of batch {header['batch']} does not match")
+                return None
+            batch = batch_at(data, begin, header)
+            self.begin = begin
+            self.durable = max(self.durable, int(header["durable"]))
+            where = self.position
+            self.position = Position(
+                where.segment, end, where.batch + 1, where.sequence + len(batch), int(header["crc"])
+            )
+            return batch
+
+    def _open(self) -> bool:
+        """Maps the position's segment, verifying that it belongs there; False at the journal's end."""
+        path = self._path()
+        later = [number for number, _ in segment_paths(self.directory) if number >= self.position.segment]
+        if not later:
+            return False
+        if later[0] != self.position.segment:
+            raise CorruptJournal(
+                f"{segment_path(self.directory, later[0])}: segment {later[0] - 1} is missing before it"
+            )
+        data = map_segment(path)
+        segment = read_segment_header(path, data)
+        if segment is None:
+            self._end(0, True, "the segment's header is missing")
+            return False
+        if self.position.offset == HEADER_BYTES and not self._follows(segment, "first_batch"):
+            raise CorruptJournal(f"{path}: byte 0: the segment does not follow the one before it")
+        if self.position.offset > len(data):
+            raise CorruptJournal(f"{path}: byte {len(data)}: the segment ends before {self.position.offset}")
+        self._data = data
+        return True
+
+    def _step(self) -> bool:
+        """Goes on to the next segment if that was begun by what follows here."""
+        path = segment_path(self.directory, self.position.segment + 1)
+        if not path.exists():
+            if any(number > self.position.segment for number, _ in segment_paths(self.directory)):
+                raise CorruptJournal(f"{self._path()}: segment {self.position.segment + 1} is missing behind it")
+            return False
+        segment = read_segment_header(path, map_segment(path))
+        if segment is None:
+            return False
+        if not self._follows(segment, "first_batch"):
+            if segment["first_batch"] > self.position.batch:
+                return False  # batches between are missing
+            raise CorruptJournal(f"{path}: byte 0: the segment does not follow the one before it")
+        self.position = self.position._replace(segment=self.position.segment + 1, offset=HEADER_BYTES)
+        self._data = None
+        self._data = map_segment(path)
+        return True
+
+    def _follows(self, header: np.void, batch: str) -> bool:
+        """Whether a header (its batch number in the field ``batch``) continues what was read so far."""
+        found = (int(header[batch]), int(header["first_sequence"]), int(header["chain"]))
+        return found == self.position[2:]
+
+    def _resembles(self, data: np.ndarray, begin: int) -> bool:
+        """Whether bytes that are no whole header are the next batch's, damaged: most of what is known of it stands there.
+        What else may stand there is the inside of a batch whose beginning was not written."""
+        if begin + HEADER_BYTES > len(data):
+            return False
+        header = data[begin : begin + HEADER_BYTES].view(BATCH_DTYPE)[0]
+        known = (BATCH_MAGIC, JOURNAL_VERSION, *self.position[2:])
+        names = ("magic", "version", "batch", "first_sequence", "chain")
+        return sum(int(header[name]) == value for name, value in zip(names, known, strict=True)) > len(known) // 2
+
+    def _end(self, offset: int, plausible: bool, cause: str) -> None:
+        """Decides what ends the journal at ``offset`` of the position's segment: nothing, a torn tail, or damage."""
+        extents = []
+        durable = 0
+        for number, path in segment_paths(self.directory):
+            if number < self.position.segment:
+                continue
+            data = map_segment(path)
+            begin = offset if number == self.position.segment else 0
+            end = _written_end(data, begin)
+            if end > begin:
+                extents.append(Extent(path, begin, -(-(end - begin) // LINE_BYTES) * LINE_BYTES))
+                durable = max(durable, _said_durable(data, begin))
+        if not extents:
+            return
+        path = self._path()
+        if durable > self.position.batch:
+            raise CorruptJournal(f"{path}: byte {offset}: {cause}, but batch {self.position.batch} had been durable")
+        if not plausible:
+            raise CorruptJournal(f"{path}: byte {offset}: {cause}")
+        self.torn = TornTail(path, offset, tuple(extents))
+
+
+def _written_end(data: np.ndarray, begin: int) -> int:
+    """Behind the last byte from ``begin`` on that is not zero; ``begin`` where there is none."""
+    for end in range(len(data), begin, -CHUNK_BYTES):
+        # A copy: the writer may be at work.
+        chunk = data[max(begin, end - CHUNK_BYTES) : end].copy()
+        if chunk.any():
+            return end - len(chunk) + int(np.flatnonzero(chunk)[-1]) + 1
+    return begin
+
+
+def _said_durable(data: np.ndarray, offset: int) -> int:
+    """The highest ``durable`` of whole batch headers behind ``offset``."""
+    lines = data[: len(data) // LINE_BYTES * LINE_BYTES].reshape(-1, LINE_BYTES)
+    first = -(-offset // LINE_BYTES)
+    magics = lines[first:, :4].copy().view("<u4")[:, 0]
+    headers = (header_at(data, (first + int(line)) * LINE_BYTES) for line in np.flatnonzero(magics == BATCH_MAGIC))
+    return max((int(header["durable"]) for header in headers if header is not None), default=0)
+
+
+def _torn(data: np.ndarray, begin: int, end: int) -> bool:
+    """Whether ``data[begin:end]`` looks like a write that was cut short over zeroed ground: its last byte or
+    one of its sectors was never written."""
+    if data[end - 1] == 0:
+        return True
+    edges = range(begin // SECTOR_BYTES * SECTOR_BYTES, end, SECTOR_BYTES)
+    return any(not data[max(edge, begin) : min(edge + SECTOR_BYTES, end)].any() for edge in edges)

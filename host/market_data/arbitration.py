@@ -27,6 +27,7 @@ from host.market_data.feed_rule import (
     judge,
     settle,
 )
+from host.memory import load_word
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -250,14 +251,20 @@ class FeedArbiter:
     def add(self, packets: Packets) -> np.ndarray:
         """Take the next packets. Returns their races: rows of RACE_DTYPE, one for each number that both feeds have now brought, by
         the time of its second copy."""
+        return self.arbitrate(packets)[0]
+
+    def arbitrate(self, packets: Packets) -> tuple[np.ndarray, np.ndarray]:
+        """Take the next packets. Returns their races as :meth:`add` does, and by packet whether it is passed on (bool). Packets
+        of no channel and those without a number are."""
         races, gaps = np.empty(len(packets), RACE_DTYPE), np.empty(len(packets), GAP_DTYPE)
+        passed = np.ones(len(packets), np.bool_)
         arrays = packets.data, packets.offset, packets.length, packets.timestamp
-        raced, missed = _arbitrate(*self._state, *self._slot, *arrays, races, gaps)
+        raced, missed = _arbitrate(*self._state, *self._slot, *arrays, races, gaps, passed)
         for channel, kept in enumerate(self._gaps):
             room = GAPS_KEPT - len(kept)
             if room and len(more := gaps[:missed][gaps[:missed]["channel"] == channel][:room]):
                 self._gaps[channel] = np.concatenate([kept, more])
-        return races[:raced]
+        return races[:raced], passed
 
     def report(self) -> tuple[ChannelReport, ...]:
         """What became of each channel so far."""
@@ -369,10 +376,15 @@ def _bucket(lead):
 
 @njit(cache=True)
 def _hash(payload):
-    """FNV-1a of 64 bits: it tells copies from packets that only have the same number."""
+    """It tells copies from packets that only have the same number: FNV-1a over words of 8 bytes and then the bytes that are left,
+    each step with its high half folded into the low one, since a multiplication moves nothing down."""
     value = np.uint64(0xCBF29CE484222325)
-    for byte in payload:
-        value = (value ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+    words = len(payload) // 8
+    for index in range(words):
+        value = (value ^ load_word(payload, 8 * index)) * np.uint64(0x100000001B3)
+        value ^= value >> np.uint64(32)
+    for index in range(8 * words, len(payload)):
+        value = (value ^ np.uint64(payload[index])) * np.uint64(0x100000001B3)
     return value
 
 
@@ -436,8 +448,9 @@ def _arbitrate(
     timestamp,
     races,
     gaps,
+    passed,
 ):
-    """All packets of a batch; returns how many races and gaps there were."""
+    """All packets of a batch; returns how many races and gaps there were. ``passed`` is True for each of them before."""
     raced, missed = 0, 0
     for index in range(len(offset)):
         packet = data[offset[index] : offset[index] + np.uint64(length[index])]
@@ -457,6 +470,7 @@ def _arbitrate(
         channel, count = channels[number_of_channel], counts[number_of_channel]
         own, other = sides[number_of_channel, side], sides[number_of_channel, 1 - side]
         verdict = judge(channel, own, other, number)
+        passed[index] = verdict <= RESET
         skipped_by_other = other.present and not other.old and other.last > number
         if verdict == OLD:
             side_count.old += 1

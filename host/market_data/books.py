@@ -207,6 +207,11 @@ class Books:
             else:
                 self._make_room(need)
 
+    @property
+    def state(self) -> State:
+        """The arrays as they are now, for compiled readers; :meth:`update` may put larger ones in their place."""
+        return self._state
+
     def finish(self) -> None:
         """There are no more frames: end the last message, event and interval."""
         self._make_room(Need.ROWS)

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS
 from host.market_data.definitions import Definition
@@ -156,11 +155,20 @@ def as_decimals(table: pa.Table) -> pa.Table:
     for number, field in enumerate(table.schema):
         places = (field.metadata or {}).get(EXPONENT)
         if places is not None:
-            scale = -int(places)
-            wide = table.column(number).cast(pa.decimal128(DIGITS, 0))
-            unit = pa.scalar(Decimal(1).scaleb(-scale), pa.decimal128(scale + 1, scale))
-            table = table.set_column(number, field.name, pc.multiply(wide, unit))
+            kind = pa.decimal128(DIGITS, -int(places))
+            chunks = [_extended(chunk, kind) for chunk in table.column(number).chunks]
+            table = table.set_column(number, field.name, pa.chunked_array(chunks, kind))
     return table
+
+
+def _extended(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """int64 as a decimal of 128 bits with the same digits."""
+    validity, content = values.buffers()
+    narrow = np.frombuffer(content, np.int64, values.offset + len(values)) if content else np.empty(0, np.int64)
+    wide = np.empty((len(narrow), 2), np.int64)
+    wide[:, 0] = narrow
+    wide[:, 1] = narrow >> 63
+    return pa.Array.from_buffers(kind, len(values), [validity, pa.py_buffer(wide)], offset=values.offset)
 
 
 def _times(timestamps: np.ndarray) -> pa.Array:

@@ -8,24 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.ipc
-import pyarrow.parquet
 
 from hdl.frame import Flag
 from host.capture.packets import Packets, sliced
 from host.sbe.arrow import arrow_table
 from host.sbe.full_decode import Decoded, FullDecoder
+from host.table_files import WRITERS
 
 SLICE_PACKETS = 1 << 16
 """Packets that are decoded at once: their tables are in memory twice."""
-
-WRITERS: dict[str, Callable[[Path, pa.Schema], Any]] = {
-    "parquet": lambda path, schema: pyarrow.parquet.ParquetWriter(path, schema),
-    "arrow": lambda path, schema: pyarrow.ipc.new_file(path, schema),
-    "csv": lambda path, schema: pyarrow.csv.CSVWriter(path, schema),
-}
-"""Formats, by the name that is also their files' ending."""
 
 
 @dataclass
@@ -85,14 +76,14 @@ def _write(
         parent = table.layout.parent
         columns = arrow_table(decoded, name, 0 if parent is None else done.rows[parent])
         if file_format == "csv":
-            columns = _flat(columns)
+            columns = flat(columns)
         if name not in writers:
             writer = WRITERS[file_format](folder / f"{name}.{file_format}", columns.schema)
             writers[name] = files.enter_context(writer)
         writers[name].write_table(columns)
 
 
-def _flat(table: pa.Table) -> pa.Table:
+def flat(table: pa.Table) -> pa.Table:
     """A table for CSV, which knows no lists and no bytes: they become text."""
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):

@@ -3,6 +3,7 @@
 Messages are found and walked by the rules of docs/sbe.md; blocks are copied into rows (:mod:`host.sbe.layout`).
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -260,18 +261,21 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @functools.cached_property
+    def _is_whole(self) -> bool:
+        """Whether every row has all fields of its block."""
+        return not len(self.rows) or int(self.rows[PRESENT].min()) >= self.layout.block.block_length
+
     def is_null(self, name: str) -> np.ndarray:
         """By row: whether a field (or member, or var data) has no value. Raises KeyError where there is none of that name."""
         if any(data.name == name for data in self.layout.block.data):
             empty: np.ndarray = self.rows[name]["offset"] == 0
             return empty
-        leaf = next((leaf for leaf in self.layout.leaves if leaf.name == name), None)
-        if leaf is None:
-            raise KeyError(name)
+        leaf = self.layout.by_name[name]
         encoding = leaf.encoding
         if not encoding.size:
             return np.zeros(len(self.rows), bool)
-        absent: np.ndarray = self.rows[PRESENT] < leaf.end
+        absent: np.ndarray = np.zeros(len(self.rows), bool) if self._is_whole else self.rows[PRESENT] < leaf.end
         if encoding.length != 1 or encoding.null is None:
             return absent
         values = self.rows[name]

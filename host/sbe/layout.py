@@ -4,6 +4,7 @@ A row is a block as it stands on the wire, then what is not on the wire: constan
 row is copying a block.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +73,11 @@ class TableLayout:
     block: Block
     dtype: np.dtype
     leaves: tuple[Leaf, ...]
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Leaf]:
+        """The leaves by their names."""
+        return {leaf.name: leaf for leaf in self.leaves}
 
 
 class Walk(NamedTuple):

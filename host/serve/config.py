@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 from hdl.limits import FLOWS
 from host.gateway.batch_ring import SLOT_FRAMES, SLOTS
 from host.gateway.limits import Limits, load_limits
+from host.gateway.risk import ACCOUNTS, POSITIONS
 from host.gateway.session_ring import SESSION_SLOTS
+from host.journal.file import SEGMENT_BYTES
+from host.journal.follower import SNAPSHOT_SEGMENTS
 
-MODULES = ("card", "risk", "journal", "nodes", "sessions")
+MODULES = ("card", "risk", "journal", "nodes", "sessions", "snapshots")
 """What a gateway consists of, in the order in which orders meet them."""
 
 
@@ -45,7 +48,7 @@ KEYS = (
     Key("traffic", "orders_per_s", int, 100_000, "the rate of `load:`; 0: as fast as the gateway takes them", 0),
     Key("traffic", "orders", int, 0, "how many orders `load:` sends; 0: without end", 0),
     Key("traffic", "lap_orders", int, 20_000, "how many orders `load:` makes up before it repeats them under new identifiers", 100, 1_000_000),
-    Key("processes", "groups", list, [], "modules by process: `[[\"risk\"], [\"journal\", \"nodes\"]]` is three processes, for what is not named shares one; empty: one process"),
+    Key("processes", "groups", list, [["snapshots"]], "modules by process: `[[\"risk\"], [\"journal\", \"nodes\"]]` is three processes, for what is not named shares one; by default the gateway is one process, and what follows it another"),
     Key("processes", "pin", dict, {}, "the processor of a module: `{ risk = 1 }`"),
     Key("wait", "spin_us", int, 20, "how long a module that has nothing to do polls before it sleeps; there must be a processor for each that polls long", 0, 1_000_000),
     Key("wait", "sleep_us", int, 50, "how long it sleeps then; 0: it goes on polling", 0, 1_000_000),
@@ -57,6 +60,11 @@ KEYS = (
     Key("rings", "huge_pages", bool, False, "ask for huge pages for all rings"),
     Key("sessions", "count", bool, True, "read all reports and count them, where no sessions do"),
     Key("sessions", "patience_ms", int, 200, "how long nodes wait for a session that does not read before they send it no more", 0, 60_000),
+    Key("journal", "segment_bytes", int, SEGMENT_BYTES, "size of new segments, a multiple of 4096", 1 << 20, 1 << 32),
+    Key("journal", "snapshot_segments", int, SNAPSHOT_SEGMENTS, "segments between two snapshots: what lies behind the last one is replayed at a start", 1),
+    Key("journal", "retain_bytes", int, 0, "budget of the directory: older segments, behind a snapshot, are deleted; 0: none is", 0),
+    Key("risk", "accounts", int, ACCOUNTS, "room for accounts", 1, 1 << 24),
+    Key("risk", "positions", int, POSITIONS, "room for instruments of accounts that have been traded", 1, 1 << 28),
     Key("risk", "client_order_ids", int, 1 << 20, "room for client order ids; 32 bytes each", 1, 1 << 32),
     Key("nodes", "open_orders", int, 1 << 17, "room for open orders of each node", 1, 1 << 30),
 )
@@ -156,6 +164,10 @@ def _check(values: Mapping[tuple[str, str], Any]) -> None:
     for name in ("frame_slots", "payload_bytes", "batch_slots", "session_slots"):
         if (value := values["rings", name]) & (value - 1):
             raise ValueError(f"[rings] {name} is {value}; it must be a power of two")
+    if values["journal", "segment_bytes"] % 4096:
+        raise ValueError(
+            f"[journal] segment_bytes is {values['journal', 'segment_bytes']}; it must be a multiple of 4096"
+        )
     card, captures = values["gateway", "card"], values["traffic", "captures"]
     if not all(isinstance(each, str) for each in captures):
         raise ValueError("[traffic] captures must be an array of files")

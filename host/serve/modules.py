@@ -22,9 +22,14 @@ from host.gateway.stages import (
     recover_risk,
     ring_base,
 )
+from host.gateway.state import GatewayState
+from host.gateway.terms import Terms
 from host.generate.load import Load, load_lap
-from host.journal import Journal
+from host.journal import Journal, newest_snapshot, read_journal
+from host.journal.follower import Follower
+from host.journal.retention import Retention
 from host.serve.config import SESSIONS, Config
+from host.serve.control import Changes
 from host.serve.status import DONE, SERVING, STARTING, Status
 
 if TYPE_CHECKING:
@@ -36,8 +41,17 @@ BEAT_NS = 50_000_000
 RING_WAIT_S = 0.002
 """Between two looks for a ring that another module makes."""
 
-CARD, BATCHES, SESSION, STATUS, HASHES = "card", "batches", "sessions", "status", "nodes.json"
+CARD, BATCHES, SESSION, FEEDBACK, STATUS, HASHES = "card", "batches", "sessions", "feedback", "status", "nodes.json"
 """Files of the run directory."""
+
+FEEDBACK_SLOTS = 1 << 16
+"""Reports on their way back to risk: twice what a batch gives, and more."""
+
+FOLLOWER, FOLLOWER_NICE = "snapshots", 5
+"""Nothing waits for snapshots, and by how much they give way to what orders wait for."""
+
+LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
+"""Modules that no order waits for, and how long they sleep where there is nothing to do, whatever the configuration says."""
 
 LOAD_STEP_NS = 2_000_000
 """How long a load writes before its thread looks around."""
@@ -59,17 +73,19 @@ def lap_path(run: Path, orders: int) -> Path:
 
 
 def prepare(config: Config) -> None:
-    """Make what no module makes: the sessions' rings, where there are none that fit."""
-    path = config.run / SESSION
-    try:
-        with open_session_rings(path) as there:
-            if there.records.shape == (SESSIONS, config["rings.session_slots"]):
-                return
-    except (FileNotFoundError, ValueError):
-        pass
-    create_session_rings(
-        path, rings=SESSIONS, slots=config["rings.session_slots"], huge_pages=config["rings.huge_pages"]
-    ).close()
+    """Make what no module makes: the rings of reports to sessions and to risk, where there are none that fit."""
+    for name, rings, slots in (
+        (SESSION, SESSIONS, config["rings.session_slots"]),
+        (FEEDBACK, 1, FEEDBACK_SLOTS),
+    ):
+        path = config.run / name
+        try:
+            with open_session_rings(path) as there:
+                if there.records.shape == (rings, slots):
+                    continue
+        except (FileNotFoundError, ValueError):
+            pass
+        create_session_rings(path, rings=rings, slots=slots, huge_pages=config["rings.huge_pages"]).close()
 
 
 def _wait_for(path: Path, stop: Callable[[], bool]) -> None:
@@ -126,7 +142,7 @@ class CardStage:
         from hdl.sbe_venue import load_venue
         from host.capture.reader import open_captures
         from host.card import open_card
-        from host.replay import flows_of
+        from host.playback import flows_of
 
         venue = (
             load_venue(Path(config["gateway.schema"]), config["gateway.profile"]) if config["gateway.schema"] else None
@@ -163,6 +179,79 @@ class CardStage:
         return {"sent": self._sent}
 
 
+def make_risk(config: Config) -> Risk:
+    """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some."""
+    rooms = {
+        "client_order_ids": config["risk.client_order_ids"],
+        "account_room": config["risk.accounts"],
+        "position_room": config["risk.positions"],
+        "order_room": config["nodes.open_orders"] * len(config.limits.nodes),
+    }
+    if newest_snapshot(config.journal, verify=False) is not None:
+        # Its tables come from there, and gigabytes need not be touched for nothing.
+        rooms = dict.fromkeys(rooms, 1)
+        terms = Terms()
+    else:
+        terms = Terms() if _begins_with_limits(config.journal) else config.limits.terms
+    risk = Risk(
+        terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
+        default_account=terms.default_account, **rooms,
+    )  # fmt: skip
+    risk.route(config.limits.router())
+    return risk
+
+
+def _begins_with_limits(journal: Path) -> bool:
+    first = next(read_journal(journal), None)
+    return first is not None and first.control is not None and first.control["type"] == "limits"
+
+
+def make_nodes(config: Config) -> list[MatchingNode]:
+    """Empty nodes, one for each of the limits file."""
+    return [MatchingNode(number, orders=config["nodes.open_orders"]) for number in config.limits.nodes]
+
+
+class RiskModule(RiskStage):
+    """The risk stage with the changes that come from outside."""
+
+    def __init__(self, config: Config, risk: Risk, batches: BatchRing) -> None:
+        super().__init__(risk, Ring.open(ring_path(config)), batches, open_session_rings(config.run / FEEDBACK))
+        self._changes = Changes(config.run, Path(config["gateway.limits"]))
+        # A journal begins with its limits, and says what was changed in their file meanwhile.
+        begins = not batches.ring.base + batches.ring.written()
+        record = risk.terms.record() if begins else risk.limits_record(config.limits.terms)
+        if record is not None:
+            self.control(record)
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        self._changes.take(self, self.risk)
+        return super().step(spin_ns)
+
+
+class SnapshotStage:
+    """Follows the journal, writes snapshots of the state behind it, and keeps its directory within the budget."""
+
+    name = "snapshots"
+
+    def __init__(self, config: Config) -> None:
+        state = GatewayState(make_risk(config), make_nodes(config))
+        budget = config["journal.retain_bytes"]
+        self._follower = Follower(
+            config.journal, load=state.load, apply=state.apply, parts=state.parts,
+            snapshot_segments=config["journal.snapshot_segments"],
+            retention=Retention(total_bytes=budget) if budget else None,
+        )  # fmt: skip
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        return self._follower.step() > 0
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`host.gateway.stages.Stage`."""
+        return {"sequence": self._follower.position.sequence - 1}
+
+
 class SessionStage:
     """Reads all sessions' reports and counts them, in the place of sessions."""
 
@@ -194,9 +283,11 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
         return LoadStage(config) if config["gateway.card"].startswith("load:") else CardStage(config)
     if module == "sessions":
         return SessionStage(config)
+    if module == FOLLOWER:
+        return SnapshotStage(config)
     path = config.run / BATCHES
     if module == "journal":
-        journal = Journal(config.journal)
+        journal = Journal(config.journal, segment_bytes=config["journal.segment_bytes"])
         if not path.exists():
             new = path.with_suffix(".new")
             BatchRing.create(
@@ -210,19 +301,18 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
             raise ValueError(f"{error}: if the rings of {config.run} are of another journal, remove them") from None
     _wait_for(path, stop)
     batches = BatchRing.open(path)
+    recovered = status.row(module)
     if module == "nodes":
-        nodes = [MatchingNode(number, orders=config["nodes.open_orders"]) for number in config.limits.nodes]
-        before = batches.ring.base + batches.ring.cursor(1)
-        status.row(module)["recovered"] = recover_nodes(nodes, config.journal, before)
+        nodes = make_nodes(config)
+        recovered["recovered"] = recover_nodes(nodes, config.journal, batches.ring.base + batches.ring.cursor(1))
         return NodeStage(
-            nodes, batches, open_session_rings(config.run / SESSION), stop=stop,
-            patience_ns=config["sessions.patience_ms"] * 1_000_000,
+            nodes, batches, open_session_rings(config.run / SESSION), open_session_rings(config.run / FEEDBACK),
+            stop=stop, patience_ns=config["sessions.patience_ms"] * 1_000_000,
         )  # fmt: skip
-    risk = Risk(config.limits.instruments, config.limits.accounts, client_order_ids=config["risk.client_order_ids"])
-    risk.route(config.limits.router())
-    status.row(module)["recovered"] = recover_risk(risk, config.journal, batches)
+    risk = make_risk(config)
+    recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     _wait_for(ring_path(config), stop)
-    return RiskStage(risk, Ring.open(ring_path(config)), batches)
+    return RiskModule(config, risk, batches)
 
 
 class Runner:
@@ -264,6 +354,8 @@ class Runner:
             self._stop.set()
 
     def _serve(self, module: str) -> None:
+        if module == FOLLOWER:
+            os.nice(FOLLOWER_NICE)  # of this thread alone
         processor = self._config.pin(module)
         if processor is not None:
             os.sched_setaffinity(0, {processor})
@@ -273,6 +365,8 @@ class Runner:
         stage = make_stage(module, self._config, self._status, self._stop.is_set)
         row["serving_ns"], row["state"] = time.monotonic_ns(), SERVING
         spin_ns, sleep_s = self._config["wait.spin_us"] * 1000, self._config["wait.sleep_us"] / 1e6
+        if module in LEISURELY_S:
+            spin_ns, sleep_s = 0, LEISURELY_S[module]
         beat = 0
         over = self._full if module == "card" else self._stop
         while not over.is_set() and not self._stop.is_set():
@@ -285,6 +379,8 @@ class Runner:
                     row["state"] = DONE
             if not moved and sleep_s:
                 time.sleep(sleep_s)
+        if isinstance(stage, JournalStage):
+            stage.close()
         self._status.beat(module, stage.figures())
         if isinstance(stage, NodeStage):
             (self._config.run / HASHES).write_text(json.dumps(stage.state_hashes()))

@@ -9,6 +9,7 @@ import fcntl
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from host.serve.status import DONE, SERVING, Status, resident_bytes
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 TIMER_SLACK_NS = 1000
+
+SWITCH_S = 0.0005
 
 WATCH_S = 0.01
 """Between two looks at the processes."""
@@ -201,6 +204,9 @@ def _child(config: Config, modules: tuple[str, ...], parent: int, error_file: Pa
     prctl(_PR_SET_TIMERSLACK, TIMER_SLACK_NS)
     if os.getppid() != parent:
         return 1
+    if len(modules) > 1:
+        # Threads wait for one another's Python no longer than a batch is gathered for.
+        sys.setswitchinterval(SWITCH_S)
     runner = Runner(config, modules)
     signal.signal(signal.SIGTERM, lambda *_: runner.stop())
     signal.signal(signal.SIGUSR1, lambda *_: runner.stop_intake())

@@ -10,18 +10,21 @@ from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
 from host.demo import DEMO_LIMITS
 from host.gateway.batch_ring import BatchRing
+from host.gateway.risk import Risk
 from host.gateway.session_ring import create_session_rings
-from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_nodes, recover_risk, ring_base
+from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_risk, ring_base
 from host.generate.faults import encode
 from host.generate.instruments import INSTRUMENTS
 from host.generate.load import LAP_DIGITS, Lap, Load
 from host.journal import Journal
 
 SEGMENT_BYTES = 1 << 20
+ROOM = 1 << 10
+"""For whatever is counted: little memory is soon made."""
 
 
 def warm_stages() -> None:
-    """Sends a few orders through all stages and takes them back from the journal: about a minute the first time, then
+    """Sends a few orders through all stages and takes them back from the journal: a minute or two the first time, then
     half a second."""
     lap = _small_lap()
     with tempfile.TemporaryDirectory(prefix="tickgate-warm-") as folder:
@@ -30,16 +33,16 @@ def warm_stages() -> None:
             ring = Ring.create(None, 1 << 10, 1 << 18)
             batches = BatchRing.create(None, base=ring_base(journal), slots=2, slot_frames=64)
             sessions = create_session_rings(None, slots=1 << 10)
-            risk = DEMO_LIMITS.risk()
-            risk.route(DEMO_LIMITS.router())
-            nodes = [MatchingNode(number) for number in DEMO_LIMITS.nodes]
+            feedback = create_session_rings(None, rings=1, slots=1 << 10)
+            risk = RiskStage(_risk(), ring, batches, feedback)
             stages = (
-                RiskStage(risk, ring, batches),
-                JournalStage(journal, batches),
-                NodeStage(nodes, batches, sessions),
+                risk,
+                JournalStage(journal, batches, grouped=False),
+                NodeStage(_nodes(), batches, sessions, feedback),
             )
             load = Load(lap, ring)
             load.pace(None, 0)
+            risk.control({"type": "new_day"})
             while True:
                 load.run(len(lap), 1_000_000)
                 moved = [stage.step(1000) for stage in stages]
@@ -47,9 +50,17 @@ def warm_stages() -> None:
                     break
             for number in range(len(sessions)):
                 sessions[number].release(len(sessions[number].poll()))
-        again = DEMO_LIMITS.risk()
-        recover_risk(again, directory, batches)
-        recover_nodes([MatchingNode(number) for number in DEMO_LIMITS.nodes], directory, batches.ring.base + 1)
+        recover_risk(_risk(), _nodes(), directory, batches)
+
+
+def _risk() -> Risk:
+    risk = Risk(DEMO_LIMITS.instruments, client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM)
+    risk.route(DEMO_LIMITS.router())
+    return risk
+
+
+def _nodes() -> list[MatchingNode]:
+    return [MatchingNode(number, orders=ROOM) for number in DEMO_LIMITS.nodes]
 
 
 def _small_lap() -> Lap:

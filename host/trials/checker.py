@@ -1,5 +1,5 @@
 """Judges a gateway by its journal, by what its sessions got, and by what was sent. It shares no code with any of them:
-the journal is read by the layout that docs/gateway.md gives, and nothing else of the gateway is imported.
+the journal is read by the layout that docs/journal.md gives, and nothing else of the gateway is imported.
 """
 
 import struct
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 SEGMENT_HEADER = struct.Struct("<8sIIQQQII12xI")
-BATCH_HEADER = struct.Struct("<4sIQQIIIIII12xI")
-HEADER, LINE = 64, 64
+BATCH_HEADER = struct.Struct("<4sHHQQIIIIQII4xI")
+HEADER, LINE, PAGE = 64, 64, 4096
 FRAME, DECISION = 64, 16
 PAYLOAD_AT, LENGTH_AT, FLOW_AT = 32, 36, 38
 """Offsets in a frame: payload_offset u32, payload_length u16, flow u16 (docs/frame.md)."""
@@ -38,6 +38,8 @@ def read(directory: Path) -> Journaled:
     chain, number, sequence = 0, 0, 1
     for path in sorted(directory.glob("*.journal")):
         data = path.read_bytes()
+        if not any(data[:HEADER]):
+            continue  # made ahead, and not yet written to
         magic, _version, _segment, size, first_batch, first_sequence, head_chain, _gateway, crc = SEGMENT_HEADER.unpack(
             data[:HEADER]
         )
@@ -48,16 +50,23 @@ def read(directory: Path) -> Journaled:
             found.faults.append(f"{path.name}: the segment does not follow the one before it")
             return found
         at = HEADER
-        while at + HEADER <= len(data) and data[at : at + 4] == b"TKBT":
+        while True:
+            if data[at : at + 4] != b"TKBT":
+                at = -(-at // PAGE) * PAGE  # behind a batch that was not durable yet, the next one begins on a page
+            if data[at : at + 4] != b"TKBT" or at + HEADER > len(data):
+                break
             head = data[at : at + HEADER]
-            _, _, batch, first, count, payload_bytes, total, _, its_chain, body_crc, crc = BATCH_HEADER.unpack(head)
+            _, _, kind, batch, first, count, payload_bytes, total, _, _, its_chain, body_crc, crc = BATCH_HEADER.unpack(
+                head
+            )
             body = data[at + HEADER : at + total]
             if zlib.crc32(head[: HEADER - 4]) != crc or zlib.crc32(body) != body_crc:
                 break  # a torn end: nothing behind it
             if (batch, first, its_chain) != (number, sequence, chain):
                 found.faults.append(f"{path.name}: byte {at}: batch {batch} does not follow the one before it")
                 return found
-            _take(found, body, count, payload_bytes)
+            if kind == 0:
+                _take(found, body, count, payload_bytes)
             chain, number, sequence = crc, number + 1, sequence + count
             at += -(-total // LINE) * LINE
         if any(data[at:]):

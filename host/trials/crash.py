@@ -24,7 +24,10 @@ from host.trials.checker import client_order_id, frames_written, judge, shown
 from host.trials.served import Served
 
 SUPERVISOR = "supervisor"
-VICTIMS = ("card", "risk", "journal", "nodes", SUPERVISOR)
+VICTIMS = ("card", "risk", "journal", "nodes", "snapshots", SUPERVISOR)
+SEGMENT_BYTES = 16 << 20
+"""Small ones, so that there are snapshots to begin from, and rotations to be killed in."""
+
 SERVING_LIMIT_S = 2.0
 """A killed gateway serves again in less."""
 
@@ -34,7 +37,7 @@ START_LIMIT_S = 300.0
 STALL_S = 0.1
 """A poll of ours that comes so late says that the machine stalled: then a restart's time proves nothing."""
 
-GROUPS = [["card"], ["risk"], ["journal"], ["nodes"]]
+GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["snapshots"]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,16 @@ class Result:
 class Trial:
     """A gateway under load in ``folder``, and whoever kills it."""
 
-    def __init__(self, folder: Path, *, rate: int, seed: int, lap_orders: int) -> None:
+    def __init__(
+        self, folder: Path, *, rate: int, seed: int, lap_orders: int, client_order_ids: int = 1 << 22, before: int = 0
+    ) -> None:
         self._random = Random(seed)
+        self._before = before
         tables = {
             "traffic": {"orders_per_s": rate},
             "processes": {"groups": GROUPS},
+            "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": 2},
+            "risk": {"client_order_ids": client_order_ids},
             # Nobody reads while we are stopped ourselves.
             "sessions": {"count": False, "patience_ms": 60_000},
         }
@@ -78,6 +86,8 @@ class Trial:
         result = Result()
         with self._served:
             self._start(START_LIMIT_S)
+            while self._journaled() < self._before:
+                self._watch(0.1)
             for number in range(kills):
                 self._watch(0.05 + 0.4 * self._random.random())
                 victim = VICTIMS[number % len(VICTIMS)] if number < len(VICTIMS) else self._random.choice(VICTIMS)
@@ -135,6 +145,10 @@ class Trial:
             if time.monotonic() > end:
                 raise RuntimeError(f"the gateway does not serve after {limit_s:.0f} s: see {self._served.log}")
 
+    def _journaled(self) -> int:
+        """How many orders are durable."""
+        return int(Status(self._served.run_directory / "status").row("journal")["sequence"])
+
     def _pids(self) -> dict[str, int]:
         """The processes of the modules that serve."""
         try:
@@ -178,10 +192,24 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of traffic and moments (default: 1)")
     parser.add_argument("--lap", type=int, default=5_000, metavar="ORDERS", help="orders of a lap (default: 5000)")
     parser.add_argument(
+        "--before",
+        type=int,
+        default=0,
+        metavar="ORDERS",
+        help="orders in the journal before the first kill (default: 0)",
+    )
+    parser.add_argument(
         "--folder", type=Path, default=Path("build/crash"), metavar="DIR", help="(default: build/crash)"
     )
     arguments = parser.parse_args()
-    trial = Trial(arguments.folder, rate=arguments.rate, seed=arguments.seed, lap_orders=arguments.lap)
+    trial = Trial(
+        arguments.folder,
+        rate=arguments.rate,
+        seed=arguments.seed,
+        lap_orders=arguments.lap,
+        before=arguments.before,
+        client_order_ids=(1 << 24) + 2 * arguments.before,
+    )
     result = trial.run(arguments.kills, show=True)
     by_victim = {victim: [each.seconds for each in result.kills if each.victim == victim] for victim in VICTIMS}
     for victim, seconds in by_victim.items():

@@ -258,3 +258,35 @@ def test_the_demo_accounts_for_everything_that_it_sent(tmp_path):
     assert summary["applied"] == summary["accepted"]
     assert summary["fills"] > 0
     assert all(check["closes"] for check in summary["checks"])
+
+
+def test_out_writes_tables_and_refuses_what_cannot_be(made):
+    out = ("replay", "made.pcap", "--schema", "made.xml", "--out")
+    done = tickgate(*out, "tables", cwd=made)
+    assert done.returncode == 0, done.stderr
+    assert "Written to tables." in done.stdout
+    for arguments, reason in (
+        ((*out, "tables"), "tables: is there already"),
+        ((*out, "x.txt"), "no format is called txt"),
+        ((*out, "x", "--template", "Nothing"), "has no template Nothing; there are"),
+        ((*out, "x", "--to", "eth:lo"), "--out and --to: one of them"),
+        (("replay", "made.pcap", "--resume"), "--resume goes on with --out DIR"),
+        (("replay", "made.pcap", "--diff", "made.pcap", "--ignore", "time"), "a frame has no field time"),
+    ):
+        done = tickgate(*arguments, cwd=made)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert done.stderr.startswith("tickgate: ")
+        assert done.stderr.count("\n") == 1
+        assert reason in done.stderr
+    assert not (made / "x").exists()
+
+
+def test_diff_ends_with_1_where_runs_differ(made, tmp_path):
+    capture = (made / "made.pcap").read_bytes()
+    (tmp_path / "cut.pcap").write_bytes(capture[: len(capture) // 2])
+    same = tickgate("replay", "made.pcap", "--schema", "made.xml", "--diff", "made.pcap", cwd=made)
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert "all equal" in same.stdout
+    done = tickgate("replay", "made.pcap", "--schema", "made.xml", "--diff", tmp_path / "cut.pcap", cwd=made)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Differs: a frame that only one has" in done.stdout

@@ -39,7 +39,7 @@ def test_a_change_of_what_loops_are_made_of_gives_another_cache(tree, changed):
     assert cache(tree) != before
 
 
-@pytest.mark.parametrize("changed", ["host/cli.py", "hdl/fix_parser.py", "host/replay/report.py"])
+@pytest.mark.parametrize("changed", ["host/cli.py", "hdl/fix_parser.py", "host/playback/report.py"])
 def test_a_change_of_anything_else_does_not(tree, changed):
     before = cache(tree)
     with (tree / changed).open("a") as file:

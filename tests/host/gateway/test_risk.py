@@ -11,7 +11,9 @@ from hdl.frame import FRAME_DTYPE, Flag, Kind, OrderType, Side, TimeInForce, crc
 from host.cluster.node import NO_NODE
 from host.cluster.order_key import text_key
 from host.gateway import VERDICT_TEXT, Account, Instrument, Risk, Router, Verdict, verdict_text
-from host.gateway.notional import NOTIONAL_LIMIT, add, exceeds, magnitude, multiply, words
+from host.gateway.notional import NOTIONAL_LIMIT, add, exceeds, magnitude, multiply, subtract, words
+from host.gateway.risk_state import QUANTITY_LIMIT, account_key
+from host.journal.batch import DECISION_DTYPE
 from tests.host.gateway.orders import ONE, Slice
 
 PRICE = 10**9
@@ -27,9 +29,9 @@ def make_risk(*instruments: Instrument, router: Router | None = None, **more: ob
 
 def decide(risk: Risk, orders: Slice) -> list[Verdict]:
     frames = orders.frames
-    verdicts = np.full(len(frames), 255, np.uint8)
-    nodes = np.full(len(frames), 77, np.uint8)
-    risk.decide(frames, orders.payload, verdicts, nodes)
+    decisions = np.full(len(frames), 77, np.uint8).astype(DECISION_DTYPE)
+    risk.decide(frames, orders.payload, decisions)
+    verdicts, nodes = decisions["verdict"], decisions["node"]
     assert ((nodes != NO_NODE) == (verdicts == Verdict.ACCEPTED)).all()
     return [Verdict(verdict) for verdict in verdicts]
 
@@ -53,7 +55,9 @@ def verdict(**order: object) -> Verdict:
         ({"side": Side.SELL_SHORT_EXEMPT}, Verdict.ACCEPTED),
         ({"quantity": 0}, Verdict.BAD_QUANTITY),
         ({"order_type": OrderType.ABSENT}, Verdict.UNSUPPORTED_ORDER_TYPE),
-        ({"order_type": OrderType.STOP}, Verdict.UNSUPPORTED_ORDER_TYPE),
+        ({"order_type": ord("P")}, Verdict.UNSUPPORTED_ORDER_TYPE),
+        ({"price": None, "order_type": OrderType.STOP}, Verdict.ACCEPTED),
+        ({"price": None, "order_type": OrderType.STOP_LIMIT}, Verdict.NO_PRICE),
         ({"price": None}, Verdict.NO_PRICE),
         ({"price": None, "order_type": OrderType.MARKET}, Verdict.ACCEPTED),
         ({"time_in_force": TimeInForce.ABSENT}, Verdict.ACCEPTED),
@@ -182,14 +186,26 @@ def test_an_order_without_account_counts_for_its_flow() -> None:
 
 
 def test_the_largest_notional_does_not_overflow() -> None:
-    huge = Instrument("HUGE", (1 << 63) - 1, (1 << 64) - 1)
+    huge = Instrument("HUGE", (1 << 63) - 1, QUANTITY_LIMIT)
     risk = make_risk(
         huge, accounts=[Account("a", NOTIONAL_LIMIT, NOTIONAL_LIMIT), Account("b", NOTIONAL_LIMIT, 1 << 64)]
     )
-    most: dict = {"symbol": "HUGE", "price": (1 << 63) - 1, "quantity": (1 << 64) - 1}
-    orders = Slice().order("1", account="a", **most).order("2", account="a", **most).order("3", account="b", **most)
-    assert decide(risk, orders) == [Verdict.ACCEPTED, Verdict.ACCOUNT_NOTIONAL, Verdict.ACCOUNT_NOTIONAL]
-    assert risk.notional_used("a") == ((1 << 63) - 1) * ((1 << 64) - 1)
+    most: dict = {"symbol": "HUGE", "price": (1 << 63) - 1, "quantity": QUANTITY_LIMIT}
+    orders = Slice()
+    for number, side in enumerate([Side.BUY, Side.SELL] * 2 + [Side.BUY]):
+        orders.order(str(number), account="a", side=side, **most)
+    orders.order("b", account="b", **most)
+    assert decide(risk, orders) == [
+        Verdict.ACCEPTED,
+        Verdict.ACCEPTED,
+        Verdict.LONG_EXPOSURE,
+        Verdict.SHORT_EXPOSURE,
+        Verdict.LONG_EXPOSURE,
+        Verdict.ACCOUNT_NOTIONAL,
+    ]
+    assert risk.notional_used("a") == 2 * ((1 << 63) - 1) * QUANTITY_LIMIT
+    assert risk.gross_exposure("a") == ((1 << 63) - 1) * QUANTITY_LIMIT
+    assert risk.explain(4).value == 2 * QUANTITY_LIMIT
 
 
 def test_the_collar_follows_the_last_trade_of_the_instrument() -> None:
@@ -239,16 +255,17 @@ def test_the_node_is_the_routers() -> None:
     orders = Slice()
     for name in names:
         orders.order(name, symbol=name)
-    nodes = np.zeros(50, np.uint8)
-    risk.decide(orders.frames, orders.payload, np.zeros(50, np.uint8), nodes)
+    decisions = np.zeros(50, DECISION_DTYPE)
+    risk.decide(orders.frames, orders.payload, decisions)
+    nodes = decisions["node"]
     assert nodes.tolist() == [router.node(crc64(name.encode())) for name in names]
     assert set(nodes.tolist()) == {0, 1, 5}
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="another instrument"):
+    with pytest.raises(ValueError, match="instrument ABC is configured twice"):
         Risk([ABC, Instrument("ABC", 1, 1)])
-    with pytest.raises(ValueError, match="another instrument"):
+    with pytest.raises(ValueError, match="security id 7 is configured twice"):
         Risk([ABC, Instrument("DEF", 1, 1, security_id=7)])
     with pytest.raises(ValueError, match="collar"):
         Instrument("ABC", 1, 1, collar_ppm=1_000_001)
@@ -259,13 +276,9 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         Risk([ABC], [Account("a"), Account("a")])
     with pytest.raises(TypeError, match="FRAME_DTYPE"):
-        make_risk().decide(
-            np.zeros(64, np.uint8), np.zeros(1, np.uint8), np.zeros(64, np.uint8), np.zeros(64, np.uint8)
-        )
+        make_risk().decide(np.zeros(64, np.uint8), np.zeros(1, np.uint8), np.zeros(64, DECISION_DTYPE))
     with pytest.raises(ValueError, match="do not fit"):
-        make_risk().decide(
-            np.zeros(2, FRAME_DTYPE), np.zeros(1, np.uint8), np.zeros(1, np.uint8), np.zeros(2, np.uint8)
-        )
+        make_risk().decide(np.zeros(2, FRAME_DTYPE), np.zeros(1, np.uint8), np.zeros(1, DECISION_DTYPE))
 
 
 def test_every_verdict_has_words() -> None:
@@ -287,6 +300,7 @@ def test_pairs_calculate_as_integers_do(a: int, b: int, c: int, d: int) -> None:
     pair = [np.uint64(word) for word in (*words(left), *words(right))]
     assert tuple(map(int, add(*pair))) == words(left + right)
     assert bool(exceeds(*pair)) == (left > right)
+    assert tuple(map(int, subtract(*pair))) == words((left - right) % (1 << 128))
 
 
 @settings(deadline=None)  # the first call compiles
@@ -305,6 +319,21 @@ def test_a_key_depends_on_the_text_alone(text: bytes, before: int, ended: bool) 
     space = np.uint64(3)
     assert text_key(alone, 0, len(alone), space) == text_key(around, before, end, space)
     assert text_key(alone, 0, len(alone), space) != text_key(alone, 0, len(alone), np.uint64(4))
+
+
+@settings(deadline=None)  # the first call compiles
+@given(
+    st.binary(max_size=20).filter(lambda text: 1 not in text), st.integers(1, 30), st.booleans(), st.binary(max_size=9)
+)
+def test_an_accounts_key_depends_on_its_name_alone(name: bytes, before: int, ended: bool, behind: bytes) -> None:
+    alone = np.frombuffer(b"x" + name + b"\x01", np.uint8).copy()
+    around = np.frombuffer(b"x" * before + name + (b"\x01" if ended else b"") + b"\x01" + behind, np.uint8).copy()
+    end = len(around) if ended else before + len(name)
+    key = account_key(alone, 0, 1, len(alone), 0)
+    assert key == account_key(around, 0, before, end, 0)
+    other = np.frombuffer(b"x" + name + b"y\x01", np.uint8).copy()
+    assert key != account_key(other, 0, 1, len(other), 0)
+    assert key != account_key(alone, 0, 0, len(alone), 0)
 
 
 def test_keys_of_similar_texts_differ() -> None:

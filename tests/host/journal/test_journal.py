@@ -12,45 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hdl.frame import FRAME_DTYPE, Kind
-from host.journal import Batch, BatchBuffer, CorruptJournal, Journal, JournalError, read_journal
-from host.journal.layout import BATCH_DTYPE, HEADER_BYTES, SEGMENT_DTYPE, batch_bytes, segment_path
+from hdl.frame import Kind
+from host.journal import BatchBuffer, CorruptJournal, Journal, JournalError, read_journal
+from host.journal.layout import BATCH_DTYPE, HEADER_BYTES, SEGMENT_DTYPE, batch_bytes, segment_path, segment_paths
+from tests.host.journal.orders import SEGMENT, decisions_of, filled, messages_of, slice_of, write
 
 ROOT = Path(__file__).resolve().parents[3]
-SEGMENT = 64 << 10
-
-
-def slice_of(*messages: bytes, kind: Kind = Kind.NEW_ORDER) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of a ring slice and the payload ring that holds their messages."""
-    frames = np.zeros(len(messages), FRAME_DTYPE)
-    payload = np.zeros(sum(-(-len(m) // 64) * 64 for m in messages) + 64, np.uint8)
-    offset = 64
-    for frame, message in zip(frames, messages, strict=True):
-        frame["kind"], frame["generation"] = kind, 1
-        frame["payload_offset"], frame["payload_length"] = offset, len(message)
-        payload[offset : offset + len(message)] = np.frombuffer(message, np.uint8)
-        offset += -(-len(message) // 64) * 64
-    return frames, payload
-
-
-def filled(*messages: bytes) -> BatchBuffer:
-    """A buffer with one accepted order for each message."""
-    frames, payload = slice_of(*messages)
-    buffer = BatchBuffer(max(64, len(messages)))
-    count = len(messages)
-    assert buffer.take(frames, payload, np.ones(count, np.uint8), np.arange(count, dtype=np.uint8)) == count
-    return buffer
-
-
-def messages_of(batch: Batch) -> list[bytes]:
-    return [bytes(batch.payload[f["payload_offset"] :][: f["payload_length"]]) for f in batch.frames]
-
-
-def write(directory: Path, *batches: tuple[bytes, ...], segment_bytes: int = SEGMENT) -> None:
-    with Journal(directory, segment_bytes=segment_bytes) as journal:
-        for messages in batches:
-            journal.append(filled(*messages))
-            journal.commit()
 
 
 def test_what_was_committed_is_read_back(tmp_path: Path) -> None:
@@ -61,6 +28,7 @@ def test_what_was_committed_is_read_back(tmp_path: Path) -> None:
     assert (first.first_sequence, second.first_sequence, second.number) == (1, 3, 1)
     assert first.decisions["node"].tolist() == [0, 1]
     assert first.decisions["verdict"].tolist() == [1, 1]
+    assert first.decisions["price"].tolist() == [-1, 0]
 
 
 def test_only_order_frames_are_taken_and_a_shared_message_is_kept_once() -> None:
@@ -68,21 +36,30 @@ def test_only_order_frames_are_taken_and_a_shared_message_is_kept_once() -> None
     frames[0]["kind"] = Kind.BOOK_UPDATE
     frames = frames[[0, 1, 1]]
     buffer = BatchBuffer(8)
-    assert buffer.take(frames, payload, np.ones(3, np.uint8), np.zeros(3, np.uint8)) == 3
+    assert buffer.take(frames, payload, decisions_of(3)) == 3
     batch = buffer.batch(0, 1)
     assert messages_of(batch) == [b"order", b"order"]
     assert len(batch.payload) == len(b"order")
 
 
+def test_messages_that_begin_alike_are_each_kept_whole() -> None:
+    frames, payload = slice_of(b"a longer order", b"behind it")
+    frames = frames[[0, 0, 1]]
+    frames[0]["payload_length"] = 1
+    buffer = BatchBuffer(8)
+    assert buffer.take(frames, payload, decisions_of(3)) == 3
+    assert messages_of(buffer.batch(0, 1)) == [b"a", b"a longer order", b"behind it"]
+
+
 def test_a_full_buffer_says_where_it_stopped() -> None:
     frames, payload = slice_of(b"a" * 100, b"b" * 100, b"c" * 100)
     buffer = BatchBuffer(8, payload_bytes=250)
-    decided = np.ones(3, np.uint8)
-    assert buffer.take(frames, payload, decided, decided) == 2
+    decided = decisions_of(3)
+    assert buffer.take(frames, payload, decided) == 2
     buffer.clear()
-    assert buffer.take(frames, payload, decided, decided, begin=2) == 3
+    assert buffer.take(frames, payload, decided, begin=2) == 3
     with pytest.raises(ValueError, match="does not fit"):
-        BatchBuffer(8, payload_bytes=50).take(frames, payload, decided, decided)
+        BatchBuffer(8, payload_bytes=50).take(frames, payload, decided)
 
 
 def test_sequences_go_on_after_opening_again_and_over_segments(tmp_path: Path) -> None:
@@ -92,7 +69,7 @@ def test_sequences_go_on_after_opening_again_and_over_segments(tmp_path: Path) -
             journal.append(filled(b"x" * 1500, b"y" * 1500))
             assert journal.committed_sequence == number * 2
             assert journal.commit() == number * 2 + 2
-    assert len(list(tmp_path.glob("*.journal"))) == 3
+    assert len(segment_paths(tmp_path)) == 4  # three are used, and one is made
     assert [batch.first_sequence for batch in read_journal(tmp_path)] == [1, 3, 5, 7, 9, 11]
 
 
@@ -102,11 +79,13 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path, segment_bytes=SEGMENT).close()
 
 
-def test_one_batch_between_two_commits(tmp_path: Path) -> None:
+def test_one_commit_covers_every_batch_written_before(tmp_path: Path) -> None:
     with Journal(tmp_path, segment_bytes=SEGMENT) as journal:
         journal.append(filled(b"one"))
-        with pytest.raises(JournalError, match="not been committed"):
-            journal.append(filled(b"two"))
+        journal.append(filled(b"two", b"three"))
+        assert journal.committed_sequence == 0
+        assert journal.commit() == 3
+        assert journal.committed.batch == 2
 
 
 def test_too_large_and_empty_batches_are_refused_and_the_journal_goes_on(tmp_path: Path) -> None:
@@ -199,7 +178,7 @@ def test_a_missing_or_foreign_segment_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorruptJournal, match="segment 2 is missing"):
         list(read_journal(tmp_path))
     second.write_bytes(segment_path(tmp_path, 3).read_bytes())
-    with pytest.raises(CorruptJournal, match="does not follow"):
+    with pytest.raises(CorruptJournal, match="the header is of segment 3"):
         list(read_journal(tmp_path))
     second.write_bytes(data[:-1])
     with pytest.raises(CorruptJournal, match="its header says"):
@@ -221,6 +200,7 @@ WRITER = """
     import numpy as np
     from hdl.frame import FRAME_DTYPE
     from host.journal import BatchBuffer, Journal
+    from host.journal.batch import DECISION_DTYPE
 
     random = np.random.default_rng(int(sys.argv[2]))
     payload = random.integers(1, 256, 1 << 16).astype(np.uint8)
@@ -232,9 +212,10 @@ WRITER = """
             frames["kind"], frames["generation"] = 1, 1
             frames["payload_length"] = random.integers(1, 300, len(frames))
             frames["payload_offset"] = random.integers(0, 1 << 15, len(frames))
-            decided = np.ones(len(frames), np.uint8)
+            decisions = np.zeros(len(frames), DECISION_DTYPE)
+            decisions["verdict"] = 1
             buffer.clear()
-            buffer.take(frames, payload, decided, decided)
+            buffer.take(frames, payload, decisions)
             batch = journal.append(buffer)
             frames_crc = int(batch.frames.view(np.uint8).sum()) + int(batch.payload.sum())
             print(journal.commit(), frames_crc, flush=True)
@@ -322,5 +303,5 @@ def test_a_failed_write_closes_the_journal_to_more(tmp_path: Path) -> None:
 
 def test_batch_bytes_are_whole_lines() -> None:
     assert batch_bytes(1, 0) % 64 == 0
-    assert batch_bytes(1, 61) == batch_bytes(1, 0)
-    assert batch_bytes(1, 62) == batch_bytes(1, 61) + 64
+    assert batch_bytes(1, 47) == batch_bytes(1, 0)
+    assert batch_bytes(1, 48) == batch_bytes(1, 47) + 64

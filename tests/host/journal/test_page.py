@@ -1,13 +1,15 @@
-"""docs/gateway.md describes the journal that the code writes."""
+"""docs/journal.md describes the journal that the code writes."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from host.journal.batch import DECISION_DTYPE
 from host.journal.layout import BATCH_DTYPE, SEGMENT_DTYPE
+from host.journal.parts import PARTS_DTYPE
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "gateway.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "journal.md"
 
 
 def table(dtype: np.dtype) -> str:
@@ -21,6 +23,6 @@ def table(dtype: np.dtype) -> str:
     return "\n".join(rows)
 
 
-@pytest.mark.parametrize("dtype", [SEGMENT_DTYPE, BATCH_DTYPE])
+@pytest.mark.parametrize("dtype", [SEGMENT_DTYPE, BATCH_DTYPE, DECISION_DTYPE, PARTS_DTYPE])
 def test_the_page_has_the_layout(dtype: np.dtype) -> None:
     assert table(dtype) in PAGE.read_text()

@@ -12,7 +12,7 @@ from host.demo import DEMO_LIMITS
 from host.gateway.pipeline import Gateway
 from host.generate import SCHEMA, generate
 from host.journal import Journal
-from host.replay.tally import Tally
+from host.playback.tally import Tally
 
 WARM_ORDERS = 50
 

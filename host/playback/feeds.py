@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from hdl.flow import Endpoint, Flow, Protocol, Side
+from hdl.flow import Endpoint, Feed, Flow, Protocol, Side
+from hdl.sbe_framing import FramingError, arbitrated_slot
 from hdl.sbe_venue import Venue
 from host.capture.packets import Packets
 from host.market_data.arbitration import (
@@ -41,6 +42,41 @@ def feeds_of(
     if venue.profile.framing.packet_sequence is None:
         return []
     return _found(groups, samples, venue)
+
+
+def arbitrable(
+    texts: Sequence[str], flows: Sequence[Flow], samples: Iterable[Packets], venue: Venue | None
+) -> list[FeedPair]:
+    """The channels that a card arbitrates: those of :func:`feeds_of`, but none that are merely found where cards cannot. Raises
+    :class:`FeedError`, and FramingError where ``texts`` describe such ones."""
+    if venue is not None:
+        try:
+            arbitrated_slot(venue.profile.framing)
+        except FramingError:
+            if texts:
+                raise
+            return []
+    return feeds_of(texts, flows, samples, venue)
+
+
+def with_feeds(flows: Sequence[Flow], pairs: Sequence[FeedPair]) -> list[Flow]:
+    """The flow table of a card that arbitrates these channels."""
+    feeds = {
+        group: Feed(channel, side) for channel, pair in enumerate(pairs) for side, group in zip(Side, pair, strict=True)
+    }
+    return [
+        flow._replace(feed=feeds.get(flow.destination)) if flow.protocol is Protocol.UDP else flow for flow in flows
+    ]
+
+
+def channels_of(flows: Sequence[Flow]) -> list[int]:
+    """By flow, the number of the flow after which its channel is called: feed A's of those that are arbitrated, else its own."""
+    first = {
+        flow.feed.channel: number
+        for number, flow in enumerate(flows)
+        if flow.feed is not None and flow.feed.side is Side.A
+    }
+    return [number if flow.feed is None else first[flow.feed.channel] for number, flow in enumerate(flows)]
 
 
 def _found(groups: Sequence[Endpoint], samples: Iterable[Packets], venue: Venue) -> list[FeedPair]:

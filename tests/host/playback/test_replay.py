@@ -18,8 +18,8 @@ from host.capture.write import tcp_packet, udp_packet, write_pcap
 from host.card import CardError
 from host.demo import DEMO_LIMITS
 from host.gateway.verdict import Verdict
-from host.replay.replay import Replay, flows_of
-from host.replay.report import print_report
+from host.playback.replay import Replay, flows_of
+from host.playback.report import print_report
 
 CLIENT, GATEWAY = Endpoint.parse("10.0.0.2:40000"), Endpoint.parse("10.0.0.1:5001")
 

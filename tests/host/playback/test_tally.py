@@ -4,7 +4,7 @@ import numpy as np
 
 from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import FRAME_DTYPE, Kind
-from host.replay.tally import Tally
+from host.playback.tally import Tally
 
 FLOWS = [
     Flow(Protocol.TCP, Endpoint(1, 1), Parser.FIX),

@@ -1,7 +1,7 @@
 """Captures through a card, its rings, and the gateway: the whole way of a message."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from host.gateway.pipeline import Gateway, Reconciliation
 from host.gateway.summary import Summary
 from host.journal import Journal
 from host.market_data.arbitration import FeedArbiter
-from host.replay.tally import Tally, TypeCount
+from host.playback.selection import Chooser
+from host.playback.tally import Tally, TypeCount
 from host.sbe.full_decode import FullDecoder
 
 SLICE_PACKETS = 4096
@@ -153,8 +154,8 @@ class Replay:
     """One run of captures through a card and the gateway.
 
     Parameters: ``captures`` that are played; ``url`` of the card; ``flows``, its flow table;
-    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory; ``feeds``, which is given all packets. The card
-    is opened here, which for ``rtl:`` may compile it.
+    ``venue`` of the SBE flows; ``limits`` of the gateway; ``journal``, a directory; ``feeds``, which is given all packets; ``chooser`` of
+    what the gateway is given. The card is opened here, which for ``rtl:`` may compile it.
     """
 
     def __init__(
@@ -166,7 +167,9 @@ class Replay:
         limits: Limits,
         journal: Path,
         feeds: FeedArbiter | None = None,
+        chooser: Chooser | None = None,
     ) -> None:
+        self._chooser = chooser
         self._captures = captures
         self._journal_directory = journal
         self._limits = limits
@@ -178,15 +181,22 @@ class Replay:
         self.stop = False
         """Set it (from a signal handler, say) and the replay ends cleanly after the present slice."""
 
-    def run(self, show: Callable[[Progress], None] = lambda progress: None) -> Result:
-        """Play everything; ``show`` is called after each slice. Raises what the journal, the gateway and the card raise."""
+    def run(
+        self,
+        show: Callable[[Progress], None] = lambda progress: None,
+        pace: Callable[[Iterator[Packets]], Iterator[Packets]] = lambda packets: packets,
+    ) -> Result:
+        """Play everything; ``show`` is called after each slice, ``pace`` says when packets are due. Raises what the journal, the gateway and the card raise."""
         nodes = [MatchingNode(number) for number in self._limits.nodes]
         packets = played_bytes = 0
         with self._card as card, Journal(self._journal_directory) as journal:
             gateway = Gateway(self._limits.risk(), self._limits.router(), journal, nodes)
             begin = time.perf_counter()
             interrupted = False
-            for part in sliced(self._captures.batches(), SLICE_PACKETS):
+            batches = self._captures.batches()
+            if self._chooser is not None:
+                batches = self._chooser.selection.packets(batches)
+            for part in pace(sliced(batches, SLICE_PACKETS)):
                 if self.stop:
                     interrupted = True
                     break
@@ -199,6 +209,8 @@ class Replay:
                 show(Progress(packets, played_bytes, self._tally.messages, done, total))
             seconds = time.perf_counter() - begin
             counters = card.counters()
+            # What was left out cannot be told from what had no end.
+            filtered = self._chooser is not None and self._chooser.leaves_out
             return Result(
                 card=self._url,
                 packets=packets,
@@ -209,7 +221,7 @@ class Replay:
                 gateway=gateway.summary,
                 journal_bytes=gateway.summary.journal_bytes,
                 reconciliation=gateway.reconcile(MatchingNode),
-                unfinished_bytes=counters["fix_bytes"] - self._tally.payload_bytes(Parser.FIX),
+                unfinished_bytes=0 if filtered else counters["fix_bytes"] - self._tally.payload_bytes(Parser.FIX),
                 cycles=getattr(card, "cycles", None),
                 seconds=seconds,
                 interrupted=interrupted,
@@ -221,8 +233,9 @@ class Replay:
         while True:
             done = card.feed(packets, done)
             while len(frames := card.ring.poll()):
-                gateway.process(frames, card.ring.payload)
-                self._tally.add(frames)
+                chosen = frames if self._chooser is None else self._chooser.frames(frames)
+                gateway.process(chosen, card.ring.payload)
+                self._tally.add(chosen)
                 card.ring.release(len(frames))
             if done == len(packets):
                 return

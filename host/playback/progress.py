@@ -7,14 +7,14 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from host.replay.replay import Progress as Reached
+from host.playback.replay import Progress as Reached
 
 LINE_EVERY = 5.0
 """Seconds between lines where there is no terminal."""
 
 
 class ReplayProgress:
-    """A context manager; call it with each :class:`host.replay.Progress`."""
+    """A context manager; call it with each :class:`host.playback.Progress`."""
 
     def __init__(self, console: Console, label: str = "replay") -> None:
         self._console = console

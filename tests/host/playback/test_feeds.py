@@ -15,7 +15,7 @@ from host.cli import app
 from host.generate import SCHEMA
 from host.generate.market_data import MarketData
 from host.market_data.arbitration import FeedError, parse_feed
-from host.replay.feeds import arbiter_of, feeds_json, feeds_of, feeds_table
+from host.playback.feeds import arbiter_of, feeds_json, feeds_of, feeds_table
 
 PAIR = parse_feed("A=224.0.31.64:14340,B=224.0.32.64:15340")
 FLOWS = [Flow(Protocol.UDP, group, Parser.SBE) for group in PAIR]

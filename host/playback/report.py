@@ -7,7 +7,7 @@ from rich.text import Text
 from hdl.frame import MALFORMED_FLAGS, Flag
 from hdl.register_map import COUNTERS
 from host.gateway.verdict import VERDICT_TEXT, Verdict
-from host.replay.replay import Result
+from host.playback.replay import Result
 
 SHOWN_COUNTERS = ("parsed", "empty", "repeated", "unmatched", "other", "damaged", "oversize", "fragments")
 

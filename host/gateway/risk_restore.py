@@ -1,0 +1,73 @@
+"""What a journal accepted, booked again: the same state as when it was decided, without checking anything."""
+
+import numpy as np
+from numba import njit
+
+from hdl.frame import Kind
+from host.gateway.exposure import book_order
+from host.gateway.risk_pass import find_original, look_ahead
+from host.gateway.risk_state import (
+    NONE,
+    account_slot,
+    id_slot,
+    position_home,
+    position_slot,
+    set_reference,
+    stored_id,
+)
+from host.journal.batch import ACCEPTED
+from host.memory import KERNEL
+
+_I = np.int64
+_CANCEL, _REPLACE = int(Kind.CANCEL), int(Kind.REPLACE)
+
+
+@njit(**KERNEL, nogil=True)
+def restore_orders(frames, decisions, payload, state, decision):
+    """Books accepted orders; ``decision`` is a row to write to. Returns how many had no room or no instrument."""
+    lost, tables = 0, state.tables[0]
+    for index in range(frames.shape[0]):
+        frame, made = frames[index], decisions[index]
+        if made.verdict != ACCEPTED:
+            continue
+        ahead = state.ahead[0]
+        if not look_ahead(frame, payload, state, ahead) or ahead.row < 0:
+            lost += 1
+            continue
+        row = ahead.row
+        stored = stored_id(ahead.id_high, frame.flow)
+        place, known = id_slot(state.client_order_ids, ahead.id_low, stored)
+        if not known:
+            if place < 0 or tables.client_order_ids >= tables.client_order_id_room:
+                lost += 1
+                continue
+            state.client_order_ids[place, 0], state.client_order_ids[place, 1] = ahead.id_low, stored
+            tables.client_order_ids += 1
+        if state.instruments[row].reference != made.price:
+            set_reference(state, row, made.price)
+        if frame.kind == _CANCEL:
+            continue
+        slot = account_slot(state.accounts, ahead.account_low, ahead.account_high)
+        original, more = _I(NONE), _I(frame.quantity)
+        if frame.kind == _REPLACE:
+            original = find_original(state, frame, payload, row)
+            if original != NONE:
+                more = max(more - state.orders[original].quantity, _I(0))
+                slot = _I(state.positions[state.orders[original].position].slot)
+        account = state.accounts[slot]
+        new = account.key_low == 0 and account.key_high == 0
+        number = tables.accounts if new else _I(account.number)
+        key_low = ahead.account_low if new else account.key_low
+        home = position_home(state.positions, key_low, frame.instrument)
+        its, has_position = position_slot(state.positions, home, number, row)
+        if (
+            (new and tables.accounts >= tables.account_room)
+            or (not has_position and tables.positions >= tables.position_room)
+            or tables.free_order == NONE
+        ):
+            lost += 1
+            continue
+        decision[0].price = made.price
+        decision[0].flags = made.flags
+        book_order(state, frame, ahead, slot, its, original, more, decision[0])
+    return lost
