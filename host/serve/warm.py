@@ -8,17 +8,17 @@ import numpy as np
 from hdl.frame import FRAME_DTYPE, Kind, OrderType, Side, crc64
 from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
-from host.demo import DEMO_LIMITS
 from host.gateway.batch_ring import BatchRing
-from host.gateway.risk import Risk
+from host.gateway.risk import Instrument, Risk
+from host.gateway.router import Router
 from host.gateway.session_ring import create_session_rings
 from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_risk, ring_base
 from host.generate.faults import encode
-from host.generate.instruments import INSTRUMENTS
 from host.generate.load import LAP_DIGITS, Lap, Load
 from host.journal import Journal
 
 SEGMENT_BYTES = 1 << 20
+INSTRUMENT = Instrument("ACORN", 42 * 10**9, 1000 * 10**8, collar_ppm=100_000)
 ROOM = 1 << 10
 """For whatever is counted: little memory is soon made."""
 
@@ -54,19 +54,18 @@ def warm_stages() -> None:
 
 
 def _risk() -> Risk:
-    risk = Risk(DEMO_LIMITS.instruments, client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM)
-    risk.route(DEMO_LIMITS.router())
+    risk = Risk([INSTRUMENT], client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM)
+    risk.route(Router({0: 1}))
     return risk
 
 
 def _nodes() -> list[MatchingNode]:
-    return [MatchingNode(number, orders=ROOM) for number in DEMO_LIMITS.nodes]
+    return [MatchingNode(0, orders=ROOM)]
 
 
 def _small_lap() -> Lap:
     """A buy, a sell that trades with it, a replace, a cancel, and an order that risk refuses."""
-    symbol, instrument = next(iter(INSTRUMENTS.items()))
-    price = instrument.reference_price
+    symbol, price = INSTRUMENT.symbol, INSTRUMENT.reference_price
     frames, payload = np.zeros(5, FRAME_DTYPE), b""
     for row, (kind, side, quantity, name, original) in enumerate(
         (

@@ -20,7 +20,7 @@ def write(directory: Path, text: str) -> Path:
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GATEWAY))
     assert config.journal == tmp_path / "journal"
-    assert config.groups == (MODULES,)
+    assert config.groups == (("snapshots",), MODULES[:-1])
     for key in KEYS:
         if (key.table, key.name) not in {("gateway", "card"), ("gateway", "limits"), ("gateway", "journal")}:
             assert config[f"{key.table}.{key.name}"] == key.default
@@ -30,10 +30,10 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
 def test_modules_are_put_into_processes(tmp_path: Path) -> None:
     groups = '[processes]\ngroups = [["risk"], ["nodes", "journal"]]\npin = { risk = 0 }\n'
     config = load_config(write(tmp_path, GATEWAY + groups))
-    assert config.groups == (("risk",), ("nodes", "journal"), ("card", "sessions"))
+    assert config.groups == (("risk",), ("nodes", "journal"), ("card", "sessions", "snapshots"))
     assert (config.pin("risk"), config.pin("nodes")) == (0, None)
     config = load_config(write(tmp_path, GATEWAY.replace("load:", "ring:/dev/shm/x") + "[sessions]\ncount = false\n"))
-    assert config.groups == (("risk", "journal", "nodes"),)
+    assert config.groups == (("snapshots",), ("risk", "journal", "nodes"))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_modules_are_put_into_processes(tmp_path: Path) -> None:
         (GATEWAY + '[wait]\nspin_us = "long"\n', r"\[wait\] spin_us must be integer"),
         (GATEWAY + "[wait]\nspin_us = true\n", r"\[wait\] spin_us must be integer"),
         (GATEWAY + "[wait]\nspin_us = -1\n", "spin_us is -1; it must be from 0 to 1000000"),
+        (GATEWAY + "[journal]\nsegment_bytes = 1048577\n", "segment_bytes is 1048577; it must be a multiple of 4096"),
         (GATEWAY + "[rings]\nframe_slots = 1000\n", "frame_slots is 1000; it must be a power of two"),
         (GATEWAY + '[processes]\ngroups = [["riks"]]\n', "there is no module 'riks'"),
         (GATEWAY + '[processes]\ngroups = [["risk"], ["risk"]]\n', "'risk' is named twice"),
