@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hdl.frame import TimeInForce
+from hdl.frame import TimeInForce, crc64
 from host.cluster.book import NONE, Books, make_books
 from host.cluster.book_rows import book_rows, give_rows, take_rows
 from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders
@@ -76,8 +76,8 @@ class MatchingNode:
     def apply(self, batch: Batch) -> np.ndarray:
         """See :meth:`host.cluster.node.Node.apply`.
 
-        Of control batches "new_day" expires all Day orders and "disconnect" cancels all orders of its ``flow``, the order
-        with the lowest sequence first; others change nothing. One whose number is not above the last one's is passed over.
+        Of control batches "new_day" expires all Day orders, "disconnect" cancels all orders of its ``flow``, and "kill" with
+        "cancel" those of its scope, the order with the lowest sequence first; others change nothing. One whose number is not above the last one's is passed over.
         """
         self._output.cause["written"] = 0
         if batch.control is not None:
@@ -138,13 +138,11 @@ class MatchingNode:
         if batch.number <= counters["last_control"]:
             return
         counters["last_control"] = batch.number
-        orders = self.state.orders
-        if control["type"] == "new_day":
-            ended, kind, reason = orders["time_in_force"] == TimeInForce.DAY, ReportKind.EXPIRED, Reason.END_OF_DAY
-        elif control["type"] == "disconnect":
-            ended, kind, reason = orders["flow"] == control["flow"], ReportKind.CANCELED, Reason.DISCONNECTED
-        else:
+        found = self._ended(control)
+        if found is None:
             return
+        ended, kind, reason = found
+        orders = self.state.orders
         rows = np.flatnonzero(ended & (orders["level"] != NONE))
         rows = rows[np.argsort(orders["sequence"][rows])]
         if len(rows) > len(self._output.reports):
@@ -152,6 +150,27 @@ class MatchingNode:
         self._output.cause["sequence"] = batch.first_sequence - 1
         self._output.cause["timestamp"] = control.get("timestamp", 0)
         end_orders(self.state, self._output, rows, int(kind), int(reason))
+
+    def _ended(self, control: Mapping[str, Any]) -> tuple[np.ndarray, ReportKind, Reason] | None:
+        """Which order rows a control ends (free ones too), and as what; None where it ends none."""
+        orders = self.state.orders
+        if control["type"] == "new_day":
+            return orders["time_in_force"] == TimeInForce.DAY, ReportKind.EXPIRED, Reason.END_OF_DAY
+        if control["type"] == "disconnect":
+            return orders["flow"] == control["flow"], ReportKind.CANCELED, Reason.DISCONNECTED
+        if control["type"] == "kill" and control.get("cancel"):
+            match control["scope"]:
+                case "instrument":
+                    books = self.state.levels["book"][orders["level"]]
+                    killed = self.state.books["instrument"][books] == crc64(control["name"].encode())
+                case "account":
+                    killed = orders["account"] == control["account"]
+                case "session":
+                    killed = orders["flow"] == control["name"]
+                case _:
+                    killed = np.ones(len(orders), bool)
+            return killed, ReportKind.CANCELED, Reason.KILLED
+        return None
 
     def _reports(self) -> np.ndarray:
         return self._output.reports[: int(self._output.cause["written"][0])]

@@ -47,6 +47,7 @@ class Reason(enum.IntEnum):
     END_OF_DAY = 22
     DISCONNECTED = 23
     SELF_TRADE = 24
+    KILLED = 25
 
 
 REASON_TEXT = {
@@ -75,6 +76,7 @@ REASON_TEXT = {
     Reason.END_OF_DAY: "a Day order at the end of its day",
     Reason.DISCONNECTED: "the order's session was disconnected",
     Reason.SELF_TRADE: "the order would have traded with one of the same account",
+    Reason.KILLED: "trading was stopped, and open orders with it",
 }
 
 REPORT_DTYPE = np.dtype(

@@ -72,7 +72,19 @@ class Exchange:
                 self.end(order, "EXPIRED", "END_OF_DAY")
             if record["type"] == "disconnect" and order.message.flow == record["flow"]:
                 self.end(order, "CANCELED", "DISCONNECTED")
+            if record["type"] == "kill" and "cancel" in record and self.is_killed(order, record):
+                self.end(order, "CANCELED", "KILLED")
         return self.reports
+
+    @staticmethod
+    def is_killed(order: Order, record: dict[str, Any]) -> bool:
+        message = order.message
+        return {
+            "all": True,
+            "instrument": message.symbol == record.get("name"),
+            "session": message.flow == record.get("name"),
+            "account": message.account == record.get("account"),
+        }[record["scope"]]
 
     def queue(self, symbol: str) -> list[tuple]:
         ladders: list[list[Order]] = [[], [], [], []]

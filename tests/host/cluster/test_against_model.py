@@ -52,7 +52,17 @@ MESSAGES = st.builds(
     account=st.just(0),
     self_trade=st.just(0),
 )
-CONTROLS = st.sampled_from([{"type": "new_day"}, {"type": "disconnect", "flow": 1}, {"type": "limits"}])
+CONTROLS = st.sampled_from(
+    [
+        {"type": "new_day"},
+        {"type": "disconnect", "flow": 1},
+        {"type": "limits"},
+        {"type": "kill", "scope": "all"},
+        {"type": "kill", "scope": "all", "cancel": True},
+        {"type": "kill", "scope": "instrument", "name": "ABC", "cancel": True},
+        {"type": "kill", "scope": "session", "name": 0, "cancel": True},
+    ]
+)
 
 
 class Both:

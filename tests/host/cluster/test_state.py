@@ -67,6 +67,27 @@ class TestControls:
         ]
         assert apply_control(made, {"type": "disconnect", "flow": 5}, 2) == []
 
+    @pytest.mark.parametrize(
+        ("scope", "sequences"),
+        [
+            ({"scope": "all"}, (1, 2, 3, 4, 5, 7, 8)),
+            ({"scope": "instrument", "name": "XYZ"}, (7, 8)),
+            ({"scope": "session", "name": 1}, (3, 5, 8)),
+            ({"scope": "account", "name": "FUND-1", "account": 1}, ()),
+        ],
+    )
+    def test_a_kill_cancels_the_open_orders_of_its_scope_where_it_says_so(self, scope: dict, sequences: tuple) -> None:
+        made = desk()
+        assert apply_control(made, {"type": "kill", **scope}) == []
+        killed = [("CANCELED", "KILLED", sequence) for sequence in sequences]
+        assert apply_control(made, {"type": "kill", **scope, "cancel": True}, 2) == killed
+
+    def test_a_kill_of_an_account_cancels_its_orders_alone(self) -> None:
+        made = Desk(orders=32, instruments=4)
+        made.tell(new("a", BUY, 5, 100, account=1), new("b", BUY, 5, 99, account=2), stop("c", BUY, 5, 104, account=1))
+        record = {"type": "kill", "scope": "account", "name": "FUND-1", "account": 1, "cancel": True}
+        assert apply_control(made, record) == [("CANCELED", "KILLED", 1), ("CANCELED", "KILLED", 3)]
+
     def test_a_control_that_comes_again_is_passed_over_and_others_change_nothing(self) -> None:
         made = desk()
         before = made.node.state_hash()
