@@ -12,7 +12,7 @@ told for something, and says whether it did anything.
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ from host.gateway.route_loop import (
     route_loop,
 )
 from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
-from host.gateway.state import GatewayState, NodesState, recover, route_move
+from host.gateway.state import GatewayState, NodesState, complete_control, recover, route_move
 from host.gateway.verdict import Verdict
 from host.journal import Batch, Journal
 from host.journal.batch import DECISION_DTYPE, BatchKind, control_batch
@@ -70,7 +70,8 @@ class RiskStage:
     """From the card's ring to published batches.
 
     ``batches`` and ``ring`` are taken up where a predecessor left them; ``risk`` must hold everything up to the last published
-    batch already (:func:`recover_risk`). ``watch`` is what a measurement wants of its loop.
+    batch already (:func:`recover_risk`). ``watch`` is what a measurement wants of its loop, ``nodes`` are
+    the nodes that books may be moved between.
     """
 
     name = "risk"
@@ -82,10 +83,12 @@ class RiskStage:
         batches: BatchRing,
         feedback: RecordRings | None = None,
         watch: Watch | None = None,
+        nodes: Collection[int] = (),
     ) -> None:
         risk.reserve(SLICE)
         self.risk = risk
         self._feedback = feedback
+        self._nodes = nodes
         self._controls: deque[Mapping[str, Any]] = deque()
         self.refused: list[str] = []
         self._ring = ring
@@ -155,10 +158,10 @@ class RiskStage:
         """Let the records that :meth:`control` was given take effect, as far as can be now; whether any did."""
         published = False
         while self._controls and self._may_publish():
-            record = self._controls.popleft()
             try:
+                record = complete_control(self.risk, self._nodes, self._controls.popleft())
                 self.risk.apply_control(record)
-            except ValueError as error:
+            except (ValueError, TypeError, KeyError) as error:
                 self.refused.append(str(error))
                 continue
             route_move(self.risk, record)

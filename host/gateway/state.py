@@ -4,7 +4,7 @@ Whoever needs that state, and is not the live gateway, has it from here: a proce
 writes snapshots.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from host.cluster.matching_node import MatchingNode
 from host.gateway.risk import Risk
+from host.gateway.risk_control import SESSION_LIMIT, parse_control
 from host.journal import Batch, Position, read_journal
 from host.journal.layout import CorruptJournal
 from host.journal.snapshots import read_snapshot, snapshot_paths
@@ -26,7 +27,44 @@ def carry_books(nodes: Mapping[int, MatchingNode], control: Mapping[str, Any] | 
         return
     source, target = nodes[control["from"]], nodes[control["to"]]
     for instrument in control["instruments"]:
-        target.give_book(instrument, source.take_book(instrument))
+        book = source.take_book(instrument)
+        try:
+            target.give_book(instrument, book)
+        except ValueError:  # no room: every replay finds the same
+            source.give_book(instrument, book)
+
+
+def complete_control(risk: Risk, nodes: Collection[int], record: Mapping[str, Any]) -> dict[str, Any]:
+    """A control record that came from outside, as it is to be journaled: with all that risk and nodes need of it.
+
+    Raises ValueError for one that cannot be carried out: once it is journaled, every restart would have to.
+    """
+    kind = record.get("type")
+    if kind in ("kill", "release"):
+        scope, name = parse_control(record)
+        if kind == "kill":
+            return risk.kill_record(scope, name, cancel=bool(record.get("cancel")))
+        return risk.release_record(scope, name)
+    if kind == "new_day":
+        return risk.new_day_record()
+    if kind in ("session_day", "disconnect"):
+        flow = record.get("flow")
+        if not isinstance(flow, int) or isinstance(flow, bool) or not 0 <= flow <= SESSION_LIMIT:
+            raise ValueError(f"{kind}: {flow!r} is no session")
+        return {"type": kind, "flow": flow}
+    if kind == "move":
+        source, target, codes = (record.get(name) for name in ("from", "to", "instruments"))
+        if source not in nodes or target not in nodes or source == target or not isinstance(codes, list):
+            raise ValueError(
+                f"move: from {source!r} to {target!r}: two of the nodes {sorted(nodes)} and an array are wanted"
+            )
+        held = set(risk.state.instruments["code"][risk.state.instruments["node"] == source].tolist())
+        if strange := [code for code in codes if code not in held]:
+            raise ValueError(f"move: node {source} does not have instrument {strange[0]!r}")
+        return {"type": kind, "from": source, "to": target, "instruments": codes}
+    if kind == "limits":
+        return dict(record)
+    raise ValueError(f"there is no control record of type {kind!r}")
 
 
 def route_move(risk: Risk, control: Mapping[str, Any] | None) -> None:

@@ -215,7 +215,13 @@ class RiskModule(RiskStage):
     """The risk stage with the changes that come from outside."""
 
     def __init__(self, config: Config, risk: Risk, batches: BatchRing) -> None:
-        super().__init__(risk, Ring.open(ring_path(config)), batches, open_session_rings(config.run / FEEDBACK))
+        super().__init__(
+            risk,
+            Ring.open(ring_path(config)),
+            batches,
+            open_session_rings(config.run / FEEDBACK),
+            nodes=config.limits.nodes,
+        )
         self._changes = Changes(config.run, Path(config["gateway.limits"]))
         # A journal begins with its limits, and says what was changed in their file meanwhile.
         begins = not batches.ring.base + batches.ring.written()

@@ -62,7 +62,7 @@ class Place:
             if name == "risk":
                 risk = make_risk()
                 recover_risk(risk, [MatchingNode(number) for number in NODES], self.directory, self.batches)
-                self.risk_stage = RiskStage(risk, self.ring, self.batches, self.feedback)
+                self.risk_stage = RiskStage(risk, self.ring, self.batches, self.feedback, nodes=NODES)
                 self.risk = risk
             elif name == "journal":
                 self.journal.close()
