@@ -12,7 +12,8 @@ import numpy as np
 
 from host.cluster.matching_node import MatchingNode
 from host.gateway.risk import Risk
-from host.gateway.risk_control import SESSION_LIMIT, parse_control
+from host.gateway.risk_control import parse_control
+from host.gateway.terms import SESSION_LIMIT
 from host.journal import Batch, Position, read_journal
 from host.journal.layout import CorruptJournal
 from host.journal.snapshots import read_snapshot, snapshot_paths
