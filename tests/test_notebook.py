@@ -39,6 +39,7 @@ def test_the_notebook_draws_its_pictures(tmp_path: Path, monkeypatch: pytest.Mon
     for number, picture in enumerate(pictures):
         content = base64.b64decode(picture)
         assert 10_000 < len(content) < MOST_BYTES
+        # To look at them.
         if folder := os.environ.get("TICKGATE_PICTURES"):
             (Path(folder) / f"{number}.png").write_bytes(content)
     said = "".join(output.get("text", "") for output in outputs)

@@ -86,7 +86,7 @@ class Chooser:
         self._symbols = sorted(symbols)
         self._codes = np.array(sorted({*numbers, *map(crc64, self._texts)}), np.uint64)
         self._numbers = np.array(numbers, np.uint64)
-        self._columns = {} if venue is None else _instrument_columns(venue)
+        self._columns = _instrument_columns(venue) if selection.instruments and venue is not None else {}
         self.met = not selection.instruments
         """Whether an instrument that is wanted was met."""
         self._seen: set[int] = set()
