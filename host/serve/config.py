@@ -151,8 +151,9 @@ def _value(key: Key, given: dict[str, Any]) -> Any:
         if key.needed:
             raise ValueError(f"{where} is missing: {key.meaning}")
         return key.default
-    value = given[key.name]
-    if not isinstance(value, key.kind) or (key.kind is int and isinstance(value, bool)):
+    value: Any = given[key.name]
+    fits = isinstance(value, key.kind) and not (key.kind is int and isinstance(value, bool))
+    if not fits:
         raise ValueError(f"{where} must be {KIND_TEXT[key.kind]}")
     if (key.least is not None and value < key.least) or (key.most is not None and value > key.most):
         bounds = f"from {key.least} to {key.most}" if key.most is not None else f"{key.least} or more"
