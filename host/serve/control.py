@@ -83,11 +83,11 @@ class Changes:
         if (stamp := self._stamp()) != self._written:
             self._written = stamp
             try:
-                record = risk.limits_record(load_limits(self._limits).terms)
+                changed = risk.limits_record(load_limits(self._limits).terms)
             except (LimitsError, OSError):
                 return  # half written, or wrong: the limits stay as they are
-            if record is not None:
-                stage.control(record)
+            if changed is not None:
+                stage.control(changed)
 
     def _records(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
