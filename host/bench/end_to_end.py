@@ -78,7 +78,7 @@ class Outcome:
 
 def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_ORDERS) -> Outcome:
     """Run the gateway for so long under load (``rate`` orders a second; 0: as many as it takes), and reconcile."""
-    tables = {
+    tables: dict[str, dict[str, Any]] = {
         "traffic": {"orders_per_s": rate, "lap_orders": lap_orders},
         "processes": {"groups": GROUPS},
         "rings": {"session_slots": 1 << 14, "batch_slots": 32},

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Trial:
     ) -> None:
         self._random = Random(seed)
         self._before = before
-        tables = {
+        tables: dict[str, dict[str, Any]] = {
             "traffic": {"orders_per_s": rate},
             "processes": {"groups": GROUPS},
             "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": 2},

@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from host.trials.served import Served
 
@@ -22,7 +23,7 @@ IDS_MARGIN = 1.2
 
 def series(folder: Path, *, minutes: float, rate: int, lap_orders: int) -> list[dict[str, int]]:
     """Seconds, durable orders and resident bytes of all processes, each second."""
-    tables = {
+    tables: dict[str, dict[str, Any]] = {
         "traffic": {"orders_per_s": rate},
         "processes": {"groups": [["card"], ["risk"], ["journal"], ["nodes"], ["sessions"]]},
         "risk": {"client_order_ids": max(int(IDS_MARGIN * rate * (60 * minutes + 10)), 1 << 16)},
