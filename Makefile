@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format sim formal mutate fuzz timing bitstreams bench docs lock clean
+.PHONY: help setup demo test lint format sim formal mutate fuzz timing bitstreams bench crash memory docs lock clean
 
 PYTHON := .venv/bin/python
 
@@ -53,7 +53,13 @@ fuzz: setup ## generated and mutated packets through both cards (MINUTES=1), wha
 bench: setup ## measure against peers, write build/bench.json
 	@$(PYTHON) -m host.bench
 
-docs: setup ## write the pages of docs/ that are made from tables in hdl/
+crash: setup ## kill the gateway's processes under load, 100 times (KILLS=10), and check that nothing is lost or done twice
+	@$(PYTHON) -m host.trials.crash $(if $(KILLS),--kills '$(KILLS)')
+
+memory: setup ## whether the gateway's memory stays flat under load for ten minutes (MINUTES=1)
+	@$(PYTHON) -m host.trials.memory $(if $(MINUTES),--minutes '$(MINUTES)')
+
+docs: setup ## write the pages of docs/ that are made from tables in hdl/ and host/
 	@$(PYTHON) -m host.pages
 
 lock: ## write requirements.lock anew from pyproject.toml

@@ -556,6 +556,92 @@ def demo(
         raise typer.Exit(1)
 
 
+@app.command()
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file (docs/serve.md).")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only read the configuration, and say what would run.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON each second.")] = False,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C, its modules in one process or in several."""
+    from host.serve.config import load_config
+
+    with _bad_input():
+        config = load_config(path)
+        if check:
+            for group in config.groups:
+                console.print(f"process: {', '.join(group)}", highlight=False)
+            console.print(f"{path} can be served.", highlight=False, soft_wrap=True)
+            return
+        from host.serve.show import Show
+        from host.serve.supervisor import ServeError, Supervisor
+        from host.serve.warm import warm_stages
+
+        stopped: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: stopped.append(number))
+        try:
+            warm_stages()
+            Supervisor(config).run(lambda: bool(stopped), Show(console, as_json))
+        except ServeError as error:
+            raise _fail(error) from None
+    if signal.SIGINT in stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def control(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of a gateway that runs.")],
+    record: Annotated[
+        str, typer.Argument(metavar="JSON", help='A control record, such as {"type": "kill", "scope": "all"}.')
+    ],
+) -> None:
+    """Have a gateway that runs take a control record: it takes effect between two orders, and is journaled."""
+    from host.serve.config import load_config
+    from host.serve.control import send
+
+    with _bad_input():
+        config = load_config(path)
+        try:
+            content = json.loads(record)
+        except ValueError as error:
+            raise ValueError(f"no JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ValueError("a control record is an object")
+        send(config.run, content)
+
+
+@app.command()
+def doctor(
+    warm: Annotated[bool, typer.Option("--warm", help="Compile the host's loops into Numba's cache first.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Look only, and measure nothing.")] = False,
+    directory: Annotated[
+        Path, typer.Option("--journal", metavar="DIR", help="Where the journal will be: how fast that disk is.")
+    ] = Path("."),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what on this machine costs latency, and how to mend it."""
+    from host.doctor import Machine, examine, measure
+    from host.doctor.report import print_findings
+
+    with _bad_input():
+        if warm:
+            from host.playback.warm import warm as warm_replay
+            from host.serve.warm import warm_stages
+
+            with console.status("Compiling the host's loops ..."):
+                warm_replay()
+                warm_stages()
+        findings = examine(Machine())
+        if not no_measure:
+            findings += measure(directory)
+    if as_json:
+        print(json.dumps({"findings": [each.named() for each in findings]}, indent=2))
+    else:
+        print_findings(console, findings)
+
+
 BoardArgument = Annotated[str, typer.Argument(metavar="BOARD", help="As `tickgate boards` names it.")]
 
 

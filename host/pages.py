@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are made from tables in hdl/: ``python -m host.pages``, or ``make docs``.
+"""Writes the pages of docs/ that are made from tables in hdl/ and host/: ``python -m host.pages``, or ``make docs``.
 
 ``--check`` writes nothing and fails where a page is not what its table gives.
 """
@@ -6,6 +6,7 @@
 import argparse
 import ast
 import enum
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -16,6 +17,8 @@ from hdl import ethernet_frame, frame, limits, link_frame, register_map, ring_la
 from hdl.boards import BOARDS
 from hdl.link_frame import Down, Up
 from hdl.registers import COUNTER_LAG
+from host.serve.config import KEYS, KIND_TEXT, TABLES, Key
+from host.serve.status import FIGURES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -289,6 +292,37 @@ def board_list_page() -> str:
     )
 
 
+def serve_config_page() -> str:
+    """docs/serve_config.md."""
+
+    def default(key: Key) -> str:
+        return "must be there" if key.needed else "" if key.default is None else _code(json.dumps(key.default))
+
+    parts: list[str] = []
+    for table in TABLES:
+        rows = [
+            (_code(key.name), KIND_TEXT[key.kind], default(key), _bounds(key.least, key.most), key.meaning)
+            for key in KEYS
+            if key.table == table
+        ]
+        parts += [f"## [{table}]", _table(("key", "type", "default", "range", "meaning"), rows)]
+    return _page(
+        "The configuration of `tickgate serve`",
+        "host/serve/config.py",
+        "A TOML file. Paths in it count from its own folder. What is no key is refused. [serve.md](serve.md) has an example.",
+        *parts,
+        "## What modules count",
+        "In `--json`, by these names. Counts begin with the module's process, but for `sequence`, `applied`, `trades` and `batches`.",
+        _table(("name", "meaning"), [(_code(name), meaning) for name, meaning in FIGURES.items()]),
+    )
+
+
+def _bounds(least: int | None, most: int | None) -> str:
+    if least is None:
+        return ""
+    return f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "frame.md": frame_page,
     "registers.md": registers_page,
@@ -296,6 +330,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "limits.md": limits_page,
     "eth_frames.md": eth_frames_page,
     "board_list.md": board_list_page,
+    "serve_config.md": serve_config_page,
 }
 
 

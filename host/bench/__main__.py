@@ -12,9 +12,11 @@ from host.bench import (
     captures,
     cards,
     cluster,
+    end_to_end,
     ethernet,
     gateway,
     journal,
+    latency,
     market_data,
     playback,
     router,
@@ -23,6 +25,11 @@ from host.bench.measure import Row
 from sim.veth import NoVeth
 
 BENCH_FILE = Path("build/bench.json")
+
+
+def number(value: float) -> str:
+    """With as many digits as count: three, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
@@ -58,19 +65,21 @@ def main() -> None:
         cluster.deep_book_row,
         lambda: gateway.journaled_row(traffic),
         lambda: journal.durable_row(traffic),
+        latency.latency_row,
+        lambda: end_to_end.end_to_end_row()[0],
     ):
         measured = measure()
         for row in measured if isinstance(measured, list) else [measured]:
             rows.append(row)
             note = f" ({row.note})" if row.note else ""
-            console.print(f"  {row.name}: {row.value:,.0f} {row.unit}{note}", highlight=False, soft_wrap=True)
+            console.print(f"  {row.name}: {number(row.value)} {row.unit}{note}", highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("figure", "unit", "peer"):
         table.add_column(column)
     for column in ("value", "peer's", "ratio"):
         table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row.name, row.unit, row.peer, f"{row.value:,.0f}", f"{row.peer_value:,.0f}", f"{row.ratio:,.1f}")
+        table.add_row(row.name, row.unit, row.peer, number(row.value), number(row.peer_value), number(row.ratio))
     console.print()
     console.print(table)
     BENCH_FILE.parent.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from hdl.flow import Flow, Parser
 from hdl.limits import FLOWS
-from hdl.sbe_venue import Venue
-from host.capture.packets import Packets
 from host.card.ring import FRAME_SLOTS, PAYLOAD_BYTES, Lapped, Ring, RingError
+
+if TYPE_CHECKING:
+    # Whoever only reads a ring needs neither schemas nor captures.
+    from hdl.sbe_venue import Venue
+    from host.capture.packets import Packets
 
 __all__ = ["Card", "CardError", "Lapped", "Ring", "RingError", "check_url", "open_card"]
 
@@ -24,7 +27,7 @@ class Card(Protocol):
     url: str
     ring: Ring
 
-    def feed(self, packets: Packets, first: int = 0) -> int:
+    def feed(self, packets: "Packets", first: int = 0) -> int:
         """Take packets from index ``first`` on while the rings have credit; never waits.
 
         Returns the index of the first packet that is not yet done: all its frames and those of the packets before it
@@ -70,7 +73,7 @@ def check_url(url: str) -> str:
 def open_card(
     url: str,
     flows: Sequence[Flow],
-    venue: Venue | None = None,
+    venue: "Venue | None" = None,
     *,
     ring: Path | None = None,
     frame_slots: int = FRAME_SLOTS,

@@ -5,8 +5,6 @@ back to the card as credit.
 """
 
 import mmap
-import os
-import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +14,9 @@ from numba import njit
 from hdl.frame import FIELDS, FRAME_BYTES, FRAME_DTYPE
 from hdl.ring_layout import HEADER_BYTES, HEADER_DTYPE, LINE_BYTES, RING_MAGIC, RING_VERSION, header_offset
 from host.closing import Closing
-from host.memory import load_acquire, store_release
+from host.memory import store_release
+from host.ring.generation import count_available, count_intact, is_overrun
+from host.ring.mapping import map_existing, map_new
 
 FRAME_SLOTS = 1 << 16
 """Slots of a ring unless the caller wants others: 4 MiB of frames, which a second-level cache nearly holds."""
@@ -31,10 +31,8 @@ SMALLEST_PAYLOAD_BYTES = 1 << 15
 LARGEST_PAYLOAD_BYTES = 1 << 32
 """``payload_offset`` has 32 bits."""
 
-POPULATE = getattr(mmap, "MAP_POPULATE", 0)
-"""Linux maps a new ring's pages at once, so that no first lap is slower than the next."""
-
 GENERATION_BYTE = next(field.offset for field in FIELDS if field.name == "generation")
+assert GENERATION_BYTE == FRAME_BYTES - 1, "host.ring.generation finds it in a slot's last byte"
 FRAMES_READ = header_offset("frames_read") // 8
 """The word of the header page that holds the frame credit."""
 PAYLOAD_READ = header_offset("payload_read") // 8
@@ -47,46 +45,6 @@ class RingError(ValueError):
 
 class Lapped(RuntimeError):
     """The card wrote where the host was still reading: the frames in hand are void."""
-
-
-@njit(cache=True)
-def generation_of(number: int, slots: int) -> int:
-    """The generation that frame ``number`` (counted from 0) carries: its lap from 1, modulo 256."""
-    return (number // slots + 1) & 0xFF
-
-
-@njit(cache=True)
-def count_available(frame_bytes: np.ndarray, number: int, slots: int, limit: int) -> int:
-    """How many frames from ``number`` on are there, up to the ring's end and ``limit``."""
-    slot = number % slots
-    expected = generation_of(number, slots)
-    most = min(limit, slots - slot)
-    count = 0
-    while count < most and load_acquire(frame_bytes, (slot + count) * FRAME_BYTES + GENERATION_BYTE) == expected:
-        count += 1
-    return count
-
-
-@njit(cache=True)
-def is_overrun(frame_bytes: np.ndarray, number: int, slots: int) -> bool:
-    """Whether the slot of frame ``number`` holds a later lap's: neither that frame nor the one of the lap before."""
-    there = load_acquire(frame_bytes, number % slots * FRAME_BYTES + GENERATION_BYTE)
-    expected = generation_of(number, slots)
-    return there != expected and there != (expected - 1) & 0xFF
-
-
-@njit(cache=True)
-def count_intact(frame_bytes: np.ndarray, number: int, slots: int, count: int) -> int:
-    """How many of ``count`` frames from ``number`` on are certainly as they were when they were read before this call.
-
-    A card that laps writes slot by slot, each slot's generation last. So a slot is whole if its own
-    generation *and* that of the slot before it stand still; for frame 0 there is none before it.
-    """
-    if number > 0:
-        before = load_acquire(frame_bytes, (number - 1) % slots * FRAME_BYTES + GENERATION_BYTE)
-        if before != generation_of(number - 1, slots):
-            return 0
-    return count_available(frame_bytes, number, slots, count)
 
 
 @njit(cache=True)
@@ -170,25 +128,19 @@ class Ring(Closing):
 
     @classmethod
     def create(
-        cls, path: Path | None = None, frame_slots: int = FRAME_SLOTS, payload_bytes: int = PAYLOAD_BYTES
+        cls,
+        path: Path | None = None,
+        frame_slots: int = FRAME_SLOTS,
+        payload_bytes: int = PAYLOAD_BYTES,
+        *,
+        huge_pages: bool = False,
     ) -> Self:
         """Make a ring, zeroed, at ``path`` (a file there is replaced), or one that only this process has.
 
         Raises :class:`RingError` for sizes that are no power of two or too small, OSError where it cannot be written.
         """
         check_geometry(frame_slots, payload_bytes, str(path or "ring"))
-        length = ring_bytes(frame_slots, payload_bytes)
-        if path is None:
-            shared = Path("/dev/shm")
-            # Unlinked at once: nothing is left behind, however the process ends.
-            with tempfile.TemporaryFile(dir=shared if os.access(shared, os.W_OK) else None) as file:
-                file.truncate(length)
-                memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
-        else:
-            path.unlink(missing_ok=True)
-            with path.open("x+b") as file:
-                file.truncate(length)
-                memory = mmap.mmap(file.fileno(), length, mmap.MAP_SHARED | POPULATE)
+        memory = map_new(path, ring_bytes(frame_slots, payload_bytes), huge_pages=huge_pages)
         return cls.within(memory, frame_slots, payload_bytes, path)
 
     @classmethod
@@ -207,10 +159,10 @@ class Ring(Closing):
     @classmethod
     def open(cls, path: Path) -> Self:
         """Map a ring that another process made. Raises :class:`RingError` or OSError."""
-        with path.open("r+b") as file:
-            if os.fstat(file.fileno()).st_size < HEADER_BYTES:
-                raise RingError(f"{path}: {os.fstat(file.fileno()).st_size} bytes are too few for a ring")
-            return cls(mmap.mmap(file.fileno(), 0), path)
+        size = path.stat().st_size
+        if size < HEADER_BYTES:
+            raise RingError(f"{path}: {size} bytes are too few for a ring")
+        return cls(map_existing(path), path)
 
     def poll(self, limit: int = FRAME_SLOTS, ahead: int = 0) -> np.ndarray:
         """The frames that are there, as a view of the ring, at most ``limit`` and never across the ring's end; with ``ahead`` those
@@ -222,8 +174,8 @@ class Ring(Closing):
         slots = len(self.frames)
         number = self.position + ahead
         slot = number % slots
-        count = count_available(self.frame_bytes, number, slots, min(limit, slots - ahead))
-        if count == 0 and is_overrun(self.frame_bytes, number, slots):
+        count = count_available(self.frame_bytes, FRAME_BYTES, number, slots, min(limit, slots - ahead))
+        if count == 0 and is_overrun(self.frame_bytes, FRAME_BYTES, number, slots):
             raise Lapped(f"the card has overrun frame {number}, which was not read yet")
         return self.frames[slot : slot + count]
 
@@ -243,7 +195,9 @@ class Ring(Closing):
         slots = len(self.frames)
         slot = self.position % slots
         self.position += count
-        following = self.position % slots if count_available(self.frame_bytes, self.position, slots, 1) else -1
+        following = (
+            self.position % slots if count_available(self.frame_bytes, FRAME_BYTES, self.position, slots, 1) else -1
+        )
         read, end = payload_credit(
             self.frames, slot, count, following, self._payload_read, self._payload_end, len(self.payload)
         )
@@ -257,6 +211,11 @@ class Ring(Closing):
             self._check(len(frames))
         return frames
 
+    @property
+    def payload_read(self) -> int:
+        """The credit of payload that was published last, in bytes since the ring was made."""
+        return self._payload_read
+
     def close(self) -> None:
         """Unmap the file, once the last view of it is gone. The file itself stays."""
         del self.header, self.words, self.frames, self.frame_bytes, self._payload_view, self.payload
@@ -265,7 +224,7 @@ class Ring(Closing):
         slots = len(self.frames)
         if count > slots - self.position % slots:
             raise ValueError(f"{count} frames from frame {self.position} on are more than one poll gives")
-        intact = count_intact(self.frame_bytes, self.position, slots, count)
+        intact = count_intact(self.frame_bytes, FRAME_BYTES, self.position, slots, count)
         if intact < count:
             raise Lapped(f"the card has overrun frame {self.position + intact}, which was not released yet")
 

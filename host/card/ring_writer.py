@@ -21,6 +21,7 @@ from host.memory import (
     store_byte_release,
     store_line,
 )
+from host.ring.generation import count_available
 
 NO_CREDIT = -1
 
@@ -53,6 +54,27 @@ def writer_of(ring: Ring) -> np.void:
     writer["slot_bits"], writer["payload_bits"] = slots.bit_length() - 1, payload_bytes.bit_length() - 1
     writer["frames_limit"], writer["payload_limit"] = slots, payload_bytes
     record: np.void = writer[0]
+    return record
+
+
+def writer_resumed(ring: Ring) -> np.void:
+    """The writer of a ring that a predecessor, of which nothing else is left, wrote frames and messages to."""
+    record = writer_of(ring)
+    slots, size = len(ring.frames), len(ring.payload)
+    written = ring.position
+    while written < ring.position + slots and (
+        more := count_available(ring.frame_bytes, FRAME_BYTES, written, slots, ring.position + slots - written)
+    ):
+        written += int(more)
+    read = int(ring.words[PAYLOAD_READ])
+    record["frames_written"], record["frames_limit"] = written, int(ring.words[FRAMES_READ]) + slots
+    record["payload_position"], record["payload_limit"] = read, read + size
+    if written:
+        last = ring.frames[(written - 1) % slots]
+        offset, length = int(last["payload_offset"]), -(-int(last["payload_length"]) // LINE_BYTES) * LINE_BYTES
+        # At most one lap is unread, so the offset tells the position.
+        end = read + (offset - read) % size + length
+        record["payload_position"] = end if end <= read + size else end - size
     return record
 
 
@@ -105,7 +127,7 @@ def _next_slot(ring):
 
 @njit(**INLINED)
 def _next_generation(ring):
-    """As :func:`host.card.ring.generation_of`, whose higher bits are left to be cut off."""
+    """As :func:`host.ring.generation.generation_of`, whose higher bits are left to be cut off."""
     return np.uint64((ring.frames_written >> ring.slot_bits) + 1)
 
 

@@ -155,9 +155,13 @@ class Risk:
             raise TypeError(f"frames have dtype {frames.dtype}, not FRAME_DTYPE")
         if decisions.dtype != DECISION_DTYPE or len(decisions) < len(frames):
             raise ValueError(f"{len(frames)} frames do not fit {len(decisions)} decisions of {decisions.dtype}")
-        if len(self.state.rejects) <= len(frames):
-            self.state = self.state._replace(rejects=np.zeros(2 * len(frames) + 1, REJECT_DTYPE))
+        self.reserve(len(frames))
         risk_pass(read_only(frames, FRAME_DTYPE), read_only(payload, np.uint8), self.state, decisions)
+
+    def reserve(self, frames: int) -> None:
+        """Room to say why, for slices of so many frames."""
+        if len(self.state.rejects) <= frames:
+            self.state = self.state._replace(rejects=np.zeros(2 * frames + 1, REJECT_DTYPE))
 
     @property
     def rejects(self) -> np.ndarray:

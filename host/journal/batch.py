@@ -94,7 +94,7 @@ def control_batch(record: Mapping[str, Any], number: int, first_sequence: int, e
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _gather(frames, payload, decisions, begin, used, out_frames, out_decisions, out_payload):
+def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, out_payload):
     """Copies order frames and their messages from ``begin`` until the slice ends or the room does.
 
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
@@ -157,7 +157,7 @@ class BatchBuffer:
         Returns the index of the first frame that was not looked at: ``len(frames)`` when everything fitted.
         Raises ValueError if a single message is larger than the buffer.
         """
-        taken, count, filled = _gather(
+        taken, count, filled = gather(
             frames, payload, decisions, begin, self._used, self._frames, self._decisions, self._payload
         )
         if count == 0 and taken < len(frames):

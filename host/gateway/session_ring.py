@@ -1,0 +1,168 @@
+"""What leaves the gateway for a session: its reports in a ring of its own, and what risk refused of it.
+
+A record is a report with the batch that it comes of and its number among that batch's reports. Nodes are deterministic, so
+the same batch gives the same numbers again: a node's process that takes another's place passes over what a session has
+got already. The same records, all in one ring, go back to risk.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from hdl.frame import Kind
+from hdl.limits import FLOWS
+from host.cluster.node import NO_NODE
+from host.cluster.order_key import text_key
+from host.cluster.report import REPORT_DTYPE, ReportKind
+from host.journal.batch import ACCEPTED
+from host.ring.records import OWN_WORD, RecordRings, has_room, publish_record
+
+SESSION_SLOTS = 4096
+"""Reports that may wait for a session by default."""
+
+SESSION_DTYPE = np.dtype(
+    [
+        ("report", REPORT_DTYPE),
+        ("batch", "<u8"),
+        ("ordinal", "<u4"),
+        ("verdict", "u1"),
+        ("reserved", "u1", (18,)),
+        ("generation", "u1"),
+    ]
+)
+"""A report as a session gets it, two cache lines. ``verdict`` (host.gateway.verdict) is ACCEPTED for what a node says,
+else why risk refused the order: then ``node`` is 255, and ``kind`` REJECTED or CANCEL_REJECTED."""
+assert SESSION_DTYPE.itemsize == 128
+
+DETACHED, MISSED = OWN_WORD, OWN_WORD + 1
+"""Words of the header page: whether a session read too slowly and gets no more, and how many reports it has missed."""
+
+_CANCEL_KIND, _REPLACE_KIND = int(Kind.CANCEL), int(Kind.REPLACE)
+_REJECTED, _CANCEL_REJECTED = int(ReportKind.REJECTED), int(ReportKind.CANCEL_REJECTED)
+_U = np.uint64
+
+
+def create_session_rings(
+    path: Path | None, *, rings: int = FLOWS, slots: int = SESSION_SLOTS, huge_pages: bool = False
+) -> RecordRings:
+    """A ring for each session: flow n has ring n."""
+    return RecordRings.create(path, SESSION_DTYPE, slots, rings=rings, huge_pages=huge_pages)
+
+
+def open_session_rings(path: Path) -> RecordRings:
+    """Rings that another process made. Raises RecordRingError or OSError."""
+    return RecordRings.open(path, SESSION_DTYPE)
+
+
+class Outlet(NamedTuple):
+    """The writer's end of some rings as compiled code takes it: a row of everything a ring.
+
+    ``written`` counts records written; what is not after ``seen_batch``, ``seen_ordinal`` was written by a predecessor."""
+
+    words: np.ndarray
+    records: np.ndarray
+    slot_bytes: np.ndarray
+    written: np.ndarray
+    seen_batch: np.ndarray
+    seen_ordinal: np.ndarray
+
+
+def outlet_of(rings: RecordRings) -> Outlet:
+    """The writer's end of rings, at the place where a predecessor stopped."""
+    written = np.array([rings[ring].written() for ring in range(len(rings))], np.int64)
+    seen_batch, seen_ordinal = np.full(len(rings), -1, np.int64), np.full(len(rings), -1, np.int64)
+    for ring, count in enumerate(written.tolist()):
+        if count:
+            last = rings.records[ring, (count - 1) % rings.records.shape[1]]
+            seen_batch[ring], seen_ordinal[ring] = int(last["batch"]), int(last["ordinal"])
+    return Outlet(rings.words, rings.records, rings.slot_bytes, written, seen_batch, seen_ordinal)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def refuse_orders(frames, decisions, payload, first_sequence, reports, verdicts):
+    """Writes a report for each order of a batch that risk refused, and its verdict; returns how many."""
+    count = 0
+    for index in range(frames.shape[0]):
+        verdict = decisions[index].verdict
+        if verdict == ACCEPTED:
+            continue
+        frame = frames[index]
+        report = reports[count]
+        verdicts[count] = verdict
+        count += 1
+        refuses_change = frame.kind == _CANCEL_KIND or frame.kind == _REPLACE_KIND
+        report.kind = _CANCEL_REJECTED if refuses_change else _REJECTED
+        report.reason = 0
+        report.side = frame.side
+        report.node = NO_NODE
+        report.flow = frame.flow
+        report.reserved = 0
+        report.instrument = frame.instrument
+        begin = np.int64(frame.payload_offset)
+        end = begin + np.int64(frame.payload_length)
+        text = begin + np.int64(frame.client_order_id)
+        low = high = _U(0)
+        if frame.client_order_id != 0 and text < end and end <= payload.shape[0]:
+            low, high = text_key(payload, text, end, _U(frame.flow))
+        report.key_low = low
+        report.key_high = high
+        report.order_sequence = _U(first_sequence) + _U(index)
+        report.sequence = report.order_sequence
+        report.timestamp = frame.timestamp
+        report.execution = 0
+        report.price = frame.price
+        report.quantity = frame.quantity
+        report.leaves = 0
+        report.cumulative = 0
+    return count
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def put_reports(outlet, reports, verdicts, batch, first_ordinal, begin):
+    """Writes reports from index ``begin`` on to the ring of each one's flow, or all to the only ring there is.
+
+    ``verdicts`` is one for each report, or empty: ACCEPTED. Returns (next index, ring that has no room or -1).
+    """
+    rings, slots = outlet.records.shape
+    for index in range(begin, reports.shape[0]):
+        ring = np.int64(reports[index].flow) if rings > 1 else 0
+        if ring >= rings:
+            continue
+        ordinal = first_ordinal + index
+        seen = outlet.seen_batch[ring]
+        if batch < seen or (batch == seen and ordinal <= outlet.seen_ordinal[ring]):
+            continue
+        words = outlet.words[ring]
+        if words[DETACHED] != 0:
+            words[MISSED] += _U(1)
+            continue
+        number = outlet.written[ring]
+        if not has_room(words, slots, number):
+            return index, ring
+        record = outlet.records[ring, number % slots]
+        source, report = reports[index], record.report
+        report.kind = source.kind
+        report.reason = source.reason
+        report.side = source.side
+        report.node = source.node
+        report.flow = source.flow
+        report.reserved = source.reserved
+        report.instrument = source.instrument
+        report.key_low = source.key_low
+        report.key_high = source.key_high
+        report.order_sequence = source.order_sequence
+        report.sequence = source.sequence
+        report.timestamp = source.timestamp
+        report.execution = source.execution
+        report.price = source.price
+        report.quantity = source.quantity
+        report.leaves = source.leaves
+        report.cumulative = source.cumulative
+        record.batch = _U(batch)
+        record.ordinal = np.uint32(ordinal)
+        record.verdict = verdicts[index] if verdicts.shape[0] > 0 else ACCEPTED
+        publish_record(outlet.slot_bytes[ring], slots, number)
+        outlet.written[ring] = number + 1
+    return reports.shape[0], -1

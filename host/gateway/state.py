@@ -1,0 +1,162 @@
+"""The gateway's state as a pure function of its journal: risk and nodes, moved on batch by batch.
+
+Whoever needs that state, and is not the live gateway, has it from here: a process that is started again, and the follower that
+writes snapshots.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from host.cluster.matching_node import MatchingNode
+from host.gateway.risk import Risk
+from host.gateway.risk_control import parse_control
+from host.gateway.terms import SESSION_LIMIT
+from host.journal import Batch, Position, read_journal
+from host.journal.layout import CorruptJournal
+from host.journal.snapshots import read_snapshot, snapshot_paths
+
+_RISK, _NODE = "risk.", "node{}."
+"""Prefixes of the parts of a snapshot."""
+
+
+def carry_books(nodes: Mapping[int, MatchingNode], control: Mapping[str, Any] | None) -> None:
+    """Does what a "move" record says: the books of its instruments go from one node to another."""
+    if control is None or control["type"] != "move":
+        return
+    source, target = nodes[control["from"]], nodes[control["to"]]
+    for instrument in control["instruments"]:
+        book = source.take_book(instrument)
+        try:
+            target.give_book(instrument, book)
+        except ValueError:  # no room: every replay finds the same
+            source.give_book(instrument, book)
+
+
+def complete_control(risk: Risk, nodes: Collection[int], record: Mapping[str, Any]) -> dict[str, Any]:
+    """A control record that came from outside, as it is to be journaled: with all that risk and nodes need of it.
+
+    Raises ValueError for one that cannot be carried out: once it is journaled, every restart would have to.
+    """
+    kind = record.get("type")
+    if kind in ("kill", "release"):
+        scope, name = parse_control(record)
+        if kind == "kill":
+            return risk.kill_record(scope, name, cancel=bool(record.get("cancel")))
+        return risk.release_record(scope, name)
+    if kind == "new_day":
+        return risk.new_day_record()
+    if kind in ("session_day", "disconnect"):
+        flow = record.get("flow")
+        if not isinstance(flow, int) or isinstance(flow, bool) or not 0 <= flow <= SESSION_LIMIT:
+            raise ValueError(f"{kind}: {flow!r} is no session")
+        return {"type": kind, "flow": flow}
+    if kind == "move":
+        source, target, codes = (record.get(name) for name in ("from", "to", "instruments"))
+        if source not in nodes or target not in nodes or source == target or not isinstance(codes, list):
+            raise ValueError(
+                f"move: from {source!r} to {target!r}: two of the nodes {sorted(nodes)} and an array are wanted"
+            )
+        held = set(risk.state.instruments["code"][risk.state.instruments["node"] == source].tolist())
+        if strange := [code for code in codes if code not in held]:
+            raise ValueError(f"move: node {source} does not have instrument {strange[0]!r}")
+        return {"type": kind, "from": source, "to": target, "instruments": codes}
+    if kind == "limits":
+        return dict(record)
+    raise ValueError(f"there is no control record of type {kind!r}")
+
+
+def route_move(risk: Risk, control: Mapping[str, Any] | None) -> None:
+    """Has orders go where a "move" record carries their books."""
+    if control is not None and control["type"] == "move":
+        moved = np.isin(risk.state.instruments["code"], np.array(control["instruments"], np.uint64))
+        risk.state.instruments["node"][moved] = control["to"]
+
+
+class NodesState:
+    """Nodes alone, by number."""
+
+    def __init__(self, nodes: Iterable[MatchingNode]) -> None:
+        self.nodes = {node.number: node for node in nodes}
+
+    def apply(self, batch: Batch) -> None:
+        """Moves on by a batch."""
+        for _ in self.reports(batch):
+            pass
+
+    def reports(self, batch: Batch) -> Iterator[np.ndarray]:
+        """Moves on by a batch; what each node reports of it, a view that holds until that node's next."""
+        carry_books(self.nodes, batch.control)
+        for node in self.nodes.values():
+            yield node.apply(batch)
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """The live arrays by name."""
+        return {
+            _NODE.format(number) + name: part
+            for number, node in self.nodes.items()
+            for name, part in node.state_parts().items()
+        }
+
+    def load(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Goes on from :meth:`parts`, or those of a :class:`GatewayState`. Raises ValueError for those of other nodes."""
+        for number, node in self.nodes.items():
+            node.load_parts(_below(parts, _NODE.format(number)))
+
+
+class GatewayState(NodesState):
+    """Risk and the nodes that it hears of."""
+
+    def __init__(self, risk: Risk, nodes: Iterable[MatchingNode]) -> None:
+        super().__init__(nodes)
+        self.risk = risk
+
+    def apply(self, batch: Batch) -> None:
+        """Moves on by a batch. Raises ValueError where risk has no room for it."""
+        self.risk.restore(batch)
+        route_move(self.risk, batch.control)
+        for reports in self.reports(batch):
+            self.risk.settle(reports)
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """The live arrays by name."""
+        return super().parts() | {_RISK + name: part for name, part in self.risk.state_parts().items()}
+
+    def load(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Goes on from :meth:`parts`. Raises ValueError for those of another gateway."""
+        super().load(parts)
+        mine = _below(parts, _RISK)
+        nodes = mine["instruments"]["node"].copy()
+        self.risk.load_parts(mine)
+        # Where moves have carried the books, which the router knows nothing of.
+        self.risk.state.instruments["node"] = nodes
+
+
+def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Position]:
+    """Moves a new state on by all durable batches with numbers below ``before``: from the newest snapshot that is not beyond, then from the
+    journal. Returns how many orders the journal had to be read for, and the position behind."""
+    after: Position | None = None
+    for path in snapshot_paths(directory):
+        try:
+            snapshot = read_snapshot(path, verify=False)
+        except (CorruptJournal, FileNotFoundError):
+            continue
+        if snapshot.position.batch <= before:
+            state.load(snapshot.parts)
+            after = snapshot.position
+            break
+    reader = read_journal(directory, after)
+    orders, position = 0, reader.position
+    while position.batch < before and (batch := next(reader, None)) is not None:
+        state.apply(batch)
+        orders += len(batch)
+        position = reader.position
+    if position.batch != before:
+        raise ValueError(f"{directory}: ends at batch {position.batch}, and batch {before - 1} was durable")
+    return orders, position
+
+
+def _below(parts: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}

@@ -1,0 +1,392 @@
+"""The modules of a gateway as stages over the rings of a run directory, and the thread that runs each."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from host.card.ring import Ring
+from host.cluster.matching_node import MatchingNode
+from host.gateway.batch_ring import BatchRing
+from host.gateway.risk import Risk
+from host.gateway.session_ring import create_session_rings, open_session_rings
+from host.gateway.stages import (
+    JournalStage,
+    NodeStage,
+    RiskStage,
+    Stage,
+    recover_nodes,
+    recover_risk,
+    ring_base,
+)
+from host.gateway.state import GatewayState
+from host.gateway.terms import Terms
+from host.generate.load import Load, load_lap
+from host.journal import Journal, newest_snapshot, read_journal
+from host.journal.follower import Follower
+from host.journal.retention import Retention
+from host.serve.config import SESSIONS, Config
+from host.serve.control import Changes
+from host.serve.status import DONE, SERVING, STARTING, Status
+
+if TYPE_CHECKING:
+    from host.capture.packets import Packets
+
+BEAT_NS = 50_000_000
+"""Between two signs of life."""
+
+RING_WAIT_S = 0.002
+"""Between two looks for a ring that another module makes."""
+
+CARD, BATCHES, SESSION, FEEDBACK, STATUS, HASHES = "card", "batches", "sessions", "feedback", "status", "nodes.json"
+"""Files of the run directory."""
+
+FEEDBACK_SLOTS = 1 << 16
+"""Reports on their way back to risk: twice what a batch gives, and more."""
+
+FOLLOWER, FOLLOWER_NICE = "snapshots", 5
+"""Nothing waits for snapshots, and by how much they give way to what orders wait for."""
+
+LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
+"""Modules that no order waits for, and how long they sleep where there is nothing to do, whatever the configuration says."""
+
+LOAD_STEP_NS = 2_000_000
+"""How long a load writes before its thread looks around."""
+
+
+class Stopped(Exception):
+    """The module was told to end before it began."""
+
+
+def ring_path(config: Config) -> Path:
+    """Where the card's ring is."""
+    card: str = config["gateway.card"]
+    return Path(card.removeprefix("ring:")) if card.startswith("ring:") else config.run / CARD
+
+
+def lap_path(run: Path, orders: int) -> Path:
+    """Where a lap of made-up orders is kept."""
+    return run / f"lap-{orders}.npz"
+
+
+def prepare(config: Config) -> None:
+    """Make what no module makes: the rings of reports to sessions and to risk, where there are none that fit."""
+    for name, rings, slots in (
+        (SESSION, SESSIONS, config["rings.session_slots"]),
+        (FEEDBACK, 1, FEEDBACK_SLOTS),
+    ):
+        path = config.run / name
+        try:
+            with open_session_rings(path) as there:
+                if there.records.shape == (rings, slots):
+                    continue
+        except (FileNotFoundError, ValueError):
+            pass
+        create_session_rings(path, rings=rings, slots=slots, huge_pages=config["rings.huge_pages"]).close()
+
+
+def _wait_for(path: Path, stop: Callable[[], bool]) -> None:
+    while not path.exists():
+        if stop():
+            raise Stopped
+        time.sleep(RING_WAIT_S)
+
+
+class LoadStage:
+    """A card of orders that are made up."""
+
+    name = "card"
+
+    def __init__(self, config: Config) -> None:
+        path = ring_path(config)
+        ring = Ring.open(path) if path.exists() else _new_ring(config, path)
+        self._load = Load(load_lap(lap_path(config.run, config["traffic.lap_orders"])), ring)
+        self._begun = self._load.number
+        self._until = config["traffic.orders"] or 1 << 62
+        self._load.pace(config["traffic.orders_per_s"] or None, time.monotonic_ns())
+
+    @property
+    def done(self) -> bool:
+        """Whether all was sent."""
+        return self._load.number >= self._until
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        before = self._load.number
+        return not self.done and self._load.run(self._until, max(spin_ns, LOAD_STEP_NS)) > before
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`host.gateway.stages.Stage`."""
+        return {"sent": self._load.number - self._begun}
+
+
+def _new_ring(config: Config, path: Path) -> Ring:
+    new = path.with_suffix(".new")
+    Ring.create(
+        new, config["rings.frame_slots"], config["rings.payload_bytes"], huge_pages=config["rings.huge_pages"]
+    ).close()
+    new.rename(path)
+    return Ring.open(path)
+
+
+class CardStage:
+    """A card that is fed with captures."""
+
+    name = "card"
+
+    def __init__(self, config: Config) -> None:
+        # Not for those who make orders up: they start sooner without.
+        from hdl.sbe_venue import load_venue
+        from host.capture.reader import open_captures
+        from host.card import open_card
+        from host.playback import flows_of
+
+        venue = (
+            load_venue(Path(config["gateway.schema"]), config["gateway.profile"]) if config["gateway.schema"] else None
+        )
+        captures = open_captures([Path(each) for each in config["traffic.captures"]])
+        flows, _left_out = flows_of(captures, venue)
+        path = ring_path(config)
+        new = path.with_suffix(".new")
+        self._card = open_card(
+            config["gateway.card"], flows, venue, ring=new,
+            frame_slots=config["rings.frame_slots"], payload_bytes=config["rings.payload_bytes"],
+        )  # fmt: skip
+        new.rename(path)
+        self._batches = captures.batches()
+        self._packets: Packets | None = None
+        self._done = 0
+        self._sent = 0
+        self.done = False
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        if self._packets is None or self._done == len(self._packets):
+            self._packets, self._done = next(self._batches, None), 0
+            if self._packets is None:
+                self.done = True
+                return False
+        done = self._card.feed(self._packets, self._done)
+        moved, self._done = done - self._done, done
+        self._sent += moved
+        return moved > 0
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`host.gateway.stages.Stage`."""
+        return {"sent": self._sent}
+
+
+def make_risk(config: Config) -> Risk:
+    """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some."""
+    rooms = {
+        "client_order_ids": config["risk.client_order_ids"],
+        "account_room": config["risk.accounts"],
+        "position_room": config["risk.positions"],
+        "order_room": config["nodes.open_orders"] * len(config.limits.nodes),
+    }
+    if newest_snapshot(config.journal, verify=False) is not None:
+        # Its tables come from there, and gigabytes need not be touched for nothing.
+        rooms = dict.fromkeys(rooms, 1)
+        terms = Terms()
+    else:
+        terms = Terms() if _begins_with_limits(config.journal) else config.limits.terms
+    risk = Risk(
+        terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
+        default_account=terms.default_account, **rooms,
+    )  # fmt: skip
+    risk.route(config.limits.router())
+    return risk
+
+
+def _begins_with_limits(journal: Path) -> bool:
+    first = next(read_journal(journal), None)
+    return first is not None and first.control is not None and first.control["type"] == "limits"
+
+
+def make_nodes(config: Config) -> list[MatchingNode]:
+    """Empty nodes, one for each of the limits file."""
+    return [MatchingNode(number, orders=config["nodes.open_orders"]) for number in config.limits.nodes]
+
+
+class RiskModule(RiskStage):
+    """The risk stage with the changes that come from outside."""
+
+    def __init__(self, config: Config, risk: Risk, batches: BatchRing) -> None:
+        super().__init__(
+            risk,
+            Ring.open(ring_path(config)),
+            batches,
+            open_session_rings(config.run / FEEDBACK),
+            nodes=config.limits.nodes,
+        )
+        self._changes = Changes(config.run, Path(config["gateway.limits"]))
+        # A journal begins with its limits, and says what was changed in their file meanwhile.
+        begins = not batches.ring.base + batches.ring.written()
+        record = risk.terms.record() if begins else risk.limits_record(config.limits.terms)
+        if record is not None:
+            self.control(record)
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        self._changes.take(self, self.risk)
+        return super().step(spin_ns)
+
+
+class SnapshotStage:
+    """Follows the journal, writes snapshots of the state behind it, and keeps its directory within the budget."""
+
+    name = "snapshots"
+
+    def __init__(self, config: Config) -> None:
+        state = GatewayState(make_risk(config), make_nodes(config))
+        budget = config["journal.retain_bytes"]
+        self._follower = Follower(
+            config.journal, load=state.load, apply=state.apply, parts=state.parts,
+            snapshot_segments=config["journal.snapshot_segments"],
+            retention=Retention(total_bytes=budget) if budget else None,
+        )  # fmt: skip
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        return self._follower.step() > 0
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`host.gateway.stages.Stage`."""
+        return {"sequence": self._follower.position.sequence - 1}
+
+
+class SessionStage:
+    """Reads all sessions' reports and counts them, in the place of sessions."""
+
+    name = "sessions"
+
+    def __init__(self, config: Config) -> None:
+        self._rings = open_session_rings(config.run / SESSION)
+        self._read = 0
+
+    def step(self, spin_ns: int) -> bool:
+        """See :class:`host.gateway.stages.Stage`."""
+        before = self._read
+        for number in range(len(self._rings)):
+            ring = self._rings[number]
+            count = len(ring.poll())
+            if count:
+                ring.release(count)
+                self._read += count
+        return self._read > before
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`host.gateway.stages.Stage`."""
+        return {"read": self._read}
+
+
+def make_stage(module: str, config: Config, status: Status, stop: Callable[[], bool]) -> Stage:
+    """A module, from what its predecessor left in the rings and the journal. Raises what its parts raise; Stopped."""
+    if module == "card":
+        return LoadStage(config) if config["gateway.card"].startswith("load:") else CardStage(config)
+    if module == "sessions":
+        return SessionStage(config)
+    if module == FOLLOWER:
+        return SnapshotStage(config)
+    path = config.run / BATCHES
+    if module == "journal":
+        journal = Journal(config.journal, segment_bytes=config["journal.segment_bytes"])
+        if not path.exists():
+            new = path.with_suffix(".new")
+            BatchRing.create(
+                new, base=ring_base(journal), slots=config["rings.batch_slots"],
+                slot_frames=config["rings.batch_frames"], huge_pages=config["rings.huge_pages"],
+            ).close()  # fmt: skip
+            new.rename(path)
+        try:
+            return JournalStage(journal, BatchRing.open(path))
+        except ValueError as error:
+            raise ValueError(f"{error}: if the rings of {config.run} are of another journal, remove them") from None
+    _wait_for(path, stop)
+    batches = BatchRing.open(path)
+    recovered = status.row(module)
+    if module == "nodes":
+        nodes = make_nodes(config)
+        recovered["recovered"] = recover_nodes(nodes, config.journal, batches.ring.base + batches.ring.cursor(1))
+        return NodeStage(
+            nodes, batches, open_session_rings(config.run / SESSION), open_session_rings(config.run / FEEDBACK),
+            stop=stop, patience_ns=config["sessions.patience_ms"] * 1_000_000,
+        )  # fmt: skip
+    risk = make_risk(config)
+    recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
+    _wait_for(ring_path(config), stop)
+    return RiskModule(config, risk, batches)
+
+
+class Runner:
+    """Runs the modules of one process, a thread each. ``error`` is what ended one of them, if anything did."""
+
+    def __init__(self, config: Config, modules: tuple[str, ...]) -> None:
+        self._config = config
+        self._modules = modules
+        self._stop = threading.Event()
+        self._full = threading.Event()
+        self._status = Status(config.run / STATUS)
+        self.error: BaseException | None = None
+
+    def stop(self) -> None:
+        """End after the present step."""
+        self._stop.set()
+
+    def stop_intake(self) -> None:
+        """End the card, so that what it gave can be seen through."""
+        self._full.set()
+
+    def run(self) -> None:
+        """Run until :meth:`stop`, or until a module fails: then ``error`` is set."""
+        threads = [threading.Thread(target=self._guard, args=(each,), name=each) for each in self._modules]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            # With a time limit, so that signals are seen.
+            while thread.is_alive():
+                thread.join(0.1)
+
+    def _guard(self, module: str) -> None:
+        try:
+            self._serve(module)
+        except Stopped:
+            pass
+        except BaseException as error:  # every module ends with the one that failed
+            self.error = self.error or error
+            self._stop.set()
+
+    def _serve(self, module: str) -> None:
+        if module == FOLLOWER:
+            os.nice(FOLLOWER_NICE)  # of this thread alone
+        processor = self._config.pin(module)
+        if processor is not None:
+            os.sched_setaffinity(0, {processor})
+        row = self._status.row(module)
+        row["pid"], row["state"], row["began_ns"] = os.getpid(), STARTING, time.monotonic_ns()
+        row["starts"] += 1
+        stage = make_stage(module, self._config, self._status, self._stop.is_set)
+        row["serving_ns"], row["state"] = time.monotonic_ns(), SERVING
+        spin_ns, sleep_s = self._config["wait.spin_us"] * 1000, self._config["wait.sleep_us"] / 1e6
+        if module in LEISURELY_S:
+            spin_ns, sleep_s = 0, LEISURELY_S[module]
+        beat = 0
+        over = self._full if module == "card" else self._stop
+        while not over.is_set() and not self._stop.is_set():
+            moved = stage.step(spin_ns)
+            now = time.monotonic_ns()
+            if now - beat > BEAT_NS:
+                beat = now
+                self._status.beat(module, stage.figures())
+                if getattr(stage, "done", False):
+                    row["state"] = DONE
+            if not moved and sleep_s:
+                time.sleep(sleep_s)
+        if isinstance(stage, JournalStage):
+            stage.close()
+        self._status.beat(module, stage.figures())
+        if isinstance(stage, NodeStage):
+            (self._config.run / HASHES).write_text(json.dumps(stage.state_hashes()))

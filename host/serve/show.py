@@ -1,0 +1,53 @@
+"""What a gateway does, second by second: a line on a terminal, or JSON."""
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+
+from host.serve.supervisor import Supervisor
+
+
+class Show:
+    """Prints one line each time it is called; rates are those since the call before."""
+
+    def __init__(self, console: Console, as_json: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+        self._before: dict[str, int] = {}
+        self._at = time.monotonic()
+
+    def __call__(self, supervisor: Supervisor) -> None:
+        figures = self.figures(supervisor)
+        if self._as_json:
+            print(json.dumps(figures | {"modules": supervisor.status.named()}), flush=True)
+            return
+        text = (
+            f"{figures['journaled']:,} orders  {figures['orders_per_s']:,}/s  {figures['rejected']:,} refused  "
+            f"{figures['reports']:,} reports  lag {figures['lag_batches']} batches  "
+            f"{figures['rss'] >> 20:,} MiB  stalls to {figures['stall_ms']:.1f} ms"
+        )
+        if figures["detached"]:
+            text += f"  [yellow]{figures['detached']} sessions do not read[/]"
+        if figures["restarts"]:
+            text += f"  [yellow]{figures['restarts']} restarts[/]"
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def figures(self, supervisor: Supervisor) -> dict[str, Any]:
+        """The line's figures under names. ``lag_batches`` is what is published and not yet reported."""
+        status, now = supervisor.status, time.monotonic()
+        values = {
+            name: int(status.rows[name].max()) for name in ("rejected", "reports", "sequence", "detached", "trades")
+        }
+        values["journaled"] = values.pop("sequence")
+        rate = (values["journaled"] - self._before.get("journaled", values["journaled"])) / max(now - self._at, 1e-9)
+        self._before, self._at = values, now
+        pids = {process.pid: process for process in supervisor.processes}
+        return values | {
+            "orders_per_s": round(rate),
+            "lag_batches": max(int(status.row("risk")["batches"]) - int(status.row("nodes")["batches"]), 0),
+            "rss": sum(int(status.row(process.modules[0])["rss"]) for process in pids.values()),
+            "stall_ms": round(supervisor.longest_stall_s * 1000, 3),
+            "restarts": supervisor.restarts,
+        }

@@ -1,0 +1,1 @@
+"""Trials: the whole gateway against faults, judged by what does not come from it."""

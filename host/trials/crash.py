@@ -1,0 +1,236 @@
+"""`python -m host.trials.crash`: `kill -9` of the gateway's processes at random moments under load.
+
+The gateway runs as `tickgate serve` with a process for each module. This one reads the sessions' rings, as sessions do,
+and kills one process after another, the supervisor too (then everything dies, and the command is given again).
+At the end host/trials/checker.py compares the journal with what was sent and with what sessions got.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from host.gateway.session_ring import open_session_rings
+from host.ring.records import RecordRings
+from host.serve.config import MODULES
+from host.serve.status import SERVING, Status
+from host.trials.checker import client_order_id, frames_written, judge, shown
+from host.trials.served import Served
+
+SUPERVISOR = "supervisor"
+VICTIMS = ("card", "risk", "journal", "nodes", "snapshots", SUPERVISOR)
+SEGMENT_BYTES = 16 << 20
+"""Small ones, so that there are snapshots to begin from, and rotations to be killed in."""
+
+SERVING_LIMIT_S = 2.0
+"""A killed gateway serves again in less."""
+
+START_LIMIT_S = 300.0
+"""The first start may compile."""
+
+STALL_S = 0.1
+"""A poll of ours that comes so late says that the machine stalled: then a restart's time proves nothing."""
+
+GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["snapshots"]]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill: of whom, after which the gateway served again, and how long the machine had stalled us meanwhile."""
+
+    victim: str
+    seconds: float
+    stalled: float
+
+
+@dataclass
+class Result:
+    """What came out: ``faults`` is empty if nothing was lost or done twice."""
+
+    kills: list[Kill] = field(default_factory=list)
+    sent: int = 0
+    reports: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+class Trial:
+    """A gateway under load in ``folder``, and whoever kills it."""
+
+    def __init__(
+        self, folder: Path, *, rate: int, seed: int, lap_orders: int, client_order_ids: int = 1 << 20, before: int = 0
+    ) -> None:
+        self._random = Random(seed)
+        self._before = before
+        tables: dict[str, dict[str, Any]] = {
+            "traffic": {"orders_per_s": rate},
+            "processes": {"groups": GROUPS},
+            "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": 2},
+            "risk": {"client_order_ids": client_order_ids},
+            # Nobody reads while we are stopped ourselves.
+            "sessions": {"count": False, "patience_ms": 60_000},
+        }
+        self._served = Served(folder, lap_orders, seed, tables)
+        self._sessions: RecordRings | None = None
+        self._told: list[np.ndarray] = []
+        self._looked = time.monotonic()
+        self._stalled = 0.0
+
+    def run(self, kills: int, show: bool) -> Result:
+        """Start, kill so often, end and judge."""
+        result = Result()
+        with self._served:
+            self._start(START_LIMIT_S)
+            while self._journaled() < self._before:
+                self._watch(0.1)
+            for number in range(kills):
+                self._watch(0.05 + 0.4 * self._random.random())
+                victim = VICTIMS[number % len(VICTIMS)] if number < len(VICTIMS) else self._random.choice(VICTIMS)
+                kill = self._kill(victim)
+                result.kills.append(kill)
+                if show:
+                    print(f"{number + 1:4} {victim:<10} serves again after {kill.seconds:.3f} s", flush=True)
+            self._watch(0.2)
+            self._end()
+            result.sent = frames_written(self._served.run_directory / "card")
+            result.reports = sum(map(len, self._told))
+            result.faults = judge(self._served.journal, result.sent, self._identity, self._told)
+        return result
+
+    def _identity(self, number: int) -> tuple[int, bytes]:
+        row = number % len(self._served.lap)
+        return int(self._served.lap.frames["flow"][row]), client_order_id(
+            self._served.lap.message(row, number // len(self._served.lap))
+        )
+
+    def _start(self, limit_s: float) -> None:
+        (self._served.run_directory / "status").unlink(missing_ok=True)
+        self._served.start()
+        self._wait_until_serving({}, limit_s)
+
+    def _kill(self, victim: str) -> Kill:
+        before = self._pids()
+        self._stalled = 0.0
+        began = self._looked = time.monotonic()
+        if victim == SUPERVISOR:
+            self._served.process.kill()
+            self._served.process.wait()
+            self._start(START_LIMIT_S)
+        else:
+            os.kill(before[victim], signal.SIGKILL)
+            self._wait_until_serving({victim: before[victim]}, START_LIMIT_S)
+        # It serves when an order that came afterwards has been answered.
+        reports = sum(map(len, self._told))
+        while sum(map(len, self._told)) == reports:
+            self._watch(0.001)
+        return Kill(victim, time.monotonic() - began, self._stalled)
+
+    def _wait_until_serving(self, gone: dict[str, int], limit_s: float) -> None:
+        """Until every module serves, those of ``gone`` in other processes than before."""
+        end = time.monotonic() + limit_s
+        while True:
+            self._watch(0.001)
+            pids = self._pids()
+            if len(pids) == len(VICTIMS) - 1 and all(pids[each] != pid for each, pid in gone.items()):
+                return
+            if self._served.process.poll() is not None:
+                raise RuntimeError(f"the gateway has ended: see {self._served.log}")
+            if time.monotonic() > end:
+                raise RuntimeError(f"the gateway does not serve after {limit_s:.0f} s: see {self._served.log}")
+
+    def _journaled(self) -> int:
+        """How many orders are durable."""
+        return int(Status(self._served.run_directory / "status").row("journal")["sequence"])
+
+    def _pids(self) -> dict[str, int]:
+        """The processes of the modules that serve."""
+        try:
+            status = Status(self._served.run_directory / "status")
+        except (OSError, ValueError):
+            return {}
+        return {each: int(status.row(each)["pid"]) for each in MODULES if status.row(each)["state"] == SERVING}
+
+    def _watch(self, seconds: float) -> None:
+        """Read the sessions' rings for so long."""
+        end = time.monotonic() + seconds
+        while True:
+            now = time.monotonic()
+            if now - self._looked > STALL_S:
+                self._stalled += now - self._looked
+            self._looked = now
+            if self._sessions is None:
+                # From the first report on: a session that does not read is sent no more.
+                with contextlib.suppress(OSError, ValueError):
+                    self._sessions = open_session_rings(self._served.run_directory / "sessions")
+            if self._sessions is not None:
+                for number in range(len(self._sessions)):
+                    records = self._sessions[number].poll()
+                    if len(records):
+                        self._told.append(records.copy())
+                        self._sessions[number].release(len(records))
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.001)
+
+    def _end(self) -> None:
+        self._served.end()
+        while self._served.process.poll() is None:
+            self._watch(0.01)
+        self._watch(0.01)
+        if self._served.process.returncode:
+            raise RuntimeError(f"the gateway ended with {self._served.process.returncode}: see {self._served.log}")
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m host.trials.crash", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, metavar="N", help="(default: 100)")
+    parser.add_argument("--rate", type=int, default=20_000, metavar="ORDERS", help="orders a second (default: 20000)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of traffic and moments (default: 1)")
+    parser.add_argument("--lap", type=int, default=5_000, metavar="ORDERS", help="orders of a lap (default: 5000)")
+    parser.add_argument(
+        "--before",
+        type=int,
+        default=0,
+        metavar="ORDERS",
+        help="orders in the journal before the first kill (default: 0)",
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/crash"), metavar="DIR", help="(default: build/crash)"
+    )
+    arguments = parser.parse_args()
+    trial = Trial(
+        arguments.folder,
+        rate=arguments.rate,
+        seed=arguments.seed,
+        lap_orders=arguments.lap,
+        before=arguments.before,
+        client_order_ids=(1 << 22) + 2 * arguments.before,
+    )
+    result = trial.run(arguments.kills, show=True)
+    by_victim = {victim: [each.seconds for each in result.kills if each.victim == victim] for victim in VICTIMS}
+    for victim, seconds in by_victim.items():
+        if seconds:
+            print(
+                f"{victim:<10} {len(seconds):3} kills  median {np.median(seconds):.3f} s  longest {max(seconds):.3f} s"
+            )
+    slow = [each for each in result.kills if each.seconds >= SERVING_LIMIT_S]
+    unclear = [each for each in slow if each.stalled > 0]
+    print(f"{result.sent:,} orders, {result.reports:,} reports, {len(result.kills)} kills, {len(result.faults)} faults")
+    print(
+        f"{len(slow)} restarts took {SERVING_LIMIT_S:g} s or longer, in {len(unclear)} of them the machine stalled us"
+    )
+    if result.faults:
+        print(shown(result.faults))
+    return 1 if result.faults or len(slow) > len(unclear) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
