@@ -36,7 +36,7 @@ TUNED = {
     "proc/self/timerslack_ns": "1000",
     "proc/mounts": "tmpfs /dev/shm tmpfs rw,size=4096m 0 0",
     "proc/irq/24/effective_affinity": "1",
-    "proc/irq/25/effective_affinity": "2",
+    "proc/irq/25/effective_affinity": "1",
     "sys/class/net/eth0/device/vendor": "0x8086",
     "sys/class/net/eth0/queues/rx-0/rps_cpus": "0",
     "sys/class/net/eth0/gro_flush_timeout": "0",
