@@ -154,7 +154,10 @@ def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Posit
         orders += len(batch)
         position = reader.position
     if position.batch != before:
-        raise ValueError(f"{directory}: ends at batch {position.batch}, and batch {before - 1} was durable")
+        raise ValueError(
+            f"{directory}: ends at batch {position.batch}, and batch {before - 1} was durable: "
+            "if the rings of this run are of another journal, remove them"
+        )
     return orders, position
 
 

@@ -274,7 +274,7 @@ def test_out_writes_tables_and_refuses_what_cannot_be(made):
         ((*out, "x.txt"), "no format is called txt"),
         ((*out, "x", "--template", "Nothing"), "has no template Nothing; there are"),
         ((*out, "x", "--to", "eth:lo"), "--out and --to: one of them"),
-        (("replay", "made.pcap", "--resume"), "--resume goes on with --out DIR"),
+        (("replay", "made.pcap", "--resume"), "--resume, --levels, --grid and --no-arbitrate are of --out DIR"),
         (("replay", "made.pcap", "--diff", "made.pcap", "--ignore", "time"), "a frame has no field time"),
     ):
         done = tickgate(*arguments, cwd=made)
