@@ -12,10 +12,9 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import Side
+from host.cluster.order_index import NONE
 from host.cluster.order_key import mix
 from host.memory import INLINED, KERNEL
-
-NONE = -1
 
 BIDS, ASKS, BUY_STOPS, SELL_STOPS = 0, 1, 2, 3
 """The ladders of a book: resting buy and sell orders, and stop orders that wait to be triggered."""
@@ -213,49 +212,6 @@ def free_book(state, book):
     state.books[book].in_use = 0
     state.books[book].next = state.counters[0].free_book
     state.counters[0].free_book = book
-
-
-@njit(**INLINED)
-def _order_slot(state, low, high):
-    """The index slot that holds the key, or the empty one where it would go."""
-    mask = state.order_index.shape[0] - 1
-    slot = np.int64(low & np.uint64(mask))
-    while state.order_index[slot] != NONE:
-        order = state.order_index[slot]
-        if state.orders[order].key_low == low and state.orders[order].key_high == high:
-            break
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(**INLINED)
-def find_order(state, low, high):
-    """The open order with this key, or NONE."""
-    return np.int64(state.order_index[_order_slot(state, low, high)])
-
-
-@njit(**INLINED)
-def index(state, order):
-    """Enters an order's key into the index."""
-    state.order_index[_order_slot(state, state.orders[order].key_low, state.orders[order].key_high)] = order
-
-
-@njit(**KERNEL)
-def unindex(state, order):
-    """Takes an order's key out of the index, moving later entries back so that no hole breaks a probe."""
-    mask = state.order_index.shape[0] - 1
-    hole = _order_slot(state, state.orders[order].key_low, state.orders[order].key_high)
-    slot = hole
-    while True:
-        slot = (slot + 1) & mask
-        other = state.order_index[slot]
-        if other == NONE:
-            break
-        home = np.int64(state.orders[other].key_low & np.uint64(mask))
-        if ((slot - home) & mask) >= ((slot - hole) & mask):
-            state.order_index[hole] = other
-            hole = slot
-    state.order_index[hole] = NONE
 
 
 @njit(**KERNEL)

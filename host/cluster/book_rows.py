@@ -7,21 +7,10 @@ time priority. Nothing of where they stand in memory is in them.
 import numpy as np
 from numba import njit
 
-from host.cluster.book import (
-    LADDERS,
-    NONE,
-    Books,
-    find_book,
-    find_order,
-    free_book,
-    free_order,
-    index,
-    make_book,
-    take_order,
-    unindex,
-)
+from host.cluster.book import LADDERS, Books, find_book, free_book, free_order, make_book, take_order
 from host.cluster.ladder import rest, unrest
-from host.memory import KERNEL
+from host.cluster.order_index import NONE, find_order, index, unindex
+from host.memory import INLINED, KERNEL
 
 BOOK = 255
 """The ladder of a book's own row."""
@@ -68,6 +57,27 @@ def _count(state, book):
     return count
 
 
+@njit(**INLINED)
+def _copy(target, source):
+    """What an order and its row have alike."""
+    target.key_low = source.key_low
+    target.key_high = source.key_high
+    target.price = source.price
+    target.leaves = source.leaves
+    target.shown = source.shown
+    target.display = source.display
+    target.cumulative = source.cumulative
+    target.sequence = source.sequence
+    target.flow = source.flow
+    target.side = source.side
+    target.order_type = source.order_type
+    target.time_in_force = source.time_in_force
+    target.post_only = source.post_only
+    target.displays = source.displays
+    target.account = source.account
+    target.self_trade = source.self_trade
+
+
 @njit(**KERNEL)
 def _write(state, book, rows):
     """Fills ``rows``, which are zeros, with a book."""
@@ -85,22 +95,7 @@ def _write(state, book, rows):
                 row.instrument = state.books[book].instrument
                 row.ladder = ladder
                 row.level_price = state.levels[level].price
-                row.key_low = source.key_low
-                row.key_high = source.key_high
-                row.price = source.price
-                row.leaves = source.leaves
-                row.shown = source.shown
-                row.display = source.display
-                row.cumulative = source.cumulative
-                row.sequence = source.sequence
-                row.flow = source.flow
-                row.side = source.side
-                row.order_type = source.order_type
-                row.time_in_force = source.time_in_force
-                row.post_only = source.post_only
-                row.displays = source.displays
-                row.account = source.account
-                row.self_trade = source.self_trade
+                _copy(row, source)
                 count += 1
                 order = source.next
             level = state.levels[level].next
@@ -137,21 +132,7 @@ def _enter(state, rows):
         source = rows[number]
         order = take_order(state, book, source.displays)
         row = state.orders[order]
-        row.key_low = source.key_low
-        row.key_high = source.key_high
-        row.price = source.price
-        row.leaves = source.leaves
-        row.shown = source.shown
-        row.display = source.display
-        row.cumulative = source.cumulative
-        row.sequence = source.sequence
-        row.flow = source.flow
-        row.side = source.side
-        row.order_type = source.order_type
-        row.time_in_force = source.time_in_force
-        row.post_only = source.post_only
-        row.account = source.account
-        row.self_trade = source.self_trade
+        _copy(row, source)
         if not rest(state, order, book, source.ladder, source.level_price):
             free_order(state, order, book)
             _clear(state, book)

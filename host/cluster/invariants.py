@@ -9,7 +9,6 @@ from host.cluster.book import (
     ASKS,
     BIDS,
     LADDERS,
-    NONE,
     QUANTITY_LIMIT,
     SELL_STOPS,
     STOPS,
@@ -18,8 +17,8 @@ from host.cluster.book import (
     direction_of,
     displays_of,
     find_book,
-    find_order,
 )
+from host.cluster.order_index import NONE, find_order
 
 
 def check_books(state: Books) -> None:

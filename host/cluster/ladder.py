@@ -12,7 +12,8 @@ lowest stop price, of sell stops the highest.
 import numpy as np
 from numba import njit
 
-from host.cluster.book import BIDS, NONE, QUANTITY_LIMIT, SELL_STOPS
+from host.cluster.book import BIDS, QUANTITY_LIMIT, SELL_STOPS
+from host.cluster.order_index import NONE
 from host.memory import INLINED, KERNEL, leading_zeros
 
 _BRANCH = -2

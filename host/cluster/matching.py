@@ -10,20 +10,17 @@ from numba import njit
 from hdl.frame import Kind, OrderType, TimeInForce
 from host.cluster.book import (
     MOST_DISPLAYS,
-    NONE,
     QUANTITY_LIMIT,
     STOPS,
     direction_of,
     displays_of,
     find_book,
-    find_order,
     free_order,
-    index,
     make_book,
     take_order,
-    unindex,
 )
 from host.cluster.ladder import find_level, move_to_end, rest, unrest
+from host.cluster.order_index import NONE, find_order, index, unindex
 from host.cluster.order_key import prefetch_row, text_key
 from host.cluster.order_terms import read_terms
 from host.cluster.report import Reason, ReportKind

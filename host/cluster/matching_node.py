@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hdl.frame import TimeInForce, crc64
-from host.cluster.book import NONE, Books, make_books
+from host.cluster.book import Books, make_books
 from host.cluster.book_rows import book_rows, give_rows, take_rows
 from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders
 from host.cluster.node import NO_NODE
+from host.cluster.order_index import NONE
 from host.cluster.report import REPORT_DTYPE, Reason, ReportKind
 from host.journal.batch import Batch
 

@@ -7,7 +7,7 @@ incoming one (CANCEL_NEWEST) or both are canceled. An order that was triggered o
 import numpy as np
 from numba import njit
 
-from host.cluster.book import NONE
+from host.cluster.order_index import NONE
 from host.memory import INLINED, KERNEL
 
 ALLOWED, CANCEL_NEWEST, CANCEL_OLDEST, CANCEL_BOTH = 0, 1, 2, 3

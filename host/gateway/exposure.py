@@ -10,18 +10,17 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import Kind, OrderType, Side
+from host.cluster.order_index import NONE, find_order, index
 from host.cluster.order_key import prefetch_row
 from host.cluster.report import ReportKind
 from host.gateway.notional import add, magnitude, multiply, subtract
 from host.gateway.risk_state import (
     ACCOUNT_RATE,
     LIVE,
-    NONE,
     PENDING_REPLACE,
     SESSION_RATE,
     enter_account,
     enter_position,
-    order_slot,
     remove_order,
 )
 from host.journal.batch import MARKED
@@ -118,7 +117,7 @@ def book_order(state, frame, ahead, slot, place, original, more, decision):
     order.original = original
     order.flow, order.side = frame.flow, frame.side
     order.state = PENDING_REPLACE if frame.kind == _REPLACE else LIVE
-    state.order_index[order_slot(state, ahead.id_low, ahead.id_high)] = number
+    index(state, number)
 
 
 @njit(**INLINED)
@@ -139,10 +138,10 @@ def _adopt(state, order, report):
 @njit(**KERNEL, nogil=True)
 def settle_reports(reports, state):
     """Moves positions by fills and gives back what is not open any more."""
-    for index in range(reports.shape[0]):
-        report = reports[index]
+    for number in range(reports.shape[0]):
+        report = reports[number]
         kind = report.kind
-        row = _I(state.order_index[order_slot(state, report.key_low, report.key_high)])
+        row = find_order(state, report.key_low, report.key_high)
         if row == NONE:
             # A refused cancel is reported by its own id, which no open order has.
             if kind != _CANCEL_REJECTED:

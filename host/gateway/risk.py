@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hdl.frame import FRAME_DTYPE
+from host.cluster.order_index import NONE
 from host.cluster.report import REPORT_DTYPE
 from host.gateway.book_tops import take_tops
 from host.gateway.exposure import settle_reports
@@ -29,7 +30,6 @@ from host.gateway.risk_state import (
     DROP_ON_DISCONNECT,
     INSTRUMENT_DTYPE,
     LOOKAHEAD,
-    NONE,
     ORDER_DTYPE,
     POSITION_DTYPE,
     REJECT_DTYPE,

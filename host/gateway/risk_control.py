@@ -6,6 +6,7 @@ import numpy as np
 
 from hdl.frame import crc64
 from host.cluster.node import NO_NODE
+from host.cluster.order_index import NONE
 from host.gateway.notional import NOTIONAL_LIMIT, words
 from host.gateway.risk_state import (
     ACCOUNT_KILLED,
@@ -20,7 +21,6 @@ from host.gateway.risk_state import (
     INSTRUMENT_NOTIONAL,
     LOCATED,
     MARK_SHORTS,
-    NONE,
     NOT_SHORTABLE,
     OWN_LIMITS,
     QUANTITY_LIMIT,

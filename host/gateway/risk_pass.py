@@ -10,6 +10,7 @@ from numba import njit
 from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.frame import Flag, Kind, OrderType, Side, TimeInForce
 from host.cluster.node import NO_NODE
+from host.cluster.order_index import NONE, find_order
 from host.cluster.order_key import prefetch_row, text_key
 from host.gateway.exposure import book_order, has_limit, value
 from host.gateway.notional import add, exceeds, magnitude, multiply, subtract
@@ -24,7 +25,6 @@ from host.gateway.risk_state import (
     LOCATED,
     LOOKAHEAD,
     MARK_SHORTS,
-    NONE,
     NOT_SHORTABLE,
     RESTRICTED,
     SESSION_KILLED,
@@ -36,7 +36,6 @@ from host.gateway.risk_state import (
     account_slot,
     find_code,
     id_slot,
-    order_slot,
     position_home,
     position_slot,
     set_reference,
@@ -163,7 +162,7 @@ def _blocked(tables, instrument, session, limits, position):
 @njit(**INLINED)
 def _check_id(state, reject, ahead, flow):
     """(verdict, where the client order id goes in its table)."""
-    if state.order_index[order_slot(state, ahead.id_low, ahead.id_high)] != NONE:
+    if find_order(state, ahead.id_low, ahead.id_high) != NONE:
         return _refuse_plain(reject, _DUPLICATE_ID), _I(0)
     place, known = id_slot(state.client_order_ids, ahead.id_low, stored_id(ahead.id_high, flow))
     if known:
@@ -201,7 +200,7 @@ def find_original(state, frame, payload, row):
     begin = _I(frame.payload_offset)
     end = begin + _I(frame.payload_length)
     low, high = text_key(payload, begin + _I(frame.original_order_id), end, _U(frame.flow))
-    original = _I(state.order_index[order_slot(state, low, high)])
+    original = find_order(state, low, high)
     if original != NONE:
         order = state.orders[original]
         if order.side != frame.side or state.positions[order.position].instrument != row:

@@ -4,17 +4,10 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import Kind
+from host.cluster.order_index import NONE
 from host.gateway.exposure import book_order
 from host.gateway.risk_pass import find_original, look_ahead
-from host.gateway.risk_state import (
-    NONE,
-    account_slot,
-    id_slot,
-    position_home,
-    position_slot,
-    set_reference,
-    stored_id,
-)
+from host.gateway.risk_state import account_slot, id_slot, position_home, position_slot, set_reference, stored_id
 from host.journal.batch import ACCEPTED
 from host.memory import KERNEL
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from host.cluster.order_index import unindex
 from host.cluster.order_key import SOH, mix, text_key
 from host.memory import INLINED, KERNEL, load_word
 
@@ -173,8 +174,6 @@ AHEAD_DTYPE = np.dtype(
     [("id_low", "u8"), ("id_high", "u8"), ("account_low", "u8"), ("account_high", "u8"), ("row", "i8")]
 )
 """What is found out of a frame before it is checked: the keys of its client order id and account, its instrument."""
-
-NONE = -1
 
 INSTRUMENT_KILLED, WITHDRAWN, RESTRICTED, FAT_FINGER, INSTRUMENT_NOTIONAL, NOT_SHORTABLE = 1, 2, 4, 8, 16, 32
 """Bits of an instrument's ``checks``."""
@@ -427,35 +426,10 @@ def forget_ids(state, flow, old):
     state.tables[0].client_order_ids = kept
 
 
-@njit(**INLINED)
-def order_slot(state, low, high):
-    """The slot of the index that holds an open order's key, or the empty one where it would go."""
-    mask = state.order_index.shape[0] - 1
-    slot = np.int64(low & _U(mask))
-    while state.order_index[slot] != NONE:
-        order = state.orders[state.order_index[slot]]
-        if order.key_low == low and order.key_high == high:
-            break
-        slot = (slot + 1) & mask
-    return slot
-
-
 @njit(**KERNEL)
 def remove_order(state, row):
-    """Takes an open order out, moving later entries of the index back so that no hole breaks a search."""
-    mask = state.order_index.shape[0] - 1
-    hole = order_slot(state, state.orders[row].key_low, state.orders[row].key_high)
-    slot = hole
-    while True:
-        slot = (slot + 1) & mask
-        other = state.order_index[slot]
-        if other == NONE:
-            break
-        home = np.int64(state.orders[other].key_low & _U(mask))
-        if ((slot - home) & mask) >= ((slot - hole) & mask):
-            state.order_index[hole] = other
-            hole = slot
-    state.order_index[hole] = NONE
+    """Takes an open order out."""
+    unindex(state, row)
     state.orders[row].state = 0
     state.orders[row].next = state.tables[0].free_order
     state.tables[0].free_order = row

@@ -9,8 +9,8 @@ from hdl.frame import Kind
 from host.capture.packets import Packets
 from host.capture.write import ACKNOWLEDGE, PUSH, tcp_packet
 from host.card import open_card
-from host.cluster.book import NONE
 from host.cluster.matching_node import MatchingNode
+from host.cluster.order_index import NONE
 from host.demo import DEMO_LIMITS
 from host.generate.faults import SOH, encode
 from host.generate.load import LAP_DIGITS, Lap
