@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from host.memory import load_word
+from host.memory import INLINED, load_word
 
 SOH = 1
 
@@ -57,6 +57,26 @@ def mix(word):
     return word ^ (word >> _U(33))
 
 
+@njit(**INLINED)
+def upto_soh(payload, position, end):
+    """(whether a text has a SOH or its end within eight bytes, these up to there, the SOH included, with zeros behind it)."""
+    left = end - position
+    word = _U(0)
+    if position + 8 <= payload.shape[0]:
+        word = load_word(payload, position)
+    else:
+        for index in range(min(left, 8)):
+            word |= _U(payload[position + index]) << _U(8 * index)
+    if left < 8:
+        word = (word & ((_U(1) << _U(8 * left)) - _U(1))) | (_U(SOH) << _U(8 * left))
+    # Bit 7 of the first byte that is SOH; higher ones may be wrong, the lowest never is.
+    difference = word ^ _ONES
+    found = (difference - _ONES) & ~difference & _HIGHS
+    if found == 0:
+        return False, word
+    return True, word & (((found & (~found + _U(1))) << _U(1)) - _U(1))
+
+
 @njit(cache=True, _nrt=False)
 def text_key(payload, begin, end, space):
     """The key (low, high) of the text from ``begin`` to the next SOH, or to ``end`` where the message ends without one.
@@ -68,21 +88,7 @@ def text_key(payload, begin, end, space):
     position = begin
     ended = False
     while not ended:
-        left = end - position
-        if position + 8 <= payload.shape[0]:
-            word = load_word(payload, position)
-        else:
-            word = _U(0)
-            for index in range(min(left, 8)):
-                word |= _U(payload[position + index]) << _U(8 * index)
-        if left < 8:
-            word = (word & ((_U(1) << _U(8 * left)) - _U(1))) | (_U(SOH) << _U(8 * left))
-        # Bit 7 of the first byte that is SOH; higher ones may be wrong, the lowest never is.
-        difference = word ^ _ONES
-        found = (difference - _ONES) & ~difference & _HIGHS
-        if found != 0:
-            word &= ((found & (~found + _U(1))) << _U(1)) - _U(1)
-            ended = True
+        ended, word = upto_soh(payload, position, end)
         low ^= _rotate(word * _C1, 31) * _C2
         low = (_rotate(low, 27) + high) * _U(5) + _U(0x52DCE729)
         high ^= _rotate(word * _C2, 33) * _C1

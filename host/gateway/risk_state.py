@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 
 from host.cluster.order_index import unindex
-from host.cluster.order_key import SOH, mix, text_key
-from host.memory import INLINED, KERNEL, load_word
+from host.cluster.order_key import mix, text_key, upto_soh
+from host.memory import INLINED, KERNEL
 
 QUANTITY_LIMIT = (1 << 62) - 1
 """Most that an order, a position or an exposure may be: sums of two stay within 64 bits with a sign."""
@@ -208,7 +208,6 @@ _FLOW_ACCOUNT_SPACE = _U(1 << 33)
 """An order without an account counts for the flow's own account."""
 
 _FLOW_MASK = _U(0xFFFF)
-_ONES, _HIGHS = _U(0x0101010101010101), _U(0x8080808080808080)
 _ODD = _U(0x9E3779B97F4A7C15)
 
 
@@ -293,25 +292,6 @@ def set_top(state, row, has_bid, bid, has_ask, ask):
 
 
 @njit(**INLINED)
-def _upto_soh(payload, position, end):
-    """(whether a text has a SOH or its end within eight bytes, these up to there, the SOH included, with zeros behind it)."""
-    left = end - position
-    word = _U(0)
-    if position + 8 <= payload.shape[0]:
-        word = load_word(payload, position)
-    else:
-        for index in range(min(left, 8)):
-            word |= _U(payload[position + index]) << _U(8 * index)
-    if left < 8:
-        word = (word & ((_U(1) << _U(8 * left)) - _U(1))) | (_U(SOH) << _U(8 * left))
-    difference = word ^ _ONES
-    found = (difference - _ONES) & ~difference & _HIGHS
-    if found == 0:
-        return False, word
-    return True, word & (((found & (~found + _U(1))) << _U(1)) - _U(1))
-
-
-@njit(**INLINED)
 def account_key(payload, begin, offset, end, flow):
     """The key of the account named at ``offset`` (0: none) of the message from ``begin`` to ``end``.
 
@@ -320,9 +300,9 @@ def account_key(payload, begin, offset, end, flow):
     if offset == 0:
         return mix(_FLOW_ACCOUNT_SPACE | _U(flow)), _U(0)
     position, second = begin + offset, _U(0)
-    ended, first = _upto_soh(payload, position, end)
+    ended, first = upto_soh(payload, position, end)
     if not ended:
-        ended, second = _upto_soh(payload, position + 8, end)
+        ended, second = upto_soh(payload, position + 8, end)
     if ended:
         return mix(first ^ (second * _ODD)), second
     return text_key(payload, position, end, _ACCOUNT_SPACE)
