@@ -35,7 +35,7 @@ from host.gateway.route_loop import (
     route_loop,
 )
 from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
-from host.gateway.state import GatewayState, NodesState, complete_control, recover, route_move
+from host.gateway.state import GatewayState, NodesState, OtherJournal, complete_control, recover, route_move
 from host.gateway.verdict import Verdict
 from host.journal import Batch, Journal
 from host.journal.batch import DECISION_DTYPE, BatchKind, control_batch
@@ -205,7 +205,7 @@ class JournalStage:
         self._next = position.batch - batches.ring.base
         published, durable = batches.ring.written(), batches.ring.cursor(JOURNAL)
         if not durable <= self._next <= published:
-            raise ValueError(
+            raise OtherJournal(
                 f"{journal.directory}: the journal's next batch is {position.batch}, the ring has durable ones to "
                 f"{batches.ring.base + durable} and others to {batches.ring.base + published}"
             )

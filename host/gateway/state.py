@@ -134,9 +134,15 @@ class GatewayState(NodesState):
         self.risk.state.instruments["node"] = nodes
 
 
+class OtherJournal(ValueError):
+    """A journal that is not the one of the rings."""
+
+
 def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Position]:
     """Moves a new state on by all durable batches with numbers below ``before``: from the newest snapshot that is not beyond, then from the
-    journal. Returns how many orders the journal had to be read for, and the position behind."""
+    journal. Returns how many orders the journal had to be read for, and the position behind.
+
+    Raises OtherJournal where the journal ends before."""
     after: Position | None = None
     for path in snapshot_paths(directory):
         try:
@@ -154,10 +160,7 @@ def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Posit
         orders += len(batch)
         position = reader.position
     if position.batch != before:
-        raise ValueError(
-            f"{directory}: ends at batch {position.batch}, and batch {before - 1} was durable: "
-            "if the rings of this run are of another journal, remove them"
-        )
+        raise OtherJournal(f"{directory}: ends at batch {position.batch}, and batch {before - 1} was durable")
     return orders, position
 
 

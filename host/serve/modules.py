@@ -22,7 +22,7 @@ from host.gateway.stages import (
     recover_risk,
     ring_base,
 )
-from host.gateway.state import GatewayState
+from host.gateway.state import GatewayState, OtherJournal
 from host.gateway.terms import Terms
 from host.generate.load import Load, load_lap
 from host.journal import Journal, newest_snapshot, read_journal
@@ -301,10 +301,7 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
                 slot_frames=config["rings.batch_frames"], huge_pages=config["rings.huge_pages"],
             ).close()  # fmt: skip
             new.rename(path)
-        try:
-            return JournalStage(journal, BatchRing.open(path))
-        except ValueError as error:
-            raise ValueError(f"{error}: if the rings of {config.run} are of another journal, remove them") from None
+        return JournalStage(journal, BatchRing.open(path))
     _wait_for(path, stop)
     batches = BatchRing.open(path)
     recovered = status.row(module)
@@ -368,7 +365,11 @@ class Runner:
         row = self._status.row(module)
         row["pid"], row["state"], row["began_ns"] = os.getpid(), STARTING, time.monotonic_ns()
         row["starts"] += 1
-        stage = make_stage(module, self._config, self._status, self._stop.is_set)
+        try:
+            stage = make_stage(module, self._config, self._status, self._stop.is_set)
+        except OtherJournal as error:
+            rings = self._config.run
+            raise OtherJournal(f"{error}: if the rings of {rings} are of another journal, remove them") from None
         row["serving_ns"], row["state"] = time.monotonic_ns(), SERVING
         spin_ns, sleep_s = self._config["wait.spin_us"] * 1000, self._config["wait.sleep_us"] / 1e6
         if module in LEISURELY_S:
