@@ -28,6 +28,7 @@ from host.generate.load import Load, load_lap
 from host.journal import Journal, newest_snapshot, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
+from host.ring.records import RecordRingError
 from host.serve.config import SESSIONS, Config
 from host.serve.control import Changes
 from host.serve.status import DONE, SERVING, STARTING, Status
@@ -367,7 +368,7 @@ class Runner:
         row["starts"] += 1
         try:
             stage = make_stage(module, self._config, self._status, self._stop.is_set)
-        except OtherJournal as error:
+        except (OtherJournal, RecordRingError) as error:
             rings = self._config.run
             raise OtherJournal(f"{error}: if the rings of {rings} are of another journal, remove them") from None
         row["serving_ns"], row["state"] = time.monotonic_ns(), SERVING
