@@ -5,6 +5,7 @@ the same batch gives the same numbers again: a node's process that takes another
 got already. The same records, all in one ring, go back to risk.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,8 @@ def open_session_rings(path: Path) -> RecordRings:
 class Outlet(NamedTuple):
     """The writer's end of some rings as compiled code takes it: a row of everything a ring.
 
-    ``written`` counts records written; what is not after ``seen_batch``, ``seen_ordinal`` was written by a predecessor."""
+    ``written`` counts records written; what is not after ``seen_batch``, ``seen_ordinal`` was written by a predecessor.
+    ``wanted`` says of each report's kind whether its readers want it."""
 
     words: np.ndarray
     records: np.ndarray
@@ -67,9 +69,10 @@ class Outlet(NamedTuple):
     written: np.ndarray
     seen_batch: np.ndarray
     seen_ordinal: np.ndarray
+    wanted: np.ndarray
 
 
-def outlet_of(rings: RecordRings) -> Outlet:
+def outlet_of(rings: RecordRings, unwanted: Iterable[ReportKind] = ()) -> Outlet:
     """The writer's end of rings, at the place where a predecessor stopped."""
     written = np.array([rings[ring].written() for ring in range(len(rings))], np.int64)
     seen_batch, seen_ordinal = np.full(len(rings), -1, np.int64), np.full(len(rings), -1, np.int64)
@@ -77,7 +80,9 @@ def outlet_of(rings: RecordRings) -> Outlet:
         if count:
             last = rings.records[ring, (count - 1) % rings.records.shape[1]]
             seen_batch[ring], seen_ordinal[ring] = int(last["batch"]), int(last["ordinal"])
-    return Outlet(rings.words, rings.records, rings.slot_bytes, written, seen_batch, seen_ordinal)
+    wanted = np.ones(256, bool)
+    wanted[list(unwanted)] = False
+    return Outlet(rings.words, rings.records, rings.slot_bytes, written, seen_batch, seen_ordinal, wanted)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -121,14 +126,14 @@ def refuse_orders(frames, decisions, payload, first_sequence, reports, verdicts)
 
 @njit(cache=True, nogil=True, _nrt=False)
 def put_reports(outlet, reports, verdicts, batch, first_ordinal, begin):
-    """Writes reports from index ``begin`` on to the ring of each one's flow, or all to the only ring there is.
+    """Writes those reports from index ``begin`` on that are wanted to the ring of each one's flow, or to the only ring there is.
 
     ``verdicts`` is one for each report, or empty: ACCEPTED. Returns (next index, ring that has no room or -1).
     """
     rings, slots = outlet.records.shape
     for index in range(begin, reports.shape[0]):
         ring = np.int64(reports[index].flow) if rings > 1 else 0
-        if ring >= rings:
+        if ring >= rings or not outlet.wanted[reports[index].kind]:
             continue
         ordinal = first_ordinal + index
         seen = outlet.seen_batch[ring]

@@ -21,7 +21,7 @@ import numpy as np
 from hdl.frame import FRAME_DTYPE
 from host.card.ring import Lapped, Ring
 from host.cluster.matching_node import MatchingNode
-from host.cluster.report import REPORT_DTYPE
+from host.cluster.report import REPORT_DTYPE, ReportKind
 from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, JOURNAL, BatchRing
 from host.gateway.risk import Risk
 from host.gateway.route_loop import (
@@ -224,11 +224,12 @@ class JournalStage:
         count = int(wait_for_record(ring.slot_bytes, ring.slots, self._next, ring.slots, spin_ns))
         for _ in range(count):
             record = self._batches.arrays.records[self._next % ring.slots]
+            # Before it is written: the thread that syncs may say it is durable, and nodes read this, at once.
+            record["first_sequence"] = self._journal.next_sequence
             if record["kind"] == BatchKind.CONTROL:
                 batch = self._append_control(self._next)
             else:
                 batch = self._journal.append(self._batches.buffer(self._next))
-            record["first_sequence"] = batch.first_sequence
             self._orders += len(batch)
             self._next += 1
         if self._group is not None:
@@ -283,7 +284,10 @@ class NodeStage:
         self.name = "nodes" if reader == 1 else f"nodes-{reader}"
         self._nodes = NodesState(nodes)
         self._batches = batches
-        self._outlets = [outlet_of(sessions)] + ([outlet_of(feedback)] if feedback is not None else [])
+        self._outlets = [outlet_of(sessions)]
+        if feedback is not None:
+            # An order that rests is what risk has booked it as.
+            self._outlets.append(outlet_of(feedback, unwanted=(ReportKind.NEW,)))
         self._reader = reader
         self._stop = stop
         self._patience_ns = patience_ns

@@ -221,6 +221,25 @@ def test_threads_give_the_same_as_one_after_another(tmp_path: Path, lap: Lap) ->
     assert np.concatenate(place.told).dtype == SESSION_DTYPE
 
 
+def test_a_batch_has_its_sequence_when_the_journal_takes_it(tmp_path: Path, lap: Lap) -> None:
+    # The thread that syncs may say at once that it is durable, and then nodes read the sequence, in which they leave out what is old.
+    place = Place(tmp_path)
+    known: list[tuple[int, int]] = []
+
+    class Watched(Journal):
+        def append(self, buffer):
+            record = place.batches.arrays.records[self.position.batch % place.batches.ring.slots]
+            known.append((int(record["first_sequence"]), self.next_sequence))
+            return super().append(buffer)
+
+    place.journal.close()
+    place.journal = Watched(tmp_path, segment_bytes=SEGMENT)
+    place.journal_stage = JournalStage(place.journal, place.batches, grouped=False)
+    place.drain(Load(lap, place.ring), len(lap))
+    assert len(known) > place.batches.ring.slots
+    assert all(written == due for written, due in known)
+
+
 def test_a_session_that_does_not_read_is_detached_and_holds_nobody_up(tmp_path: Path, lap: Lap) -> None:
     place = Place(tmp_path, sessions=create_session_rings(None, slots=8))
     place.node_stage = NodeStage(place.nodes, place.batches, place.sessions, place.feedback, patience_ns=1_000_000)
