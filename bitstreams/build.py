@@ -47,8 +47,9 @@ ECP5_OPTIONS = {
             # A queue never reads the row that it writes. Yosys cannot know, and would keep both rows of 400 bits beside each.
             "setparam -set COLLISION_X_MASK 1'1 *_queue.frames/t:$memrd_v2",
             LFE5UM5G_85F.script,
-            # For these clocks abc is enough, and abc9 takes four times as long.
-            LFE5UM5G_85F.mappers["abc"],
+            # Without the chip's multiplexers, which make wider LUTs of up to eight: those bind slices together that the placer
+            # then cannot spread, and routers find no way. For these clocks LUT4s alone are fast enough, and fewer.
+            "techmap -map +/lattice/latches_map.v; abc -dress -lut 4; clean",
         )
     ),
     "synth_opts": "-run map_cells:",

@@ -337,11 +337,12 @@ def _check_order(frame, payload, state, reject, ahead, decision):
 
 @njit(**INLINED)
 def look_ahead(frame, payload, state, ahead):
-    """Writes the keys and the instrument of an order frame to ``ahead``; False for a corrupt frame."""
+    """Writes the keys and the instrument of an order frame to ``ahead``; False for a corrupt frame, which has no instrument."""
     begin = _I(frame.payload_offset)
     end = begin + _I(frame.payload_length)
     text, account = begin + _I(frame.client_order_id), begin + _I(frame.account)
     if end > payload.shape[0] or text >= end or account >= end:
+        ahead.row = -1
         return False  # no check will look at its keys
     ahead.row = find_code(state.symbols, frame.instrument)
     ahead.id_low, ahead.id_high = text_key(payload, text, end, _U(frame.flow))
@@ -350,7 +351,7 @@ def look_ahead(frame, payload, state, ahead):
 
 
 @njit(**INLINED)
-def _look_ahead(frames, payload, state, begin, end):
+def fetch_ahead(frames, payload, state, begin, end):
     """Writes what is found out of the frames beforehand to ``state.ahead``, and begins to fetch the rows that they need and
     the texts that the frames behind them point to."""
     ids, index, accounts = state.client_order_ids, state.order_index, state.accounts
@@ -408,7 +409,7 @@ def risk_pass(frames, payload, state, decisions):
     for index in range(frames.shape[0]):
         place = index % LOOKAHEAD
         if place == 0:
-            _look_ahead(frames, payload, state, index, min(index + LOOKAHEAD, frames.shape[0]))
+            fetch_ahead(frames, payload, state, index, min(index + LOOKAHEAD, frames.shape[0]))
         frame, decision = frames[index], decisions[index]
         kind = frame.kind
         verdict = _NOT_AN_ORDER

@@ -6,8 +6,16 @@ from numba import njit
 from hdl.frame import Kind
 from host.cluster.order_index import NONE
 from host.gateway.exposure import book_order
-from host.gateway.risk_pass import find_original, look_ahead
-from host.gateway.risk_state import account_slot, id_slot, position_home, position_slot, set_reference, stored_id
+from host.gateway.risk_pass import fetch_ahead, find_original
+from host.gateway.risk_state import (
+    LOOKAHEAD,
+    account_slot,
+    id_slot,
+    position_home,
+    position_slot,
+    set_reference,
+    stored_id,
+)
 from host.journal.batch import ACCEPTED
 from host.memory import KERNEL
 
@@ -20,21 +28,24 @@ def restore_orders(frames, decisions, payload, state, decision):
     """Books accepted orders; ``decision`` is a row to write to. Returns how many had no room or no instrument."""
     lost, tables = 0, state.tables[0]
     for index in range(frames.shape[0]):
+        place = index % LOOKAHEAD
+        if place == 0:
+            fetch_ahead(frames, payload, state, index, min(index + LOOKAHEAD, frames.shape[0]))
         frame, made = frames[index], decisions[index]
         if made.verdict != ACCEPTED:
             continue
-        ahead = state.ahead[0]
-        if not look_ahead(frame, payload, state, ahead) or ahead.row < 0:
+        ahead = state.ahead[place]
+        if ahead.row < 0:
             lost += 1
             continue
         row = ahead.row
         stored = stored_id(ahead.id_high, frame.flow)
-        place, known = id_slot(state.client_order_ids, ahead.id_low, stored)
+        vacant, known = id_slot(state.client_order_ids, ahead.id_low, stored)
         if not known:
-            if place < 0 or tables.client_order_ids >= tables.client_order_id_room:
+            if vacant < 0 or tables.client_order_ids >= tables.client_order_id_room:
                 lost += 1
                 continue
-            state.client_order_ids[place, 0], state.client_order_ids[place, 1] = ahead.id_low, stored
+            state.client_order_ids[vacant, 0], state.client_order_ids[vacant, 1] = ahead.id_low, stored
             tables.client_order_ids += 1
         if state.instruments[row].reference != made.price:
             set_reference(state, row, made.price)

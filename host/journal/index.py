@@ -110,7 +110,7 @@ class IndexBuilder:
         """The index of what was taken in; ``end`` is the position behind it."""
         flows, hashes = np.concatenate(self._flows), np.concatenate(self._hashes)
         present, counts = np.unique(flows, return_counts=True)
-        by_hash = np.argsort(hashes, kind="stable")
+        by_hash = np.argsort(hashes)  # rows of equal hashes in any order: whoever reads them sorts
         parts = {
             "batches": np.array(self._entries, ENTRY_DTYPE),
             "flows": present,
