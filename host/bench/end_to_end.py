@@ -81,7 +81,9 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
     tables: dict[str, dict[str, Any]] = {
         "traffic": {"orders_per_s": rate, "lap_orders": lap_orders},
         "processes": {"groups": GROUPS},
-        "rings": {"session_slots": 1 << 14, "batch_slots": 32},
+        # There are more processes than processors: whoever has nothing to do leaves his to the others, long enough for a batch.
+        "wait": {"spin_us": 0, "sleep_us": 300},
+        "rings": {"session_slots": 1 << 13, "batch_slots": 16},
         "risk": {"client_order_ids": int(IDS_A_SECOND * (seconds + 5))},
         "journal": {
             "segment_bytes": SEGMENT_BYTES,

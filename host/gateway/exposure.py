@@ -17,6 +17,7 @@ from host.gateway.notional import add, magnitude, multiply, subtract
 from host.gateway.risk_state import (
     ACCOUNT_RATE,
     LIVE,
+    LOOKAHEAD,
     PENDING_REPLACE,
     SESSION_RATE,
     enter_account,
@@ -135,10 +136,24 @@ def _adopt(state, order, report):
     order.state = LIVE
 
 
+@njit(**INLINED)
+def _fetch_ahead(reports, state, begin, end):
+    """Begins to fetch the orders of some reports."""
+    index, mask = state.order_index, _U(state.order_index.shape[0] - 1)
+    for number in range(begin, end):
+        prefetch_row(index, _I(reports[number].key_low & mask))
+    for number in range(begin, end):
+        order = index[_I(reports[number].key_low & mask)]
+        if order != NONE:
+            prefetch_row(state.orders, _I(order))
+
+
 @njit(**KERNEL, nogil=True)
 def settle_reports(reports, state):
     """Moves positions by fills and gives back what is not open any more."""
     for number in range(reports.shape[0]):
+        if number % LOOKAHEAD == 0:
+            _fetch_ahead(reports, state, number, min(number + LOOKAHEAD, reports.shape[0]))
         report = reports[number]
         kind = report.kind
         row = find_order(state, report.key_low, report.key_high)

@@ -9,7 +9,6 @@ import numpy as np
 
 from hdl.frame import FRAME_DTYPE
 from host.cluster.order_index import NONE
-from host.cluster.report import REPORT_DTYPE
 from host.gateway.book_tops import take_tops
 from host.gateway.exposure import settle_reports
 from host.gateway.notional import NOTIONAL_LIMIT
@@ -178,8 +177,11 @@ class Risk:
 
     def settle(self, reports: np.ndarray) -> None:
         """Takes the nodes' reports (REPORT_DTYPE) of orders that were decided or restored: fills move positions, and what
-        is not open any more frees what it held. Reports of one instrument come in their order."""
-        settle_reports(read_only(reports, REPORT_DTYPE), self.state)
+        is not open any more frees what it held. Reports of one instrument come in their order. They may stand in wider
+        records: they are not copied."""
+        read = reports.view()
+        read.flags.writeable = False
+        settle_reports(read, self.state)
 
     def restore(self, batch: Batch) -> None:
         """Books a journaled batch again, as after a restart; the nodes' reports of it are to be settled before the next one.

@@ -147,9 +147,7 @@ class RiskStage:
             return False
         ring, settled = self._feedback[0], False
         while len(records := ring.poll()):
-            new = records[records["batch"] >= self._recovered]
-            if len(new):
-                self.risk.settle(np.ascontiguousarray(new["report"]))
+            self.risk.settle(records["report"][np.searchsorted(records["batch"], self._recovered) :])
             ring.release(len(records))
             settled = True
         return settled
