@@ -133,9 +133,9 @@ class MacTransmitter(wiring.Component):
         place = Signal(range(max(PREAMBLE_BYTES + 1, GAP_BYTES)))
         length = Signal(range(SHORTEST_PACKET))
         is_long_enough, lane = length == SHORTEST_PACKET - 1, place[: (WORD_BYTES - 1).bit_length()]
-        # The byte that is sent next, and by which the FCS goes on.
-        byte, of_packet = Signal(8), Signal()
-        m.d.comb += [check.data.eq(byte), check.valid.eq(of_packet)]
+        # The byte that is sent next, and that by which the FCS goes on: a packet's, or 0, so that no other stands before the FCS's logic.
+        byte, packet_byte, of_packet = Signal(8), Signal(8), Signal()
+        m.d.comb += [check.data.eq(packet_byte), check.valid.eq(of_packet)]
         sends = Signal()
         m.d.sync += [
             self.o.data.eq(byte),
@@ -162,7 +162,8 @@ class MacTransmitter(wiring.Component):
                 m.d.comb += [
                     sends.eq(1),
                     of_packet.eq(1),
-                    byte.eq(self.i.payload.data[lane]),
+                    packet_byte.eq(self.i.payload.data[lane]),
+                    byte.eq(packet_byte),
                     self.i.ready.eq(lane == WORD_BYTES - 1),
                 ]
                 m.d.sync += self.o.error.eq(~self.i.valid)

@@ -172,10 +172,11 @@ class RingWriter(wiring.Component):
         frames_left = Signal(16)
         slots = 1 << settings.frame_slots_log2
         frames_written, full = Signal(64), Signal()
-        m.d.sync += [
-            frames_written.eq(frames_written + self.wrote_frame),
-            full.eq((frames_written + self.wrote_frame - settings.frames_read)[:64] >= slots),
-        ]
+        # Whether a frame goes is known late: it only chooses.
+        unread = (frames_written - settings.frames_read)[:64]
+        m.d.sync += full.eq(Mux(self.wrote_frame, unread >= slots - 1, unread >= slots))
+        with m.If(self.wrote_frame):
+            m.d.sync += frames_written.eq(frames_written + 1)
 
         frame, frame_valid, take_frame = Signal(frame_layout()), Signal(), Signal()
         m.d.comb += [

@@ -22,6 +22,9 @@ from host.generate import SCHEMA
 from host.generate.market_data import MarketData
 from tests.cards.comparison import GEOMETRIES, ROOMY, SMALLEST, Geometry, Reading, both_readings, first_difference
 
+# A card that is refused is never elaborated.
+pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+
 SENDER = Endpoint.parse("10.0.0.9:30000")
 GROUPS = [
     Endpoint.parse(f"224.0.3{1 + side}.{64 + channel}:{14340 + channel}") for channel in range(3) for side in Side
