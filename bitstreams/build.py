@@ -54,8 +54,6 @@ ECP5_OPTIONS = {
     ),
     "synth_opts": "-run map_cells:",
     "ecppack_opts": "--compress",
-    # Its wires are two thirds as long as those of the other placer, which leaves routers without a way for a card.
-    "nextpnr_opts": "--placer static",
 }
 
 USED = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%")
