@@ -1,4 +1,4 @@
-"""`make bench`: measure everything, print a table, write build/bench.json."""
+"""`make bench`: measure everything, print a table and a line of JSON, write build/bench.json."""
 
 import json
 from dataclasses import asdict
@@ -85,6 +85,9 @@ def main() -> None:
     BENCH_FILE.parent.mkdir(parents=True, exist_ok=True)
     content = [{**asdict(row), "ratio": row.ratio} for row in rows]
     BENCH_FILE.write_text(json.dumps(content, indent=2) + "\n")
+    console.print()
+    line = {row.name: float(f"{row.value:.6g}") for row in rows}
+    console.print(json.dumps(line), highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nWritten to {BENCH_FILE}.", highlight=False)
 
 
