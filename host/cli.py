@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-journal_app = typer.Typer(help="Verify, search and export a journal.", no_args_is_help=True)
+journal_app = typer.Typer(help="Verify, search and export a journal; make room for one.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 console = Console()
 errors = Console(stderr=True)
@@ -765,6 +765,23 @@ def journal_export(
     with _bad_input():
         orders = export(directory, out, VERDICT_TEXT, raw=raw)
     console.print(f"{out}: {orders:,} orders", highlight=False, soft_wrap=True)
+
+
+@journal_app.command("prepare")
+def journal_prepare(
+    directory: JournalArgument,
+    room: Annotated[int, typer.Option("--bytes", metavar="N", min=1, help="So much, in whole segments.")],
+    segment_bytes: Annotated[
+        int | None, typer.Option("--segment-bytes", metavar="N", help="The gateway's [journal] segment_bytes.")
+    ] = None,
+) -> None:
+    """Write the disk's blocks that a journal will take before orders wait for them: spare segments, full of zeros."""
+    from host.journal.commands import prepare
+    from host.journal.file import SEGMENT_BYTES
+
+    with _bad_input():
+        count = prepare(directory, room, segment_bytes or SEGMENT_BYTES)
+    console.print(f"{directory}: {count:,} spare segments", highlight=False, soft_wrap=True)
 
 
 def _warn(captures: "Captures", before: Collection[str] = ()) -> list[str]:

@@ -25,18 +25,21 @@ from host.generate.lap import make_lap
 from host.generate.load import Lap
 from host.journal import Journal, JournalReader, newest_snapshot
 from host.journal.retention import used_bytes
+from host.journal.segments import make_spares
 from host.serve.modules import HASHES
 from host.trials.served import Served
 
 SECONDS = 10.0
 LAP_ORDERS = 20_000
-IDS_A_SECOND = 2_000_000
-"""Client order ids that there is room for, for each second."""
+MOST_ORDERS_PER_S = 2_000_000
+"""There is room for the client order ids of so many, or of a given rate."""
 
-RETAIN_BYTES = 7 << 30
-"""Budget of the journal's directory: with the segments that come between two looks it stays below 8 GB."""
+RETAIN_BYTES = 6 << 30
+"""Budget of the journal's directory: with the segments and the snapshot that come between two looks it stays below 8 GB."""
 SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 8
 """A snapshot has all client order ids of the day in it, so not too many of them."""
+PREPARED_BYTES, ORDER_BYTES = 4 << 30, 300
+"""Blocks of the disk that are found before the run rather than in it, at most, and what an order takes of them."""
 
 FOLDER = Path("build/end_to_end")
 GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["sessions"], ["snapshots"]]
@@ -84,7 +87,7 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
         # There are more processes than processors: whoever has nothing to do leaves his to the others, long enough for a batch.
         "wait": {"spin_us": 0, "sleep_us": 300},
         "rings": {"session_slots": 1 << 13, "batch_slots": 16},
-        "risk": {"client_order_ids": int(IDS_A_SECOND * (seconds + 5))},
+        "risk": {"client_order_ids": int((1.02 * rate or MOST_ORDERS_PER_S) * (seconds + 5))},
         "journal": {
             "segment_bytes": SEGMENT_BYTES,
             "snapshot_segments": SNAPSHOT_SEGMENTS,
@@ -93,6 +96,10 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
         "sessions": {"patience_ms": 10_000},
     }
     with Served(folder, lap_orders, 1, tables) as served:
+        served.journal.mkdir()
+        wanted = min(PREPARED_BYTES, int((rate or MOST_ORDERS_PER_S) * seconds * ORDER_BYTES))
+        for _ in make_spares(served.journal, -(-wanted // SEGMENT_BYTES), SEGMENT_BYTES):
+            pass
         served.start()
         first: tuple[float, dict[str, Any]] | None = None
         last: tuple[float, dict[str, Any]] | None = None

@@ -1,4 +1,4 @@
-"""The commands ``tickgate journal verify``, ``show`` and ``export``."""
+"""The commands ``tickgate journal verify``, ``show``, ``export`` and ``prepare``."""
 
 import contextlib
 import json
@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from host.journal.batch import Batch, control_batch
 from host.journal.index import Query, select
-from host.journal.layout import JournalError, segment_paths
+from host.journal.layout import JournalError, check_segment_bytes, segment_paths
 from host.journal.scan import JournalReader
+from host.journal.segments import make_spares
 from host.journal.snapshots import read_snapshot, snapshot_paths
 from host.journal.table import order_table, words
 from host.table_files import WRITERS
@@ -29,6 +30,20 @@ EXPORT_ROWS = 1 << 16
 """Orders that are written at once: what an export has in memory."""
 
 SHOWN = ("time", "sequence", "kind", "side", "quantity", "price", "symbol", "client_order_id", "verdict", "node")
+
+
+def prepare(directory: Path, total_bytes: int, segment_bytes: int) -> int:
+    """Makes spare segments of so many bytes together, with progress; returns how many. Raises OSError, and ValueError for no whole one."""
+    check_segment_bytes(segment_bytes)
+    count = total_bytes // segment_bytes
+    if count < 1:
+        raise ValueError(f"{total_bytes:,} bytes hold no segment of {segment_bytes:,}")
+    directory.mkdir(parents=True, exist_ok=True)
+    with _progress() as progress:
+        task = progress.add_task("prepare", total=count * segment_bytes)
+        for written in make_spares(directory, count, segment_bytes):
+            progress.update(task, advance=written)
+    return count
 
 
 def check_directory(directory: Path) -> None:
@@ -153,18 +168,23 @@ def _tables(reader: JournalReader, verdicts: pa.Array, raw: bool) -> Iterator[pa
         yield order_table(control_batch({"type": ""}, 0, 1), verdicts, raw=raw)
 
 
-def _read(reader: JournalReader, what: str) -> Iterator[Batch]:
-    """The batches, with a bar of the bytes read, the rate and the time left on standard error."""
-    sizes = {number: path.stat().st_size for number, path in segment_paths(reader.directory)}
-    with Progress(
-        TextColumn(what),
+def _progress() -> Progress:
+    """A bar of bytes, the rate and the time left, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=errors,
         transient=True,
-    ) as progress:
+    )
+
+
+def _read(reader: JournalReader, what: str) -> Iterator[Batch]:
+    """The batches, with a bar of the bytes read."""
+    sizes = {number: path.stat().st_size for number, path in segment_paths(reader.directory)}
+    with _progress() as progress:
         task: TaskID = progress.add_task(what, total=sum(sizes.values()))
         segment, before = reader.position.segment, 0
         for count, batch in enumerate(reader):

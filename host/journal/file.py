@@ -29,6 +29,7 @@ from host.journal.layout import (
     CorruptJournal,
     JournalError,
     batch_bytes,
+    check_segment_bytes,
     crc32,
     header_crc,
     next_page,
@@ -68,8 +69,7 @@ class Journal(Closing):
     def __init__(
         self, directory: Path | str, *, segment_bytes: int = SEGMENT_BYTES, gateway: int = 0, epoch: int = 0
     ) -> None:
-        if segment_bytes < 8192 or segment_bytes % 4096:
-            raise ValueError(f"segment_bytes is {segment_bytes}; it must be a multiple of 4096 and at least 8192")
+        check_segment_bytes(segment_bytes)
         self.directory = Path(directory)
         self.epoch = epoch
         self.torn: TornTail | None = None

@@ -81,6 +81,14 @@ class CorruptJournal(JournalError):
     """Bytes that had been written whole are no longer what was written."""
 
 
+def check_segment_bytes(segment_bytes: int) -> None:
+    """Raises ValueError for what is no size of a segment."""
+    if segment_bytes < 2 * PAGE_BYTES or segment_bytes % PAGE_BYTES:
+        raise ValueError(
+            f"segment_bytes is {segment_bytes}; it must be a multiple of {PAGE_BYTES} and at least {2 * PAGE_BYTES}"
+        )
+
+
 def crc32(data: bytes | memoryview, value: int = 0) -> int:
     """The CRC-32 of ISO 3309, as ``zlib.crc32`` computes it at a tenth of the speed."""
     crc: int = zlib_ng.crc32(data, value)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from host.journal.layout import segment_path
@@ -47,9 +48,8 @@ def make_segment(directory: Path, number: int, segment_bytes: int) -> None:
     file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         os.ftruncate(file, min(os.fstat(file).st_size, segment_bytes))
-        for offset in range(0, segment_bytes, FILL_BYTES):
-            length = min(FILL_BYTES, segment_bytes - offset)
-            write_whole(file, [_ZEROS[:length]], length, offset)
+        for _ in _fill(file, segment_bytes):
+            pass
         os.fsync(file)
         new.rename(path)
         sync_directory(directory)
@@ -58,6 +58,35 @@ def make_segment(directory: Path, number: int, segment_bytes: int) -> None:
         raise
     finally:
         os.close(file)
+
+
+def make_spares(directory: Path, count: int, segment_bytes: int) -> Iterator[int]:
+    """Makes spares that never were segments: a disk that finds its blocks when they are first written does so now, and not
+    while orders wait. Gives the bytes written as they are; spares that are there already stay. Raises OSError."""
+    for number in range(count):
+        path = directory / f"prepared-{number:08}{SPARE_SUFFIX}"
+        if path.exists():
+            continue
+        new = path.with_suffix(".new")
+        file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            yield from _fill(file, segment_bytes)
+            os.fsync(file)
+            new.rename(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(file)
+    sync_directory(directory)
+
+
+def _fill(file: int, segment_bytes: int) -> Iterator[int]:
+    """Writes zeros; gives how many they were, piece by piece."""
+    for offset in range(0, segment_bytes, FILL_BYTES):
+        length = min(FILL_BYTES, segment_bytes - offset)
+        write_whole(file, [_ZEROS[:length]], length, offset)
+        yield length
 
 
 def retire_segment(path: Path) -> None:

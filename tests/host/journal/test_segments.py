@@ -7,7 +7,7 @@ import pytest
 from host.journal import Journal, JournalError, read_journal
 from host.journal.layout import segment_path, segment_paths
 from host.journal.scan import map_segment
-from host.journal.segments import SPARES, make_segment, retire_segment
+from host.journal.segments import SPARES, make_segment, make_spares, retire_segment
 from tests.host.journal.orders import filled, messages_of, write
 
 SMALL = 8192
@@ -79,6 +79,17 @@ def test_a_spare_becomes_a_segment_of_zeros(tmp_path: Path) -> None:
     assert {segment_path(tmp_path, number).stat().st_ino for number in (9, 10)} == inodes
     assert segment_path(tmp_path, 9).read_bytes() == bytes(SMALL)
     assert segment_path(tmp_path, 10).read_bytes() == bytes(SMALL // 2)
+
+
+def test_prepared_spares_become_the_next_segments(tmp_path: Path) -> None:
+    assert sum(make_spares(tmp_path, 2, SMALL)) == 2 * SMALL
+    spares = {path.stat().st_ino for path in tmp_path.glob("*.spare")}
+    assert not sum(make_spares(tmp_path, 2, SMALL))  # they are there
+    write(tmp_path, (b"x" * 3000,), segment_bytes=SMALL)
+    write(tmp_path, (b"y" * 5000,), segment_bytes=SMALL)
+    assert {path.stat().st_ino for _, path in segment_paths(tmp_path)} >= spares
+    assert not list(tmp_path.glob("*.spare"))
+    assert [messages_of(batch) for batch in read_journal(tmp_path)] == [[b"x" * 3000], [b"y" * 5000]]
 
 
 def test_a_segment_that_a_reader_has_mapped_is_deleted_and_no_spare(tmp_path: Path) -> None:
