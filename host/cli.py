@@ -732,6 +732,7 @@ def journal_show(
     ] = False,
 ) -> None:
     """Print journaled orders in words, found by their indexes."""
+    from host.gateway.reject import journaled_numbers
     from host.gateway.verdict import VERDICT_TEXT
     from host.journal.commands import parse_time, show
     from host.journal.index import Query
@@ -743,6 +744,7 @@ def journal_show(
             directory,
             Query(times, flow, name),
             VERDICT_TEXT,
+            journaled_numbers,
             limit=limit,
             as_json=as_json,
             raw=raw,
@@ -759,11 +761,12 @@ def journal_export(
     raw: RawOption = False,
 ) -> None:
     """Write all journaled orders to one table."""
+    from host.gateway.reject import journaled_numbers
     from host.gateway.verdict import VERDICT_TEXT
     from host.journal.commands import export
 
     with _bad_input():
-        orders = export(directory, out, VERDICT_TEXT, raw=raw)
+        orders = export(directory, out, VERDICT_TEXT, journaled_numbers, raw=raw)
     console.print(f"{out}: {orders:,} orders", highlight=False, soft_wrap=True)
 
 

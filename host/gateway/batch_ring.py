@@ -13,7 +13,7 @@ import numpy as np
 
 from hdl.frame import FRAME_BYTES, FRAME_DTYPE
 from host.closing import Closing
-from host.journal.batch import DECISION_DTYPE, MESSAGE_BYTES, Batch, BatchBuffer, BatchKind
+from host.journal.batch import DECISION_DTYPE, Batch, BatchBuffer, BatchKind, payload_room
 from host.ring.records import OWN_WORD, RecordRing, RecordRings
 
 SLOTS = 16
@@ -143,8 +143,3 @@ class SlotBuffer(BatchBuffer):
         self._frames, self._decisions = ring.arrays.frames[slot], ring.arrays.decisions[slot]
         self._payload = ring.arrays.payload[slot]
         self._used = int(record["count"]), int(record["payload_bytes"])
-
-
-def payload_room(frames: int) -> int:
-    """Room for raw messages of a batch of so many orders: at least one message of 64 KiB."""
-    return max(frames * MESSAGE_BYTES, 1 << 16)

@@ -91,10 +91,10 @@ class Gateway:
         for begin in range(0, len(frames), room):
             part = frames[begin : begin + room]
             self._risk.decide(part, payload, self._decisions)
-            taken = self._buffer.take(part, payload, self._decisions)
+            taken = self._buffer.take(part, payload, self._decisions, notes=self._risk.notes)
             while taken < len(part):
                 self._flush(step)
-                taken = self._buffer.take(part, payload, self._decisions, taken)
+                taken = self._buffer.take(part, payload, self._decisions, taken, self._risk.notes)
         self._flush(step)
         step.frames = len(frames)
         step.verdicts = counters["verdicts"] - before[0]

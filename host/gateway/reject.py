@@ -7,6 +7,7 @@ import numpy as np
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS
 from host.gateway.notional import NOTIONAL_DECIMALS
 from host.gateway.verdict import VERDICT_TEXT, Verdict
+from host.journal.batch import NOTED, Batch
 
 _NOTIONAL = frozenset(
     {
@@ -60,12 +61,39 @@ class Reject:
         return f"{words}: {value}, limit {limit}"
 
 
-def reject_of(row: np.void) -> Reject:
-    """The reject that a row (REJECT_DTYPE) of the pass says."""
-    verdict = Verdict(int(row["verdict"]))
-    if verdict not in DECIMALS:
+def reject_of(note: np.void) -> Reject:
+    """The reject that a note (NOTE_DTYPE) of the pass says."""
+    limit, value = (int(note[f"{name}_high"]) << 64 | int(note[f"{name}_low"]) for name in ("limit", "value"))
+    return _reject(Verdict(int(note["verdict"])), limit, value)
+
+
+def told_reject(record: np.void) -> Reject:
+    """The reject that a session's record (host.gateway.session_ring.SESSION_DTYPE) says."""
+    limit = int(record["limit_high"]) << 64 | int(record["report"]["leaves"])
+    value = int(record["value_high"]) << 64 | int(record["report"]["cumulative"])
+    return _reject(Verdict(int(record["verdict"])), limit, value)
+
+
+def journaled_reject(batch: Batch, index: int) -> Reject:
+    """The reject of a refused order of a batch. Without its numbers where the journal is older than these are."""
+    limit = value = 0
+    if batch.decisions["flags"][index] & NOTED:
+        limit, value = batch.note(index)
+    return _reject(Verdict(int(batch.decisions["verdict"][index])), limit, value)
+
+
+def journaled_numbers(batch: Batch, index: int) -> tuple[str | None, str | None]:
+    """(value, limit) of a refused order of a batch as one writes them, None where its rule compares nothing."""
+    reject = journaled_reject(batch, index)
+    if reject.limit is None or reject.value is None:
+        return None, None
+    decimals = DECIMALS[reject.verdict]
+    return decimal_text(reject.value, decimals), decimal_text(reject.limit, decimals)
+
+
+def _reject(verdict: Verdict, limit: int, value: int) -> Reject:
+    if verdict not in DECIMALS or limit == value:
         return Reject(verdict, None, None)
-    limit, value = (int(row[f"{name}_high"]) << 64 | int(row[f"{name}_low"]) for name in ("limit", "value"))
     if verdict in _NOTIONAL:  # these have no sign and may use all 128 bits
         limit, value = limit % (1 << 128), value % (1 << 128)
     return Reject(verdict, limit, value)

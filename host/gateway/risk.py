@@ -31,7 +31,6 @@ from host.gateway.risk_state import (
     LOOKAHEAD,
     ORDER_DTYPE,
     POSITION_DTYPE,
-    REJECT_DTYPE,
     SESSION_DTYPE,
     SLOT_DTYPE,
     TABLE_DTYPE,
@@ -43,7 +42,7 @@ from host.gateway.risk_state import (
 from host.gateway.router import Router
 from host.gateway.terms import DEFAULT_ACCOUNT, SESSION_LIMIT, Account, Instrument, Position, Session, Terms
 from host.gateway.verdict import VERDICT_TEXT, Verdict, verdict_text
-from host.journal.batch import DECISION_DTYPE, Batch
+from host.journal.batch import DECISION_DTYPE, NOTE_DTYPE, Batch
 from host.memory import read_only
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class Risk:
             order_index=np.full(table_size(order_room), NONE, np.int32),
             tables=np.zeros(1, TABLE_DTYPE),
             counters=np.zeros(1, COUNTER_DTYPE),
-            rejects=np.zeros(1, REJECT_DTYPE),
+            notes=np.zeros(1, NOTE_DTYPE),
             ahead=np.zeros(LOOKAHEAD, AHEAD_DTYPE),
         )
         self._decision = np.zeros(1, DECISION_DTYPE)
@@ -159,13 +158,19 @@ class Risk:
 
     def reserve(self, frames: int) -> None:
         """Room to say why, for slices of so many frames."""
-        if len(self.state.rejects) <= frames:
-            self.state = self.state._replace(rejects=np.zeros(2 * frames + 1, REJECT_DTYPE))
+        if len(self.state.notes) <= frames:
+            self.state = self.state._replace(notes=np.zeros(2 * frames + 1, NOTE_DTYPE))
+
+    @property
+    def notes(self) -> np.ndarray:
+        """The notes on the decisions about the last slice (NOTE_DTYPE): a view that holds until the next one."""
+        return self.state.notes[: int(self.state.tables["notes"][0])]
 
     @property
     def rejects(self) -> np.ndarray:
-        """The refused orders of the last slice (REJECT_DTYPE): a view that holds until the next one."""
-        return self.state.rejects[: int(self.state.tables["rejects"][0])]
+        """The refused orders of the last slice (NOTE_DTYPE)."""
+        notes = self.notes
+        return notes[notes["verdict"] != Verdict.ACCEPTED]
 
     def explain(self, index: int) -> Reject:
         """Why frame ``index`` of the last slice was refused. Raises KeyError for one that was not."""

@@ -43,6 +43,7 @@ from host.gateway.risk_state import (
 )
 from host.gateway.verdict import Verdict
 from host.journal.batch import MARKED as MARKED_FLAG
+from host.journal.batch import NOTED
 from host.memory import INLINED, KERNEL
 
 _U, _I = np.uint64, np.int64
@@ -405,7 +406,7 @@ def _decide(frame, payload, state, reject, ahead, decision):
 def risk_pass(frames, payload, state, decisions):
     """Writes the decision on every frame, and moves collars to the trades that pass by."""
     counters, tables = state.counters[0], state.tables[0]
-    tables.rejects = 0
+    tables.notes = 0
     for index in range(frames.shape[0]):
         place = index % LOOKAHEAD
         if place == 0:
@@ -419,12 +420,15 @@ def risk_pass(frames, payload, state, decisions):
         decision.account = 0
         decision.price = 0
         if _NEW_ORDER <= kind <= _REPLACE:
-            reject = state.rejects[tables.rejects]
+            reject = state.notes[tables.notes]
             verdict = _decide(frame, payload, state, reject, state.ahead[place], decision)
             if verdict != _ACCEPTED:
                 reject.index = index
                 reject.verdict = verdict
-                tables.rejects += 1
+                # A rule that compares nothing has no numbers; where one does, they differ.
+                if reject.limit_low != reject.value_low or reject.limit_high != reject.value_high:
+                    decision.flags = NOTED
+                tables.notes += 1
         elif kind == _MALFORMED_KIND:
             verdict = _MALFORMED
             for bit in range(16):

@@ -152,23 +152,11 @@ TABLE_DTYPE = np.dtype(
         ("free_order", "i8"),
         ("killed", "i8"),
         ("unmatched", "i8"),
-        ("rejects", "i8"),
+        ("notes", "i8"),
     ]
 )
 """What the tables hold and may hold; ``killed``: all orders are refused; ``unmatched`` counts reports of orders that
-are not known; ``rejects`` are written of the last slice."""
-
-REJECT_DTYPE = np.dtype(
-    [
-        ("index", "i8"),
-        ("verdict", "i8"),
-        ("limit_high", "i8"),
-        ("limit_low", "u8"),
-        ("value_high", "i8"),
-        ("value_low", "u8"),
-    ]
-)
-"""A refused order of the last slice: the frame's index, the rule, its limit and the order's value (128 bits, signed)."""
+are not known; ``notes`` are written of the last slice."""
 
 AHEAD_DTYPE = np.dtype(
     [("id_low", "u8"), ("id_high", "u8"), ("account_low", "u8"), ("account_high", "u8"), ("row", "i8")]
@@ -227,7 +215,7 @@ class RiskState(NamedTuple):
     order_index: np.ndarray
     tables: np.ndarray
     counters: np.ndarray
-    rejects: np.ndarray
+    notes: np.ndarray
     ahead: np.ndarray
 
 

@@ -240,6 +240,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
             card.frames[slot : slot + decided],
             card.payload,
             decisions,
+            risk.notes[: risk.tables[0].notes],
             place.taken,
             (place.count, place.filled),
             batches.frames[row],

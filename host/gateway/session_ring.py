@@ -17,7 +17,7 @@ from hdl.limits import FLOWS
 from host.cluster.node import NO_NODE
 from host.cluster.order_key import text_key
 from host.cluster.report import REPORT_DTYPE, ReportKind
-from host.journal.batch import ACCEPTED
+from host.journal.batch import ACCEPTED, NOTED, read_note
 from host.ring.records import OWN_WORD, RecordRings, has_room, publish_record
 
 SESSION_SLOTS = 4096
@@ -27,15 +27,24 @@ SESSION_DTYPE = np.dtype(
     [
         ("report", REPORT_DTYPE),
         ("batch", "<u8"),
+        ("limit_high", "<i8"),
+        ("value_high", "<i8"),
         ("ordinal", "<u4"),
         ("verdict", "u1"),
-        ("reserved", "u1", (18,)),
+        ("reserved", "u1", (2,)),
         ("generation", "u1"),
     ]
 )
 """A report as a session gets it, two cache lines. ``verdict`` (host.gateway.verdict) is ACCEPTED for what a node says,
-else why risk refused the order: then ``node`` is 255, and ``kind`` REJECTED or CANCEL_REJECTED."""
+else why risk refused the order: then ``node`` is 255, and ``kind`` REJECTED or CANCEL_REJECTED. Nothing is open of such an order
+and nothing filled: in their place ``leaves`` and ``cumulative`` have the low words of the rule's limit and of the order's value,
+``limit_high`` and ``value_high`` the high ones (:func:`host.gateway.reject.told_reject`)."""
 assert SESSION_DTYPE.itemsize == 128
+
+REFUSAL_DTYPE = np.dtype([("limit_high", "<i8"), ("value_high", "<i8"), ("verdict", "<i8")])
+"""What a session's record has of a refused order beside its report."""
+
+NO_REFUSALS = np.zeros(0, REFUSAL_DTYPE)
 
 DETACHED, MISSED = OWN_WORD, OWN_WORD + 1
 """Words of the header page: whether a session read too slowly and gets no more, and how many reports it has missed."""
@@ -86,8 +95,8 @@ def outlet_of(rings: RecordRings, unwanted: Iterable[ReportKind] = ()) -> Outlet
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def refuse_orders(frames, decisions, payload, first_sequence, reports, verdicts):
-    """Writes a report for each order of a batch that risk refused, and its verdict; returns how many."""
+def refuse_orders(frames, decisions, payload, first_sequence, reports, refusals):
+    """Writes a report for each order of a batch that risk refused, and what else its record has; returns how many."""
     count = 0
     for index in range(frames.shape[0]):
         verdict = decisions[index].verdict
@@ -95,7 +104,13 @@ def refuse_orders(frames, decisions, payload, first_sequence, reports, verdicts)
             continue
         frame = frames[index]
         report = reports[count]
-        verdicts[count] = verdict
+        limit_low = limit_high = value_low = value_high = _U(0)
+        if decisions[index].flags & NOTED:
+            limit_low, limit_high, value_low, value_high = read_note(frame, payload)
+        refusal = refusals[count]
+        refusal.verdict = verdict
+        refusal.limit_high = np.int64(limit_high)
+        refusal.value_high = np.int64(value_high)
         count += 1
         refuses_change = frame.kind == _CANCEL_KIND or frame.kind == _REPLACE_KIND
         report.kind = _CANCEL_REJECTED if refuses_change else _REJECTED
@@ -119,16 +134,16 @@ def refuse_orders(frames, decisions, payload, first_sequence, reports, verdicts)
         report.execution = 0
         report.price = frame.price
         report.quantity = frame.quantity
-        report.leaves = 0
-        report.cumulative = 0
+        report.leaves = limit_low
+        report.cumulative = value_low
     return count
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def put_reports(outlet, reports, verdicts, batch, first_ordinal, begin):
+def put_reports(outlet, reports, refusals, batch, first_ordinal, begin):
     """Writes those reports from index ``begin`` on that are wanted to the ring of each one's flow, or to the only ring there is.
 
-    ``verdicts`` is one for each report, or empty: ACCEPTED. Returns (next index, ring that has no room or -1).
+    ``refusals`` is one for each report, or empty: a node's. Returns (next index, ring that has no room or -1).
     """
     rings, slots = outlet.records.shape
     for index in range(begin, reports.shape[0]):
@@ -167,7 +182,13 @@ def put_reports(outlet, reports, verdicts, batch, first_ordinal, begin):
         report.cumulative = source.cumulative
         record.batch = _U(batch)
         record.ordinal = np.uint32(ordinal)
-        record.verdict = verdicts[index] if verdicts.shape[0] > 0 else ACCEPTED
+        if refusals.shape[0] > 0:
+            refusal = refusals[index]
+            record.verdict = np.uint8(refusal.verdict)
+            record.limit_high, record.value_high = refusal.limit_high, refusal.value_high
+        else:
+            record.verdict = ACCEPTED
+            record.limit_high = record.value_high = 0
         publish_record(outlet.slot_bytes[ring], slots, number)
         outlet.written[ring] = number + 1
     return reports.shape[0], -1

@@ -34,7 +34,14 @@ from host.gateway.route_loop import (
     publish_control,
     route_loop,
 )
-from host.gateway.session_ring import DETACHED, outlet_of, put_reports, refuse_orders
+from host.gateway.session_ring import (
+    DETACHED,
+    NO_REFUSALS,
+    REFUSAL_DTYPE,
+    outlet_of,
+    put_reports,
+    refuse_orders,
+)
 from host.gateway.state import GatewayState, NodesState, OtherJournal, complete_control, recover, route_move
 from host.gateway.verdict import Verdict
 from host.journal import Batch, Journal
@@ -291,8 +298,7 @@ class NodeStage:
         self._patience_ns = patience_ns
         self._next = batches.ring.cursor(reader)
         self._refused = np.zeros(batches.slot_frames, REPORT_DTYPE)
-        self._verdicts = np.zeros(batches.slot_frames, np.uint8)
-        self._none = np.zeros(0, np.uint8)
+        self._refusals = np.zeros(batches.slot_frames, REFUSAL_DTYPE)
         self._reports = self._detached = 0
 
     def step(self, spin_ns: int) -> bool:
@@ -328,23 +334,23 @@ class NodeStage:
         ordinal = 0
         if self._reader == 1:
             count = refuse_orders(
-                batch.frames, batch.decisions, batch.payload, batch.first_sequence, self._refused, self._verdicts
+                batch.frames, batch.decisions, batch.payload, batch.first_sequence, self._refused, self._refusals
             )
-            if not self._tell(self._refused[:count], self._verdicts[:count], batch.number, ordinal, self._outlets[:1]):
+            if not self._tell(self._refused[:count], self._refusals[:count], batch.number, ordinal, self._outlets[:1]):
                 return False
             ordinal += int(count)
         for reports in self._nodes.reports(batch):
-            if not self._tell(reports, self._none, batch.number, ordinal, self._outlets):
+            if not self._tell(reports, NO_REFUSALS, batch.number, ordinal, self._outlets):
                 return False
             ordinal += len(reports)
         self._reports += ordinal
         return True
 
-    def _tell(self, reports: np.ndarray, verdicts: np.ndarray, batch: int, ordinal: int, outlets: list) -> bool:
+    def _tell(self, reports: np.ndarray, refusals: np.ndarray, batch: int, ordinal: int, outlets: list) -> bool:
         for outlet in outlets:
             begin, waited_since = 0, 0
             while True:
-                begin, ring = put_reports(outlet, reports, verdicts, batch, ordinal, begin)
+                begin, ring = put_reports(outlet, reports, refusals, batch, ordinal, begin)
                 if ring < 0:
                     break
                 if self._stop():

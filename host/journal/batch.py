@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import FRAME_DTYPE, Kind
-from host.memory import copy_bytes
+from host.memory import address_of, copy_bytes, load_word, store_number
 
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
@@ -26,8 +26,27 @@ DECISION_DTYPE = np.dtype(
 where it would trade with its own account (``host.gateway.terms.SelfTrade``), bits (:data:`MARKED`), the account's number
 plus 1 (0: none), and the instrument's reference price of that moment (1e-9), at which market orders were valued."""
 
-MARKED = 1
-"""Bit of ``flags``: the account's exposure in the instrument counts at this order's price from now on."""
+MARKED, NOTED = 1, 2
+"""Bits of ``flags``: the account's exposure in the instrument counts at this order's price from now on; a note on the
+decision stands right behind the order's message, :data:`NOTE_BYTES` long."""
+
+NOTE_DTYPE = np.dtype(
+    [
+        ("index", "i8"),
+        ("verdict", "i8"),
+        ("limit_high", "i8"),
+        ("limit_low", "u8"),
+        ("value_high", "i8"),
+        ("value_low", "u8"),
+    ]
+)
+"""A note on the decision about a frame of a slice: the frame's index, the verdict, and two numbers of 128 bits with a sign. Of
+a refused order these are its rule's limit and its own value."""
+
+NOTE_BYTES = 32
+"""A note in a batch's payload: the low and the high word of the limit, those of the value, little endian."""
+
+NO_NOTES = np.zeros(0, NOTE_DTYPE)
 
 BATCH_FRAMES = 8192
 """Most orders a batch by default: 512 KiB of frames, enough that one fdatasync costs little an order."""
@@ -68,6 +87,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def note(self, index: int) -> tuple[int, int]:
+        """The two numbers of the note on a NOTED order."""
+        begin = int(self.frames["payload_offset"][index]) + int(self.frames["payload_length"][index])
+        raw = self.payload[begin : begin + NOTE_BYTES].tobytes()
+        half = NOTE_BYTES // 2
+        return int.from_bytes(raw[:half], "little", signed=True), int.from_bytes(raw[half:], "little", signed=True)
+
     @cached_property
     def control(self) -> dict[str, Any] | None:
         """A control record: it takes effect between the orders ``first_sequence - 1`` and ``first_sequence``. None
@@ -94,13 +120,38 @@ def control_batch(record: Mapping[str, Any], number: int, first_sequence: int, e
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, out_payload):
-    """Copies order frames and their messages from ``begin`` until the slice ends or the room does.
+def _put_note(note, payload, begin):
+    """Writes a note to ``begin`` of a payload."""
+    address = address_of(payload, begin)
+    store_number(address, note.limit_low, 8)
+    store_number(address + 8, note.limit_high, 8)
+    store_number(address + 16, note.value_low, 8)
+    store_number(address + 24, note.value_high, 8)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def read_note(frame, payload):
+    """(limit's low word, its high word, value's low word, its high word) of a NOTED order of a batch, as uint64; zeros
+    where the payload ends before."""
+    begin = np.int64(frame.payload_offset) + np.int64(frame.payload_length)
+    if begin + NOTE_BYTES > payload.shape[0]:
+        return np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    return (
+        load_word(payload, begin),
+        load_word(payload, begin + 8),
+        load_word(payload, begin + 16),
+        load_word(payload, begin + 24),
+    )
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def gather(frames, payload, decisions, notes, begin, used, out_frames, out_decisions, out_payload):
+    """Copies order frames, their messages and the notes on their decisions from ``begin`` until the slice ends or the room does.
 
     Returns (next frame to take, frames held, bytes held); ``used`` is (frames, bytes) held before.
     """
     count, filled = used
-    source, held, target = np.int64(-1), np.int64(0), 0
+    source, held, target, note = np.int64(-1), np.int64(0), 0, 0
     for index in range(begin, frames.shape[0]):
         kind = frames[index].kind
         if kind < _FIRST_ORDER_KIND or kind > _LAST_ORDER_KIND:
@@ -109,8 +160,10 @@ def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, o
         length = np.int64(frames[index].payload_length)
         if offset + length > payload.shape[0]:
             length = np.int64(0)  # a corrupt frame was rejected by the risk pass; its bytes are nowhere
-        fresh = offset != source or length != held
-        if count == out_frames.shape[0] or (fresh and filled + length > out_payload.shape[0]):
+        noted = decisions[index].flags & NOTED != 0
+        fresh = offset != source or length != held or noted
+        wanted = length + NOTE_BYTES if noted else length
+        if count == out_frames.shape[0] or (fresh and filled + wanted > out_payload.shape[0]):
             return index, count, filled
         if fresh:
             source, held, target = offset, length, filled
@@ -120,8 +173,21 @@ def gather(frames, payload, decisions, begin, used, out_frames, out_decisions, o
         out_frames[count].payload_offset = target
         out_frames[count].payload_length = length
         out_decisions[count] = decisions[index]
+        if noted:
+            while note < notes.shape[0] and notes[note].index < index:
+                note += 1
+            if note < notes.shape[0] and notes[note].index == index:
+                _put_note(notes[note], out_payload, filled)
+                filled += NOTE_BYTES
+            else:
+                out_decisions[count].flags &= ~np.uint8(NOTED)
         count += 1
     return frames.shape[0], count, filled
+
+
+def payload_room(frames: int) -> int:
+    """Room for raw messages of a batch of so many orders: at least one message of 64 KiB with a note."""
+    return max(frames * MESSAGE_BYTES, (1 << 16) + 2 * NOTE_BYTES)
 
 
 class BatchBuffer:
@@ -131,7 +197,7 @@ class BatchBuffer:
     """
 
     def __init__(self, frames: int = BATCH_FRAMES, payload_bytes: int | None = None) -> None:
-        room = max(frames * MESSAGE_BYTES, 1 << 16) if payload_bytes is None else payload_bytes
+        room = payload_room(frames) if payload_bytes is None else payload_bytes
         self._frames = np.zeros(frames, FRAME_DTYPE)
         self._decisions = np.zeros(frames, DECISION_DTYPE)
         self._payload = np.zeros(room, np.uint8)
@@ -149,16 +215,24 @@ class BatchBuffer:
         """Empties the buffer; views handed out before are void."""
         self._used = (0, 0)
 
-    def take(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray, begin: int = 0) -> int:
+    def take(
+        self,
+        frames: np.ndarray,
+        payload: np.ndarray,
+        decisions: np.ndarray,
+        begin: int = 0,
+        notes: np.ndarray = NO_NOTES,
+    ) -> int:
         """Copies the order frames of ``frames[begin:]`` (NEW_ORDER, CANCEL, REPLACE), their messages and decisions.
 
-        ``decisions`` (DECISION_DTYPE) has a row for each frame, whatever its kind.
+        ``decisions`` (DECISION_DTYPE) has a row for each frame, whatever its kind; ``notes`` (NOTE_DTYPE) are those on
+        decisions that are NOTED. A decision whose note is not there is taken without.
 
         Returns the index of the first frame that was not looked at: ``len(frames)`` when everything fitted.
         Raises ValueError if a single message is larger than the buffer.
         """
         taken, count, filled = gather(
-            frames, payload, decisions, begin, self._used, self._frames, self._decisions, self._payload
+            frames, payload, decisions, notes, begin, self._used, self._frames, self._decisions, self._payload
         )
         if count == 0 and taken < len(frames):
             raise ValueError(f"a message of {frames[taken]['payload_length']} bytes does not fit a batch")

@@ -18,7 +18,7 @@ from host.journal.layout import JournalError, check_segment_bytes, segment_paths
 from host.journal.scan import JournalReader
 from host.journal.segments import make_spares
 from host.journal.snapshots import read_snapshot, snapshot_paths
-from host.journal.table import order_table, words
+from host.journal.table import Numbers, order_table, words
 from host.table_files import WRITERS
 
 console = Console()
@@ -29,7 +29,20 @@ DAMAGED = 1
 EXPORT_ROWS = 1 << 16
 """Orders that are written at once: what an export has in memory."""
 
-SHOWN = ("time", "sequence", "kind", "side", "quantity", "price", "symbol", "client_order_id", "verdict", "node")
+SHOWN = (
+    "time",
+    "sequence",
+    "kind",
+    "side",
+    "quantity",
+    "price",
+    "symbol",
+    "client_order_id",
+    "verdict",
+    "value",
+    "limit",
+    "node",
+)
 
 
 def prepare(directory: Path, total_bytes: int, segment_bytes: int) -> int:
@@ -91,6 +104,7 @@ def show(
     directory: Path,
     query: Query,
     verdicts: Mapping[Any, str],
+    numbers: Numbers,
     *,
     limit: int | None,
     as_json: bool,
@@ -110,7 +124,7 @@ def show(
         if left is not None:
             places = places[:left]
             left -= len(places)
-        table = order_table(batch, known, places, raw=raw)
+        table = order_table(batch, known, numbers, places, raw=raw)
         # Python's datetime has no nanoseconds.
         times = table["time"].cast(pa.string())
         table = table.set_column(table.column_names.index("time"), "time", times)
@@ -128,7 +142,7 @@ def _show_controls(directory: Path, limit: int | None) -> None:
             shown += 1
 
 
-def export(directory: Path, out: Path, verdicts: Mapping[Any, str], *, raw: bool) -> int:
+def export(directory: Path, out: Path, verdicts: Mapping[Any, str], numbers: Numbers, *, raw: bool) -> int:
     """Writes all orders to one file, in the format of its ending. Returns how many."""
     file_format = out.suffix.removeprefix(".")
     if file_format not in WRITERS:
@@ -140,7 +154,7 @@ def export(directory: Path, out: Path, verdicts: Mapping[Any, str], *, raw: bool
     orders = 0
     with contextlib.ExitStack() as stack:
         writer: Any = None
-        for table in _tables(JournalReader(directory), known, raw):
+        for table in _tables(JournalReader(directory), known, numbers, raw):
             columns = _for_csv(table) if file_format == "csv" else table
             if writer is None:
                 writer = stack.enter_context(WRITERS[file_format](out, columns.schema))
@@ -149,14 +163,14 @@ def export(directory: Path, out: Path, verdicts: Mapping[Any, str], *, raw: bool
     return orders
 
 
-def _tables(reader: JournalReader, verdicts: pa.Array, raw: bool) -> Iterator[pa.Table]:
+def _tables(reader: JournalReader, verdicts: pa.Array, numbers: Numbers, raw: bool) -> Iterator[pa.Table]:
     """All orders in tables of about EXPORT_ROWS; at least one table, so that a file of no orders has its columns."""
     gathered: list[pa.Table] = []
     rows = given = 0
     for batch in _read(reader, "export"):
         if not len(batch):
             continue
-        gathered.append(order_table(batch, verdicts, raw=raw))
+        gathered.append(order_table(batch, verdicts, numbers, raw=raw))
         rows += len(batch)
         if rows >= EXPORT_ROWS:
             yield pa.concat_tables(gathered).combine_chunks()
@@ -165,7 +179,7 @@ def _tables(reader: JournalReader, verdicts: pa.Array, raw: bool) -> Iterator[pa
     if gathered:
         yield pa.concat_tables(gathered).combine_chunks()
     elif not given:
-        yield order_table(control_batch({"type": ""}, 0, 1), verdicts, raw=raw)
+        yield order_table(control_batch({"type": ""}, 0, 1), verdicts, numbers, raw=raw)
 
 
 def _progress() -> Progress:

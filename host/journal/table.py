@@ -1,7 +1,7 @@
 """Journaled orders as Arrow tables, in words: what ``tickgate journal show`` prints and ``export`` writes."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,15 @@ import pyarrow as pa
 from numba import njit
 
 from hdl.frame import PRICE_DECIMALS, QUANTITY_DECIMALS, Flag, Kind, OrderType, Side, TimeInForce
-from host.journal.batch import Batch
+from host.journal.batch import ACCEPTED, NOTED, Batch
 
 NO_NODE = 255
 SOH = 1
 NOT_ASCII = 0x80
 INSTEAD = ord("?")
+
+Numbers = Callable[[Batch, int], tuple[str | None, str | None]]
+"""The value and the limit of a refused order of a batch, as one writes them; None where its rule compares nothing."""
 
 TEXTS = {
     "symbol": "symbol",
@@ -38,10 +41,12 @@ def words(values: type[enum.IntEnum] | Mapping[Any, str]) -> pa.Array:
 _KINDS, _SIDES, _TYPES, _TIMES = (words(each) for each in (Kind, Side, OrderType, TimeInForce))
 
 
-def order_table(batch: Batch, verdicts: pa.Array, places: np.ndarray | None = None, *, raw: bool = False) -> pa.Table:
+def order_table(
+    batch: Batch, verdicts: pa.Array, numbers: Numbers, places: np.ndarray | None = None, *, raw: bool = False
+) -> pa.Table:
     """The orders of a batch, or those at ``places``, a row each.
 
-    ``verdicts`` are :func:`words` of verdicts; ``raw`` adds the raw message. Prices and quantities are exact decimals,
+    ``verdicts`` are :func:`words` of verdicts, ``numbers`` says what broke a rule; ``raw`` adds the raw message. Prices and quantities are exact decimals,
     absent ones null. Bytes of a text beyond ASCII are shown as ``?``; the raw message has them as they came.
     """
     frames, decisions = batch.frames, batch.decisions
@@ -65,6 +70,7 @@ def order_table(batch: Batch, verdicts: pa.Array, places: np.ndarray | None = No
     for column, field in TEXTS.items():
         columns[column] = _texts(frames, batch.payload, np.ascontiguousarray(frames[field]))
     columns["verdict"] = verdicts.take(pa.array(decisions["verdict"]))
+    columns["value"], columns["limit"] = _refusals(batch, numbers, places)
     columns["node"] = pa.array(decisions["node"], mask=decisions["node"] == NO_NODE)
     columns["valued_price"] = _decimals(decisions["price"], PRICE_DECIMALS, np.ones(count, bool))
     columns["batch"] = np.full(count, batch.number, np.uint64)
@@ -76,6 +82,16 @@ def order_table(batch: Batch, verdicts: pa.Array, places: np.ndarray | None = No
         ]
         columns["message"] = pa.array(messages, pa.binary())
     return pa.table(columns)
+
+
+def _refusals(batch: Batch, numbers: Numbers, places: np.ndarray | None) -> tuple[pa.Array, pa.Array]:
+    """Values and limits of those orders that were refused for what they are noted to have exceeded."""
+    decisions = batch.decisions if places is None else batch.decisions[places]
+    found: list[tuple[str | None, str | None]] = [(None, None)] * len(decisions)
+    for row in np.flatnonzero((decisions["verdict"] != ACCEPTED) & (decisions["flags"] & NOTED != 0)).tolist():
+        found[row] = numbers(batch, row if places is None else int(places[row]))
+    values, limits = zip(*found, strict=True) if found else ((), ())
+    return pa.array(values, pa.string()), pa.array(limits, pa.string())
 
 
 def _decimals(values: np.ndarray, scale: int, present: np.ndarray) -> pa.Array:

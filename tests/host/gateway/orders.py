@@ -3,6 +3,7 @@
 import numpy as np
 
 from hdl.frame import FRAME_DTYPE, Flag, Kind, OrderType, Side, TimeInForce, crc64
+from host.card.ring import Ring
 
 ONE = 10**8
 """A quantity of one."""
@@ -80,3 +81,19 @@ class Slice:
     @property
     def payload(self) -> np.ndarray:
         return np.frombuffer(bytes(self._payload), np.uint8).copy()
+
+
+class HandCard:
+    """A card that puts slices into a ring that is never full."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        self._frames = self._bytes = 0
+
+    def put(self, made: Slice) -> None:
+        frames, payload = made.frames, made.payload
+        frames["payload_offset"] += self._bytes
+        self.ring.payload[self._bytes : self._bytes + len(payload)] = payload
+        self.ring.frames[self._frames : self._frames + len(frames)] = frames
+        self._frames += len(frames)
+        self._bytes += len(payload)
