@@ -582,7 +582,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: stopped.append(number))
         try:
-            warm_stages()
+            warm_stages(market_data=bool(config["gateway.schema"]))
             Supervisor(config).run(lambda: bool(stopped), Show(console, as_json))
         except ServeError as error:
             raise _fail(error) from None
@@ -632,7 +632,7 @@ def doctor(
 
             with console.status("Compiling the host's loops ..."):
                 warm_replay()
-                warm_stages()
+                warm_stages(market_data=True)
         findings = examine(Machine())
         if not no_measure:
             findings += measure(directory)

@@ -20,13 +20,25 @@ def _top(books, number, book, layer):
 
 
 @njit(**KERNEL)
-def take_tops(state, books):
-    """Moves the bounds of every instrument that has a book to the best prices there: those by price, else by order."""
-    for row in range(state.instruments.shape[0]):
-        number = np.int64(state.terms[row].book)
-        if number < 0:
-            continue
-        (has_bid, bid), (has_ask, ask) = _top(books, number, BY_PRICE_BOOK, OUTRIGHT)
-        if not has_bid and not has_ask:
-            (has_bid, bid), (has_ask, ask) = _top(books, number, BY_ORDER_BOOK, BY_ORDER)
+def take_top(state, books, row):
+    """Moves an instrument's bounds to the best prices of its book: those by price, else by order.
+
+    Books that begin anew tell nothing until they can be trusted: until then what a journal gave back holds.
+    """
+    terms = state.terms[row]
+    number = np.int64(terms.book)
+    if number < 0:
+        return
+    (has_bid, bid), (has_ask, ask) = _top(books, number, BY_PRICE_BOOK, OUTRIGHT)
+    if not has_bid and not has_ask:
+        (has_bid, bid), (has_ask, ask) = _top(books, number, BY_ORDER_BOOK, BY_ORDER)
+    terms.followed |= has_bid or has_ask
+    if terms.followed:
         set_top(state, row, has_bid, bid, has_ask, ask)
+
+
+@njit(**KERNEL)
+def take_tops(state, books):
+    """The same for every instrument."""
+    for row in range(state.instruments.shape[0]):
+        take_top(state, books, row)

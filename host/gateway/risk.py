@@ -212,6 +212,11 @@ class Risk:
     def follow(self, books: "Books") -> None:
         """Moves the fat-finger bounds to the best prices of ``books`` as they are now. A side that has no best price, or
         a book that is not to be trusted, bounds nothing."""
+        self.find_books(books)
+        take_tops(self.state, books.state)
+
+    def find_books(self, books: "Books") -> int:
+        """Finds the books of the instruments that are checked against theirs; returns how many instruments the books have."""
         count = int(books.state.cursor[0]["instruments"])
         if count != self._books_known:
             self._books_known = count
@@ -219,7 +224,7 @@ class Risk:
             for instrument in self.terms.instruments:
                 if instrument.fat_finger_ppm and instrument.security_id in numbers:
                     self.state.terms["book"][self._row(instrument.symbol)] = numbers[instrument.security_id]
-        take_tops(self.state, books.state)
+        return count
 
     def apply_control(self, record: Mapping) -> None:
         """Does what a control record of the journal says; records that are for others are passed over.
@@ -306,6 +311,7 @@ class Risk:
                 raise ValueError(f"part '{name}' of the state is of another version: {parts[name].dtype}")
         self.terms = Terms().changed(json.loads(parts["limits"].tobytes()))
         self.state = self.state._replace(**{name: parts[name] for name in _PARTS})
+        self.state.terms["book"], self.state.terms["followed"] = NONE, False
         self._books_known = 0
         if self._router is not None:
             self.route(self._router)

@@ -105,6 +105,14 @@ def _refuse_plain(reject, verdict):
 
 
 @njit(**KERNEL)
+def _note_top(note, terms):
+    """Notes the best prices that an accepted order was compared with."""
+    note.limit_high, note.limit_low = _I(terms.has_bid), _U(terms.best_bid)
+    note.value_high, note.value_low = _I(terms.has_ask), _U(terms.best_ask)
+    terms.noted = True
+
+
+@njit(**KERNEL)
 def _check_fields(frame, room):
     """What the frame says of itself: flags, offsets, and the fields that its kind requires (FIX 4.4, D, F, G)."""
     length = frame.payload_length
@@ -332,6 +340,9 @@ def _check_order(frame, payload, state, reject, ahead, decision):
     decision.node = instrument.node
     decision.price = instrument.reference
     decision.flags = MARKED_FLAG if marked else 0
+    if instrument.checks & FAT_FINGER and not state.terms[row].noted:
+        _note_top(reject, state.terms[row])
+        decision.flags |= NOTED
     book_order(state, frame, ahead, slot, place, original, more, decision)
     return _ACCEPTED
 
@@ -428,6 +439,10 @@ def risk_pass(frames, payload, state, decisions):
                 # A rule that compares nothing has no numbers; where one does, they differ.
                 if reject.limit_low != reject.value_low or reject.limit_high != reject.value_high:
                     decision.flags = NOTED
+                tables.notes += 1
+            elif decision.flags & NOTED:
+                reject.index = index
+                reject.verdict = verdict
                 tables.notes += 1
         elif kind == _MALFORMED_KIND:
             verdict = _MALFORMED

@@ -14,9 +14,10 @@ from host.gateway.risk_state import (
     position_home,
     position_slot,
     set_reference,
+    set_top,
     stored_id,
 )
-from host.journal.batch import ACCEPTED
+from host.journal.batch import ACCEPTED, NOTED, read_note
 from host.memory import KERNEL
 
 _I = np.int64
@@ -49,6 +50,10 @@ def restore_orders(frames, decisions, payload, state, decision):
             tables.client_order_ids += 1
         if state.instruments[row].reference != made.price:
             set_reference(state, row, made.price)
+        if made.flags & NOTED:
+            bid, has_bid, ask, has_ask = read_note(frame, payload)
+            set_top(state, row, has_bid != 0, _I(bid), has_ask != 0, _I(ask))
+            state.terms[row].noted = True
         if frame.kind == _CANCEL:
             continue
         slot = account_slot(state.accounts, ahead.account_low, ahead.account_high)

@@ -48,10 +48,12 @@ TERMS_DTYPE = np.dtype(
         ("book", "i4"),
         ("has_bid", "?"),
         ("has_ask", "?"),
-        ("reserved", "u1", (2,)),
+        ("followed", "?"),
+        ("noted", "?"),
     ]
 )
-"""What is seldom read of an instrument, same row: its notional an order, widths, and the book's best prices."""
+"""What is seldom read of an instrument, same row: its notional an order, widths, and the book's best prices; whether these are
+of a book that is followed now (else a journal gave them back), and whether an accepted order has noted them."""
 
 ACCOUNT_DTYPE = np.dtype(
     [
@@ -271,6 +273,8 @@ def set_reference(state, row, price):
 def set_top(state, row, has_bid, bid, has_ask, ask):
     """Moves an instrument's bounds to a book's best prices; a side without one bounds nothing."""
     instrument, terms = state.instruments[row], state.terms[row]
+    if terms.has_bid != has_bid or terms.best_bid != bid or terms.has_ask != has_ask or terms.best_ask != ask:
+        terms.noted = False
     terms.has_bid, terms.best_bid = has_bid, bid
     terms.has_ask, terms.best_ask = has_ask, ask
     wide = width(ask, terms.fat_finger_ppm)

@@ -25,14 +25,17 @@ SLICE = 1024
 
 _ORDERS, _CONTROL = int(BatchKind.ORDERS), int(BatchKind.CONTROL)
 
-IDLE, LAPPED, ASKED = 0, 1, 2
-"""Why the loop came back: nothing came for long enough, the card has overrun the host, or the time it was given is over."""
+IDLE, LAPPED, ASKED, UNTIL = range(4)
+"""Why the loop came back: nothing came for long enough, the card has overrun the host, the time it was given is over, or there are
+frames behind those that it may look at."""
 
 PLACE_DTYPE = np.dtype(
     [
         # The next frame to look at, the first one whose credit the card has not back, and the credit of payload.
         ("position", "i8"),
         ("released", "i8"),
+        # The first frame that it may not look at yet.
+        ("until", "i8"),
         ("payload_read", "i8"),
         ("payload_end", "i8"),
         # Of the frames from position on: decided about, and those of them that are in a batch.
@@ -50,6 +53,9 @@ PLACE_DTYPE = np.dtype(
     ]
 )
 """Where the loop is."""
+
+NO_END = 1 << 62
+"""The end of what it may look at, where there is none."""
 
 SUB_BUCKET_BITS = 5
 BUCKETS = (64 - SUB_BUCKET_BITS) << SUB_BUCKET_BITS
@@ -183,7 +189,8 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
 
     ``places`` (PLACE_DTYPE) holds where it is between two calls, ``decisions`` has SLICE rows, ``watch`` is
     what a measurement wants (:class:`Watch`). It returns IDLE after ``idle_ns`` without frames or
-    without room for a batch, ASKED after ``most_ns``, at once where they are 0 and there is nothing to do.
+    without room for a batch, ASKED after ``most_ns``, at once where they are 0 and there is nothing to do; UNTIL before a frame that
+    it may not look at.
     """
     place = places[0]
     slots, batch_slots = card.frames.shape[0], batches.records.shape[0]
@@ -199,7 +206,11 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
         if place.taken == place.decided:
             place.taken = 0
             place.decided = 0
-            count = count_available(card.frame_bytes, FRAME_BYTES, place.position, slots, SLICE)
+            available = count_available(card.frame_bytes, FRAME_BYTES, place.position, slots, SLICE)
+            count = min(available, place.until - place.position)
+            if count == 0 and available > 0:
+                answer = UNTIL
+                break
             if count == 0:
                 if place.count > 0:
                     if read_cursor(batches.words, JOURNAL) >= place.batch:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, JOURNAL, BatchRi
 from host.gateway.risk import Risk
 from host.gateway.route_loop import (
     LAPPED,
+    NO_END,
     PLACE_DTYPE,
     SLICE,
     CardArrays,
@@ -50,6 +51,10 @@ from host.journal.group_commit import GroupCommit
 from host.journal.scan import Position
 from host.memory import read_only
 from host.ring.records import RecordRings, has_room, move_cursor, wait_for_cursor, wait_for_record
+
+if TYPE_CHECKING:
+    from host.gateway.follow_loop import BookFollower
+    from host.market_data import Books
 
 SETTLE_NS = 1_000_000
 """How long the risk loop runs before it looks at what nodes reported."""
@@ -78,7 +83,7 @@ class RiskStage:
 
     ``batches`` and ``ring`` are taken up where a predecessor left them; ``risk`` must hold everything up to the last published
     batch already (:func:`recover_risk`). ``watch`` is what a measurement wants of its loop, ``nodes`` are
-    the nodes that books may be moved between.
+    the nodes that books may be moved between. ``books``, new ones, follow the ring's market data, and risk their best prices.
     """
 
     name = "risk"
@@ -91,6 +96,7 @@ class RiskStage:
         feedback: RecordRings | None = None,
         watch: Watch | None = None,
         nodes: Collection[int] = (),
+        books: "Books | None" = None,
     ) -> None:
         risk.reserve(SLICE)
         self.risk = risk
@@ -123,6 +129,8 @@ class RiskStage:
         place["position"] = place["released"] = ring.position
         place["payload_read"] = place["payload_end"] = ring.payload_read
         place["batch"] = published
+        place["until"] = NO_END
+        self._follower = None if books is None else self._follow(books)
         self._recovered = batches.ring.base + published
         """Reports of batches before this one have been settled by the recovery."""
 
@@ -140,13 +148,23 @@ class RiskStage:
         """See :class:`Stage`. Raises Lapped where the card has overrun the host."""
         frames = int(self.place["frames"][0])
         moved = self._settle() or self.take_controls()
-        answer = route_loop(
-            self._card, self.risk.state, self._batches.arrays, self.place, self._decisions, self._watch,
-            spin_ns, SETTLE_NS,
-        )  # fmt: skip
+        if self._follower is not None:
+            answer = self._follower.run(spin_ns, SETTLE_NS)
+        else:
+            answer = route_loop(
+                self._card, self.risk.state, self._batches.arrays, self.place, self._decisions, self._watch,
+                spin_ns, SETTLE_NS,
+            )  # fmt: skip
         if answer == LAPPED:
             raise Lapped(f"the card has overrun frame {self.place['position'][0]}, which was not released yet")
         return moved or int(self.place["frames"][0]) > frames
+
+    def _follow(self, books: "Books") -> "BookFollower":
+        # Books bring Arrow, and gateways without market data start sooner without.
+        from host.gateway.follow_loop import BookFollower, RouteArguments
+
+        route = RouteArguments(self._card, self._batches.arrays, self.place, self._decisions, self._watch)
+        return BookFollower(books, self.risk, route)
 
     def _settle(self) -> bool:
         """Takes what nodes reported since."""

@@ -62,7 +62,7 @@ from host.market_data.layout import (
     Violation,
 )
 from host.market_data.orders import index_all
-from host.market_data.places import no_places, places_of
+from host.market_data.places import Places, no_places, places_of
 from host.market_data.recovery import find_instrument, index_instruments
 from host.market_data.views import mark_of, read_levels
 from host.market_data.walk import finish, walk
@@ -202,10 +202,19 @@ class Books:
             looked = need == Need.LOOK
             if need == Need.NOTHING:
                 return
-            if looked:
-                self._look(frames[first], payload)
-            else:
-                self._make_room(need)
+            self.attend(Need(need), frames[first], payload)
+
+    def attend(self, need: Need, frame: np.void, payload: np.ndarray) -> None:
+        """Do what a compiled walk needs at a frame before it can go on."""
+        if need is Need.LOOK:
+            self._look(frame, payload)
+        else:
+            self._make_room(need)
+
+    @property
+    def rules(self) -> tuple[Places, tuple[int, int]]:
+        """What :func:`host.market_data.walk.walk` wants to know of the venue: places, and books' depths."""
+        return self._places, self._depths
 
     @property
     def state(self) -> State:

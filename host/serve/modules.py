@@ -34,7 +34,9 @@ from host.serve.control import Changes
 from host.serve.status import DONE, SERVING, STARTING, Status
 
 if TYPE_CHECKING:
+    from hdl.sbe_venue import Venue
     from host.capture.packets import Packets
+    from host.market_data import Books
 
 BEAT_NS = 50_000_000
 """Between two signs of life."""
@@ -140,14 +142,11 @@ class CardStage:
 
     def __init__(self, config: Config) -> None:
         # Not for those who make orders up: they start sooner without.
-        from hdl.sbe_venue import load_venue
         from host.capture.reader import open_captures
         from host.card import open_card
         from host.playback import flows_of
 
-        venue = (
-            load_venue(Path(config["gateway.schema"]), config["gateway.profile"]) if config["gateway.schema"] else None
-        )
+        venue = _venue(config)
         captures = open_captures([Path(each) for each in config["traffic.captures"]])
         flows, _left_out = flows_of(captures, venue)
         path = ring_path(config)
@@ -178,6 +177,36 @@ class CardStage:
     def figures(self) -> dict[str, int]:
         """See :class:`host.gateway.stages.Stage`."""
         return {"sent": self._sent}
+
+
+def _venue(config: Config) -> "Venue | None":
+    from hdl.sbe_venue import load_venue
+
+    schema = config["gateway.schema"]
+    return load_venue(Path(schema), config["gateway.profile"]) if schema else None
+
+
+def make_books(config: Config) -> "Books | None":
+    """Empty books of the SBE flows of the captures; None where there is no schema, or nobody says which flows there are."""
+    captures = config["traffic.captures"]
+    # What comes through a pipe can be read once, and the card reads it.
+    if not config["gateway.schema"] or not captures or not all(Path(each).is_file() for each in captures):
+        return None
+    from hdl.flow import Parser
+    from host.capture.reader import open_captures
+    from host.market_data import Books, Feed
+    from host.playback import flows_of
+    from host.playback.feeds import SAMPLE_PACKETS, channels_of, feeds_of, with_feeds
+
+    venue = _venue(config)
+    opened = open_captures([Path(each) for each in captures])
+    flows, _left_out = flows_of(opened, venue)
+    samples = [each.sample(SAMPLE_PACKETS) for each in opened.captures]
+    # Copies of the same packets are one channel, whether the card arbitrates them or not.
+    channels = channels_of(with_feeds(flows, feeds_of([], flows, samples, venue)))
+    numbers = {channel: number for number, channel in enumerate(dict.fromkeys(channels))}
+    feeds = {number: Feed(numbers[channels[number]]) for number, flow in enumerate(flows) if flow.parser is Parser.SBE}
+    return Books(flows, venue, feeds=feeds, interval=0, trades=False) if feeds else None
 
 
 def make_risk(config: Config) -> Risk:
@@ -215,13 +244,14 @@ def make_nodes(config: Config) -> list[MatchingNode]:
 class RiskModule(RiskStage):
     """The risk stage with the changes that come from outside."""
 
-    def __init__(self, config: Config, risk: Risk, batches: BatchRing) -> None:
+    def __init__(self, config: Config, risk: Risk, batches: BatchRing, books: "Books | None") -> None:
         super().__init__(
             risk,
             Ring.open(ring_path(config)),
             batches,
             open_session_rings(config.run / FEEDBACK),
             nodes=config.limits.nodes,
+            books=books,
         )
         self._changes = Changes(config.run, Path(config["gateway.limits"]))
         # A journal begins with its limits, and says what was changed in their file meanwhile.
@@ -315,8 +345,9 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
         )  # fmt: skip
     risk = make_risk(config)
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
+    books = make_books(config)
     _wait_for(ring_path(config), stop)
-    return RiskModule(config, risk, batches)
+    return RiskModule(config, risk, batches, books)
 
 
 class Runner:

@@ -2,9 +2,11 @@
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hdl.flow import Endpoint, Flow, Parser, Protocol
 from hdl.frame import FRAME_DTYPE, Kind, OrderType, Side, crc64
 from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
@@ -17,15 +19,18 @@ from host.generate.faults import encode
 from host.generate.load import LAP_DIGITS, Lap, Load
 from host.journal import Journal
 
+if TYPE_CHECKING:
+    from host.market_data import Books
+
 SEGMENT_BYTES = 1 << 20
 INSTRUMENT = Instrument("ACORN", 42 * 10**9, 1000 * 10**8, collar_ppm=100_000)
 ROOM = 1 << 10
 """For whatever is counted: little memory is soon made."""
 
 
-def warm_stages() -> None:
+def warm_stages(*, market_data: bool = False) -> None:
     """Sends a few orders through all stages and takes them back from the journal: a minute or two the first time, then
-    half a second."""
+    half a second. ``market_data``: with books beside them."""
     lap = _small_lap()
     with tempfile.TemporaryDirectory(prefix="tickgate-warm-") as folder:
         directory = Path(folder)
@@ -34,7 +39,7 @@ def warm_stages() -> None:
             batches = BatchRing.create(None, base=ring_base(journal), slots=2, slot_frames=64)
             sessions = create_session_rings(None, slots=1 << 10)
             feedback = create_session_rings(None, rings=1, slots=1 << 10)
-            risk = RiskStage(_risk(), ring, batches, feedback)
+            risk = RiskStage(_risk(), ring, batches, feedback, books=_books() if market_data else None)
             stages = (
                 risk,
                 JournalStage(journal, batches, grouped=False),
@@ -57,6 +62,12 @@ def _risk() -> Risk:
     risk = Risk([INSTRUMENT], client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM)
     risk.route(Router({0: 1}))
     return risk
+
+
+def _books() -> "Books":
+    from host.market_data import Books
+
+    return Books([Flow(Protocol.TCP, Endpoint(0, 1), Parser.FIX)], interval=0, trades=False)
 
 
 def _nodes() -> list[MatchingNode]:

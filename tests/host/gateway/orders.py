@@ -84,15 +84,18 @@ class Slice:
 
 
 class HandCard:
-    """A card that puts slices into a ring that is never full."""
+    """A card that puts slices into a ring that is never full and never wraps."""
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
         self._frames = self._bytes = 0
 
     def put(self, made: Slice) -> None:
-        frames, payload = made.frames, made.payload
+        self.put_frames(made.frames, made.payload)
+
+    def put_frames(self, frames: np.ndarray, payload: np.ndarray) -> None:
         frames["payload_offset"] += self._bytes
+        frames["generation"] = 1
         self.ring.payload[self._bytes : self._bytes + len(payload)] = payload
         self.ring.frames[self._frames : self._frames + len(frames)] = frames
         self._frames += len(frames)
