@@ -34,7 +34,8 @@ class Output(NamedTuple):
 
 
 class MatchingNode:
-    """A node (see :class:`host.cluster.node.Node`) that keeps a price-time-priority book for each instrument.
+    """A node: applies the orders that were routed to it, in journal sequence, each once, and keeps a price-time-priority book for
+    each instrument.
 
     Parameters: ``number``, 0 to 254; ``orders``, most open orders, and ``instruments``, most instruments: what goes
     beyond is reported as REJECTED.
@@ -54,10 +55,12 @@ class MatchingNode:
 
     @property
     def number(self) -> int:
+        """This node's number, 0 to 254."""
         return self._number
 
     @property
     def applied(self) -> int:
+        """How many orders it has applied."""
         return int(self.state.counters["applied"][0])
 
     @property
@@ -67,6 +70,7 @@ class MatchingNode:
 
     @property
     def trades(self) -> int:
+        """How many trades it has made; each gives two fill reports."""
         return int(self.state.counters["trades"][0])
 
     @property
@@ -75,7 +79,10 @@ class MatchingNode:
         return int(self.state.counters["open_orders"][0])
 
     def apply(self, batch: Batch) -> np.ndarray:
-        """See :meth:`host.cluster.node.Node.apply`.
+        """Applies those orders of a committed batch that are accepted and routed to this node.
+
+        Orders with a sequence that was applied before are passed over. Returns reports (``REPORT_DTYPE``), a view that holds until
+        the next call.
 
         Of control batches "new_day" expires all Day orders, "disconnect" cancels all orders of its ``flow``, and "kill" with
         "cancel" those of its scope, the order with the lowest sequence first; others change nothing. One whose number is not above the last one's is passed over.

@@ -1,16 +1,17 @@
 """The way of an order through the gateway: risk and route, journal, nodes, reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from host.cluster.node import Node
+from host.cluster.matching_node import MatchingNode
 from host.gateway.risk import Risk
 from host.gateway.router import Router
+from host.gateway.state import GatewayState, NodesState, recover
 from host.gateway.summary import Summary
 from host.gateway.verdict import Verdict
-from host.journal import BatchBuffer, Journal, read_journal
+from host.journal import BatchBuffer, Journal
 from host.journal.batch import BATCH_FRAMES, DECISION_DTYPE, Batch
 from host.journal.layout import batch_bytes
 
@@ -41,7 +42,8 @@ class Gateway:
 
     An order that passes risk is written to the journal and made durable before any node sees it. Journaled are all
     order frames, the rejected ones with their verdict; market data, session and malformed frames are counted only.
-    A journal that holds orders already is replayed into ``risk`` and ``nodes`` first, which must be new.
+    A journal that holds orders already is replayed into ``risk`` and ``nodes`` first, from its newest snapshot on; they must be
+    new. Where it has limits, these are in force.
 
     Parameters: ``nodes``, one for each node number to which ``router`` gives a weight; ``on_reports``, called with
     the reports (``REPORT_DTYPE``) of each batch and node, which hold until it returns; ``batch_frames``, most orders
@@ -56,7 +58,7 @@ class Gateway:
         risk: Risk,
         router: Router,
         journal: Journal,
-        nodes: Sequence[Node],
+        nodes: Sequence[MatchingNode],
         *,
         on_reports: Callable[[np.ndarray], None] | None = None,
         batch_frames: int = BATCH_FRAMES,
@@ -65,7 +67,8 @@ class Gateway:
         self.recovered = 0
         self._risk = risk
         self._journal = journal
-        self._nodes = {node.number: node for node in nodes}
+        self._state = GatewayState(risk, nodes)
+        self._nodes = self._state.nodes
         self._on_reports = on_reports
         self._buffer = BatchBuffer(batch_frames)
         if batch_bytes(batch_frames, self._buffer.payload_room) > journal.batch_limit:
@@ -76,7 +79,8 @@ class Gateway:
             raise GatewayError(f"the router knows node {missing[0]}, the gateway does not")
         risk.route(router)
         if journal.recovered:
-            self._recover()
+            _, position = recover(self._state, journal.directory, journal.position.batch)
+            self.recovered = position.sequence - 1
 
     def process(self, frames: np.ndarray, payload: np.ndarray) -> Summary:
         """Sees a slice of the ring through and returns what that added to ``summary``.
@@ -103,23 +107,18 @@ class Gateway:
         self.summary = self.summary + step
         return step
 
-    def reconcile(self, make_node: Callable[[int], Node]) -> Reconciliation:
-        """Reads the journal again, replays it into new nodes and compares them with the live ones.
+    def reconcile(self, make_node: Callable[[int], MatchingNode]) -> Reconciliation:
+        """Reads the journal again, replays it into new nodes, from its newest snapshot on, and compares them with the live ones.
 
         ``make_node`` gives an empty node of a number, with the same limits as the live one.
         """
-        fresh = {number: make_node(number) for number in self._nodes}
-        journaled = accepted = 0
-        for batch in read_journal(self._journal.directory):
-            journaled += len(batch)
-            accepted += _accepted(batch)
-            for node in fresh.values():
-                node.apply(batch)
+        replay = _Replay([make_node(number) for number in self._nodes])
+        _, position = recover(replay, self._journal.directory, self._journal.committed.batch)
+        fresh, journaled, accepted = replay.nodes, position.sequence - 1, replay.accepted
         differences = []
         live_applied = sum(node.applied for node in self._nodes.values())
         for name, found, expected in (
             ("orders in the journal", journaled, self.recovered + self.summary.accepted + self.summary.rejected),
-            ("orders in the journal by sequence", journaled, self._journal.committed_sequence),
             ("accepted orders applied by the nodes", live_applied, accepted),
             ("accepted orders applied again", sum(node.applied for node in fresh.values()), accepted),
         ):
@@ -161,12 +160,21 @@ class Gateway:
             raise GatewayError(f"batch {batch.number}: {_accepted(batch)} orders accepted, {applied} applied")
         self._buffer.clear()
 
-    def _recover(self) -> None:
-        for batch in read_journal(self._journal.directory):
-            self._risk.restore(batch)
-            for node in self._nodes.values():
-                self._risk.settle(node.apply(batch))
-            self.recovered += len(batch)
+
+class _Replay(NodesState):
+    """Nodes that the journal is replayed into, and how many orders it says they were given."""
+
+    def __init__(self, nodes: Iterable[MatchingNode]) -> None:
+        super().__init__(nodes)
+        self.accepted = 0
+
+    def apply(self, batch: Batch) -> None:
+        self.accepted += _accepted(batch)
+        super().apply(batch)
+
+    def load(self, parts: Mapping[str, np.ndarray]) -> None:
+        super().load(parts)
+        self.accepted = sum(node.applied for node in self.nodes.values())
 
 
 def _accepted(batch: Batch) -> int:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from hdl.frame import FRAME_DTYPE, Flag, Kind, Side
-from host.cluster import MatchingNode, Node, ReportKind
+from host.cluster import MatchingNode, ReportKind
 from host.gateway import Gateway, GatewayError, Instrument, Risk, Router, Summary, Verdict
+from host.gateway.state import GatewayState
 from host.journal import Batch, Journal, JournalError, read_journal
+from host.journal.follower import Follower
 from host.journal.layout import segment_path
 from tests.host.gateway.orders import ONE, Slice
 
@@ -24,12 +26,17 @@ def make_risk() -> Risk:
 
 
 def make_gateway(
-    directory: Path, *, nodes: list[Node] | None = None, batch_frames: int = 64, **more: object
+    directory: Path,
+    *,
+    nodes: list[MatchingNode] | None = None,
+    batch_frames: int = 64,
+    segment_bytes: int = SEGMENT,
+    **more: object,
 ) -> Gateway:
     return Gateway(
         make_risk(),
         Router({0: 1, 1: 1, 2: 2}),
-        Journal(directory, segment_bytes=SEGMENT),
+        Journal(directory, segment_bytes=segment_bytes),
         nodes or [MatchingNode(number) for number in range(3)],
         batch_frames=batch_frames,
         **more,
@@ -142,6 +149,36 @@ def test_a_gateway_goes_on_from_its_journal(tmp_path: Path) -> None:
     assert result.node_hashes == straight.reconcile(MatchingNode).node_hashes
 
 
+def test_a_gateway_goes_on_from_the_newest_snapshot(tmp_path: Path) -> None:
+    first, second = traffic(0, 3000), traffic(3, 500, first=2500)
+    straight = make_gateway(tmp_path / "straight")
+    stopped = make_gateway(tmp_path / "stopped", segment_bytes=128 << 10)
+    for gateway in (straight, stopped):
+        gateway.process(first.frames, first.payload)
+    stopped._journal.close()
+    risk = make_risk()
+    risk.route(Router({0: 1, 1: 1, 2: 2}))
+    state = GatewayState(risk, [MatchingNode(number) for number in range(3)])
+    follower = Follower(
+        tmp_path / "stopped", load=state.load, apply=state.apply, parts=state.parts, snapshot_segments=1
+    )
+    while follower.step():
+        pass
+    assert list((tmp_path / "stopped").glob("*.snapshot"))
+    # What lies before the snapshot is not read any more.
+    with segment_path(tmp_path / "stopped", 1).open("r+b") as file:
+        file.seek(1000)
+        file.write(bytes(1000))
+    after = make_gateway(tmp_path / "stopped", segment_bytes=128 << 10)
+    assert after.recovered == stopped.summary.journaled
+    for gateway in (straight, after):
+        gateway.process(second.frames, second.payload)
+    result = after.reconcile(MatchingNode)
+    assert result.closes, result.differences
+    assert result.accepted == straight.summary.accepted
+    assert result.node_hashes == straight.reconcile(MatchingNode).node_hashes
+
+
 class ForgetfulNode(MatchingNode):
     """A node that applies an order and then loses its state."""
 
@@ -177,7 +214,7 @@ def test_an_order_that_no_node_applies_stops_the_gateway(tmp_path: Path) -> None
 
 
 def test_nothing_is_applied_that_is_not_durable(tmp_path: Path) -> None:
-    nodes: list[Node] = [MatchingNode(number) for number in range(3)]
+    nodes = [MatchingNode(number) for number in range(3)]
     gateway = make_gateway(tmp_path, nodes=nodes)
     gateway._journal.close()
     orders = Slice().order("a", symbol="SYM1")
