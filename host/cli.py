@@ -613,6 +613,24 @@ def control(
 
 
 @app.command()
+def reports(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration of a gateway; it may run, or not.")],
+    session: Annotated[int, typer.Option("--session", metavar="N", help="Of this session: a flow's number.")],
+    first_sequence: Annotated[
+        int,
+        typer.Option("--from", metavar="SEQUENCE", min=1, help="Caused by orders from this sequence on. (default: 1)"),
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with every field.")] = False,
+) -> None:
+    """Print what a session was told, or missed because it read too slowly, out of the journal."""
+    from host.serve.config import load_config
+    from host.serve.reports import show_reports
+
+    with _bad_input():
+        show_reports(load_config(path), session, first_sequence, as_json=as_json)
+
+
+@app.command()
 def doctor(
     warm: Annotated[bool, typer.Option("--warm", help="Compile the host's loops into Numba's cache first.")] = False,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Look only, and measure nothing.")] = False,

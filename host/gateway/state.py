@@ -4,7 +4,7 @@ Whoever needs that state, and is not the live gateway, has it from here: a proce
 writes snapshots.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,22 +138,25 @@ class OtherJournal(ValueError):
     """A journal that is not the one of the rings."""
 
 
-def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Position]:
-    """Moves a new state on by all durable batches with numbers below ``before``: from the newest snapshot that is not beyond, then from the
-    journal. Returns how many orders the journal had to be read for, and the position behind.
-
-    Raises OtherJournal where the journal ends before."""
-    after: Position | None = None
+def begin_at_snapshot(state: NodesState, directory: Path, fits: Callable[[Position], bool]) -> Position | None:
+    """Loads the newest whole snapshot whose position fits into a new state; that position, None where there is no such snapshot."""
     for path in snapshot_paths(directory):
         try:
             snapshot = read_snapshot(path, verify=False)
         except (CorruptJournal, FileNotFoundError):
             continue
-        if snapshot.position.batch <= before:
+        if fits(snapshot.position):
             state.load(snapshot.parts)
-            after = snapshot.position
-            break
-    reader = read_journal(directory, after)
+            return snapshot.position
+    return None
+
+
+def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Position]:
+    """Moves a new state on by all durable batches with numbers below ``before``: from the newest snapshot that is not beyond, then from the
+    journal. Returns how many orders the journal had to be read for, and the position behind.
+
+    Raises OtherJournal where the journal ends before."""
+    reader = read_journal(directory, begin_at_snapshot(state, directory, lambda each: each.batch <= before))
     orders, position = 0, reader.position
     while position.batch < before and (batch := next(reader, None)) is not None:
         state.apply(batch)
