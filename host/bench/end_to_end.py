@@ -26,7 +26,7 @@ from host.generate.load import Lap
 from host.journal import Journal, JournalReader, newest_snapshot
 from host.journal.retention import used_bytes
 from host.journal.segments import make_spares
-from host.serve.modules import HASHES
+from host.serve.modules import read_hashes
 from host.trials.served import Served
 
 SECONDS = 10.0
@@ -147,7 +147,7 @@ def reconcile(served: Served, modules: dict[str, dict[str, int]]) -> list[str]:
     nodes = {str(number): node for number, node in state.nodes.items()}
     journaled = reader.position.sequence - 1
     accepted = sum(node.applied for node in nodes.values())
-    hashes = json.loads((served.run_directory / HASHES).read_text())
+    hashes = read_hashes(served.run_directory)
     return [
         f"{name}: {found}, expected {expected}"
         for name, found, expected in (

@@ -17,28 +17,30 @@ from host.journal.batch import DECISION_DTYPE, Batch, BatchBuffer, BatchKind, pa
 from host.ring.records import OWN_WORD, RecordRing, RecordRings
 
 SLOTS = 16
-"""Batches between risk and the slowest node by default."""
+"""Batches between risk and the slowest nodes by default."""
 
 SLOT_FRAMES = 4096
 """Most orders of a batch by default: at a million a second, four milliseconds of them."""
 
 JOURNAL = 0
-"""The journal's cursor: batches before it are durable. The nodes' processes have those from 1 on."""
+"""The journal's cursor: batches before it are durable. Modules of nodes have those from 1 on."""
 
 SLOT_DTYPE = np.dtype(
     [
         ("first_sequence", "<u8"),
         ("frames_end", "<u8"),
         ("published", "<i8"),
+        ("durable", "<i8"),
         ("count", "<u4"),
         ("payload_bytes", "<u4"),
         ("kind", "u1"),
-        ("reserved", "u1", (30,)),
+        ("reserved", "u1", (22,)),
         ("generation", "u1"),
     ]
 )
 """A batch. ``frames_end`` is the number of the first frame of the card's ring that is in no batch up to this one,
-``published`` a CLOCK_MONOTONIC in ns, ``kind`` a BatchKind. ``first_sequence`` is written by the journal, before it moves its cursor."""
+``published`` a CLOCK_MONOTONIC in ns, ``kind`` a BatchKind. ``first_sequence`` and ``durable`` (CLOCK_MONOTONIC, ns) are written
+by the journal, before it moves its cursor."""
 assert SLOT_DTYPE.itemsize == 64
 
 

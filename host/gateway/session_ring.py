@@ -3,6 +3,10 @@
 A record is a report with the batch that it comes of and its number among that batch's reports. Nodes are deterministic, so
 the same batch gives the same numbers again: a node's process that takes another's place passes over what a session has
 got already. The same records, all in one ring, go back to risk.
+
+A ring has one writer. Where several modules share the nodes, each has a set of rings of its own, all sets in one file, the first
+module's first. What a session got of one instrument is in the order of the batches, from whichever set: before a module
+takes over an instrument, what the former one had to say of it stands in its ring.
 """
 
 from collections.abc import Iterable
@@ -81,17 +85,33 @@ class Outlet(NamedTuple):
     wanted: np.ndarray
 
 
-def outlet_of(rings: RecordRings, unwanted: Iterable[ReportKind] = ()) -> Outlet:
-    """The writer's end of rings, at the place where a predecessor stopped."""
-    written = np.array([rings[ring].written() for ring in range(len(rings))], np.int64)
-    seen_batch, seen_ordinal = np.full(len(rings), -1, np.int64), np.full(len(rings), -1, np.int64)
-    for ring, count in enumerate(written.tolist()):
-        if count:
-            last = rings.records[ring, (count - 1) % rings.records.shape[1]]
+def outlet_of(rings: RecordRings, part: int = 0, parts: int = 1, unwanted: Iterable[ReportKind] = ()) -> Outlet:
+    """The writer's end of one of ``parts`` equal sets of rings, at the place where a predecessor stopped."""
+    count = len(rings) // parts
+    mine = slice(part * count, (part + 1) * count)
+    records = rings.records[mine]
+    written = np.array([rings[ring].written() for ring in range(mine.start, mine.stop)], np.int64)
+    seen_batch, seen_ordinal = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    for ring, number in enumerate(written.tolist()):
+        if number:
+            last = records[ring, (number - 1) % records.shape[1]]
             seen_batch[ring], seen_ordinal[ring] = int(last["batch"]), int(last["ordinal"])
     wanted = np.ones(256, bool)
     wanted[list(unwanted)] = False
-    return Outlet(rings.words, rings.records, rings.slot_bytes, written, seen_batch, seen_ordinal, wanted)
+    return Outlet(rings.words[mine], records, rings.slot_bytes[mine], written, seen_batch, seen_ordinal, wanted)
+
+
+def take_reports(rings: RecordRings, last_batch: int) -> np.ndarray:
+    """Takes what is there of batches up to ``last_batch`` out of rings with a writer each, as a copy in the order of the
+    batches. All that rings hold of earlier ones must be there."""
+    parts = [np.zeros(0, SESSION_DTYPE)]
+    for number in range(len(rings)):
+        ring = rings[number]
+        while count := int(np.searchsorted((records := ring.poll())["batch"], last_batch, side="right")):
+            parts.append(records[:count].copy())
+            ring.release(count)
+    taken = np.concatenate(parts)
+    return taken[np.argsort(taken["batch"], kind="stable")]
 
 
 @njit(cache=True, nogil=True, _nrt=False)

@@ -12,7 +12,7 @@ told for something, and says whether it did anything.
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ from host.card.ring import Lapped, Ring
 from host.cluster.matching_node import MatchingNode
 from host.cluster.report import REPORT_DTYPE, ReportKind
 from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, JOURNAL, BatchRing
+from host.gateway.handover import Handover
 from host.gateway.risk import Risk
 from host.gateway.route_loop import (
     LAPPED,
@@ -42,8 +43,17 @@ from host.gateway.session_ring import (
     outlet_of,
     put_reports,
     refuse_orders,
+    take_reports,
 )
-from host.gateway.state import GatewayState, NodesState, OtherJournal, complete_control, recover, route_move
+from host.gateway.state import (
+    GatewayState,
+    NodesState,
+    OtherJournal,
+    carry_books,
+    complete_control,
+    recover,
+    route_move,
+)
 from host.gateway.verdict import Verdict
 from host.journal import Batch, Journal
 from host.journal.batch import DECISION_DTYPE, BatchKind, control_batch
@@ -82,8 +92,9 @@ class RiskStage:
     """From the card's ring to published batches.
 
     ``batches`` and ``ring`` are taken up where a predecessor left them; ``risk`` must hold everything up to the last published
-    batch already (:func:`recover_risk`). ``watch`` is what a measurement wants of its loop, ``nodes`` are
-    the nodes that books may be moved between. ``books``, new ones, follow the ring's market data, and risk their best prices.
+    batch already (:func:`recover_risk`). ``feedback`` has a ring for each module of nodes, ``watch`` is what a measurement wants of
+    its loop, ``nodes`` are the nodes that books may be moved between, with their room for open orders. ``books``, new ones,
+    follow the ring's market data, and risk their best prices.
     """
 
     name = "risk"
@@ -95,13 +106,13 @@ class RiskStage:
         batches: BatchRing,
         feedback: RecordRings | None = None,
         watch: Watch | None = None,
-        nodes: Collection[int] = (),
+        nodes: Mapping[int, int] | None = None,
         books: "Books | None" = None,
     ) -> None:
         risk.reserve(SLICE)
         self.risk = risk
         self._feedback = feedback
-        self._nodes = nodes
+        self._nodes = nodes or {}
         self._controls: deque[Mapping[str, Any]] = deque()
         self.refused: list[str] = []
         self._ring = ring
@@ -170,12 +181,23 @@ class RiskStage:
         """Takes what nodes reported since."""
         if self._feedback is None:
             return False
+        if len(self._feedback) > 1:
+            return self._settle_merged(self._feedback)
         ring, settled = self._feedback[0], False
         while len(records := ring.poll()):
             self.risk.settle(records["report"][np.searchsorted(records["batch"], self._recovered) :])
             ring.release(len(records))
             settled = True
         return settled
+
+    def _settle_merged(self, feedback: RecordRings) -> bool:
+        """As :meth:`_settle`, where an instrument's reports may come from several modules, one after the other."""
+        # Of batches before the slowest module's, all is there. Of its present one no instrument is reported by two.
+        ring = self._batches.ring
+        slowest = min(ring.cursor(1 + reader) for reader in range(len(feedback)))
+        records = take_reports(feedback, ring.base + slowest)
+        self.risk.settle(np.ascontiguousarray(records["report"][np.searchsorted(records["batch"], self._recovered) :]))
+        return len(records) > 0
 
     def take_controls(self) -> bool:
         """Let the records that :meth:`control` was given take effect, as far as can be now; whether any did."""
@@ -283,14 +305,19 @@ class JournalStage:
         return self._journal.append_control(json.loads(text.tobytes()))
 
     def _say(self, durable: Position) -> None:
-        move_cursor(self._batches.ring.words, JOURNAL, durable.batch - self._batches.ring.base)
+        ring, now = self._batches.ring, time.monotonic_ns()
+        for number in range(ring.cursor(JOURNAL), durable.batch - ring.base):
+            ring.records["durable"][number % ring.slots] = now
+        move_cursor(ring.words, JOURNAL, durable.batch - ring.base)
 
 
 class NodeStage:
     """Durable batches are applied by some nodes, and reported to the sessions and to risk.
 
     ``reader`` is its cursor in the batch ring, from 1; the first one's also reports what risk refused. ``nodes`` must hold
-    everything before that cursor already (:func:`recover_nodes`). ``feedback`` is one ring, read by risk.
+    everything before that cursor already (:func:`recover_nodes`). ``sessions`` are as many sets of rings as there
+    are such stages, ``feedback`` a ring for each, read by risk. ``handover`` carries books between stages; without
+    it, all nodes are here.
     """
 
     def __init__(
@@ -301,23 +328,26 @@ class NodeStage:
         feedback: RecordRings | None = None,
         *,
         reader: int = 1,
+        readers: int = 1,
+        handover: Handover | None = None,
         stop: Callable[[], bool] = lambda: False,
         patience_ns: int = PATIENCE_NS,
     ) -> None:
         self.name = "nodes" if reader == 1 else f"nodes-{reader}"
         self._nodes = NodesState(nodes)
         self._batches = batches
-        self._outlets = [outlet_of(sessions)]
+        self._outlets = [outlet_of(sessions, reader - 1, readers)]
         if feedback is not None:
             # An order that rests is what risk has booked it as.
-            self._outlets.append(outlet_of(feedback, unwanted=(ReportKind.NEW,)))
+            self._outlets.append(outlet_of(feedback, reader - 1, readers, unwanted=(ReportKind.NEW,)))
         self._reader = reader
+        self._handover = handover
         self._stop = stop
         self._patience_ns = patience_ns
         self._next = batches.ring.cursor(reader)
         self._refused = np.zeros(batches.slot_frames, REPORT_DTYPE)
         self._refusals = np.zeros(batches.slot_frames, REFUSAL_DTYPE)
-        self._reports = self._detached = 0
+        self._reports = self._detached = self._latency_ns = 0
 
     def step(self, spin_ns: int) -> bool:
         """See :class:`Stage`."""
@@ -328,6 +358,8 @@ class NodeStage:
             batch = self._batches.batch(self._next)
             if not self._apply(batch):
                 return True
+            durable = int(self._batches.ring.records["durable"][self._next % self._batches.ring.slots])
+            self._latency_ns += time.monotonic_ns() - durable
             self._next += 1
             move_cursor(self._batches.ring.words, self._reader, self._next)
         return True
@@ -341,6 +373,7 @@ class NodeStage:
             "batches": self._next,
             "reports": self._reports,
             "detached": self._detached,
+            "latency_ns": self._latency_ns,
         }
 
     def state_hashes(self) -> dict[str, str]:
@@ -357,7 +390,11 @@ class NodeStage:
             if not self._tell(self._refused[:count], self._refusals[:count], batch.number, ordinal, self._outlets[:1]):
                 return False
             ordinal += int(count)
-        for reports in self._nodes.reports(batch):
+        if self._handover is None:
+            carry_books(self._nodes.nodes, batch.control)
+        elif not self._handover.carry(self._nodes.nodes, batch, self._stop):
+            return False
+        for reports in self._nodes.applied(batch):
             if not self._tell(reports, NO_REFUSALS, batch.number, ordinal, self._outlets):
                 return False
             ordinal += len(reports)

@@ -4,13 +4,13 @@ Whoever needs that state, and is not the live gateway, has it from here: a proce
 writes snapshots.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from host.cluster.matching_node import MatchingNode
+from host.cluster.matching_node import NODE_INSTRUMENTS, MatchingNode
 from host.gateway.risk import Risk
 from host.gateway.risk_control import parse_control
 from host.gateway.terms import SESSION_LIMIT
@@ -23,22 +23,20 @@ _RISK, _NODE = "risk.", "node{}."
 
 
 def carry_books(nodes: Mapping[int, MatchingNode], control: Mapping[str, Any] | None) -> None:
-    """Does what a "move" record says: the books of its instruments go from one node to another."""
+    """Does what a "move" record says: the books of its instruments go from one node to another, which has room
+    (:func:`complete_control`)."""
     if control is None or control["type"] != "move":
         return
     source, target = nodes[control["from"]], nodes[control["to"]]
     for instrument in control["instruments"]:
-        book = source.take_book(instrument)
-        try:
-            target.give_book(instrument, book)
-        except ValueError:  # no room: every replay finds the same
-            source.give_book(instrument, book)
+        target.give_book(instrument, source.take_book(instrument))
 
 
-def complete_control(risk: Risk, nodes: Collection[int], record: Mapping[str, Any]) -> dict[str, Any]:
+def complete_control(risk: Risk, nodes: Mapping[int, int], record: Mapping[str, Any]) -> dict[str, Any]:
     """A control record that came from outside, as it is to be journaled: with all that risk and nodes need of it.
 
-    Raises ValueError for one that cannot be carried out: once it is journaled, every restart would have to.
+    ``nodes`` is the room for open orders of each node. Raises ValueError for a record that cannot be carried out: once
+    it is journaled, every restart would have to.
     """
     kind = record.get("type")
     if kind in ("kill", "release"):
@@ -55,17 +53,33 @@ def complete_control(risk: Risk, nodes: Collection[int], record: Mapping[str, An
         return {"type": kind, "flow": flow}
     if kind == "move":
         source, target, codes = (record.get(name) for name in ("from", "to", "instruments"))
-        if source not in nodes or target not in nodes or source == target or not isinstance(codes, list):
+        known = isinstance(source, int) and isinstance(target, int) and {source, target} <= nodes.keys()
+        if not known or source == target or not isinstance(codes, list):
             raise ValueError(
                 f"move: from {source!r} to {target!r}: two of the nodes {sorted(nodes)} and an array are wanted"
             )
         held = set(risk.state.instruments["code"][risk.state.instruments["node"] == source].tolist())
         if strange := [code for code in codes if code not in held]:
             raise ValueError(f"move: node {source} does not have instrument {strange[0]!r}")
+        _check_room(risk, nodes[target], target, codes)
         return {"type": kind, "from": source, "to": target, "instruments": codes}
     if kind == "limits":
         return dict(record)
     raise ValueError(f"there is no control record of type {kind!r}")
+
+
+def _check_room(risk: Risk, room: int, node: int, instruments: Sequence[int]) -> None:
+    """Raises ValueError where a node might not take some more books. Risk holds an order open from its acceptance until a node has said
+    that it is not, so no node ever has more open orders than risk counts for it."""
+    state = risk.state
+    there = (state.instruments["node"] == node) | np.isin(state.instruments["code"], np.array(instruments, np.uint64))
+    if np.count_nonzero(there) > NODE_INSTRUMENTS:
+        raise ValueError(f"move: node {node} has room for {NODE_INSTRUMENTS} instruments")
+    if int(state.tables["orders"][0]) <= room:
+        return
+    its = state.positions["instrument"][state.orders["position"][state.orders["state"] != 0]]
+    if (count := np.count_nonzero(there[its])) > room:
+        raise ValueError(f"move: node {node} has room for {room} open orders, and would have {count}")
 
 
 def route_move(risk: Risk, control: Mapping[str, Any] | None) -> None:
@@ -89,6 +103,10 @@ class NodesState:
     def reports(self, batch: Batch) -> Iterator[np.ndarray]:
         """Moves on by a batch; what each node reports of it, a view that holds until that node's next."""
         carry_books(self.nodes, batch.control)
+        yield from self.applied(batch)
+
+    def applied(self, batch: Batch) -> Iterator[np.ndarray]:
+        """As :meth:`reports`, of a batch whose books have been carried."""
         for node in self.nodes.values():
             yield node.apply(batch)
 

@@ -148,9 +148,18 @@ class RecordRing:
         """The number, by whatever the writer counts, of the ring's first record."""
         return int(self.words[_BASE])
 
+    @property
+    def cursors(self) -> int:
+        """How many readers there are."""
+        return int(self.words[_CURSORS])
+
     def cursor(self, reader: int = 0) -> int:
         """How many records a reader has done with."""
         return int(read_cursor(self.words, reader))
+
+    def least_cursor(self) -> int:
+        """How many records every reader has done with."""
+        return int(least_cursor(self.words))
 
     def written(self) -> int:
         """How many records were written ever, found by their generations: what a writer's successor begins with."""

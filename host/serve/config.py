@@ -15,8 +15,11 @@ from host.gateway.session_ring import SESSION_SLOTS
 from host.journal.file import SEGMENT_BYTES
 from host.journal.follower import SNAPSHOT_SEGMENTS
 
-MODULES = ("card", "risk", "journal", "nodes", "sessions", "snapshots")
-"""What a gateway consists of, in the order in which orders meet them."""
+NODE_MODULES = ("nodes", *(f"nodes-{number}" for number in range(2, 9)))
+"""The modules that nodes may be shared out to; ``[nodes] modules`` says how many there are."""
+
+MODULES = ("card", "risk", "journal", *NODE_MODULES, "sessions", "snapshots")
+"""What a gateway may consist of, in the order in which orders meet them."""
 
 
 class ConfigError(ValueError):
@@ -54,7 +57,7 @@ KEYS = (
     Key("wait", "sleep_us", int, 50, "how long it sleeps then; 0: it goes on polling", 0, 1_000_000),
     Key("rings", "frame_slots", int, 1 << 16, "slots of the card's ring, a power of two; not for `ring:`", 2),
     Key("rings", "payload_bytes", int, 1 << 24, "bytes of its raw messages, a power of two; not for `ring:`", 1 << 15, 1 << 32),
-    Key("rings", "batch_slots", int, SLOTS, "batches between risk and the slowest node, a power of two", 2, 1024),
+    Key("rings", "batch_slots", int, SLOTS, "batches between risk and the slowest module of nodes, a power of two", 2, 1024),
     Key("rings", "batch_frames", int, SLOT_FRAMES, "most orders of a batch", 1, 1 << 16),
     Key("rings", "session_slots", int, SESSION_SLOTS, "reports that may wait for a session, a power of two", 2, 1 << 24),
     Key("rings", "huge_pages", bool, False, "ask for huge pages for all rings"),
@@ -67,6 +70,7 @@ KEYS = (
     Key("risk", "positions", int, POSITIONS, "room for instruments of accounts that have been traded", 1, 1 << 28),
     Key("risk", "client_order_ids", int, 1 << 20, "room for client order ids; 32 bytes each", 1, 1 << 32),
     Key("nodes", "open_orders", int, 1 << 17, "room for open orders of each node", 1, 1 << 30),
+    Key("nodes", "modules", int, 1, "modules that share the nodes: `nodes`, `nodes-2` and so on, which may be processes of their own", 1, len(NODE_MODULES)),
 )
 # fmt: on
 
@@ -98,6 +102,12 @@ class Config:
         """The journal's directory."""
         return Path(self["gateway.journal"])
 
+    @property
+    def node_modules(self) -> Mapping[str, tuple[int, ...]]:
+        """The modules of nodes that there are, and the nodes of each. The first has cursor 1 of the batch ring, and so on."""
+        modules = NODE_MODULES[: self["nodes.modules"]]
+        return {module: tuple(sorted(self.limits.nodes))[index :: len(modules)] for index, module in enumerate(modules)}
+
     def pin(self, module: str) -> int | None:
         """The processor of a module."""
         pinned = self["processes.pin"].get(module)
@@ -120,13 +130,18 @@ def load_config(path: Path) -> Config:
                 values["gateway", name] = str(path.parent / values["gateway", name])
         values["traffic", "captures"] = [str(path.parent / each) for each in values["traffic", "captures"]]
         _check(values)
-        groups = _groups(values["processes", "groups"])
+        groups = _groups(values["processes", "groups"], values["nodes", "modules"])
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     absent = {"card"} if values["gateway", "card"].startswith("ring:") else set()
     absent |= set() if values["sessions", "count"] else {"sessions"}
     groups = tuple(kept for group in groups if (kept := tuple(each for each in group if each not in absent)))
-    return Config(path, values, load_limits(Path(values["gateway", "limits"])), groups)
+    limits = load_limits(Path(values["gateway", "limits"]))
+    if values["nodes", "modules"] > len(limits.nodes):
+        raise ConfigError(
+            f"{path}: [nodes] modules is {values['nodes', 'modules']}; there are {len(limits.nodes)} nodes"
+        )
+    return Config(path, values, limits, groups)
 
 
 def _values(content: dict[str, Any]) -> dict[tuple[str, str], Any]:
@@ -187,21 +202,22 @@ def _check(values: Mapping[tuple[str, str], Any]) -> None:
             )
 
 
-def _groups(named: list[Any]) -> tuple[tuple[str, ...], ...]:
+def _groups(named: list[Any], node_modules: int) -> tuple[tuple[str, ...], ...]:
     groups: list[tuple[str, ...]] = []
     for each in named:
         if not isinstance(each, list) or not each:
             raise ValueError("[processes] groups must be an array of arrays of modules")
         groups.append(tuple(each))
     seen = [module for group in groups for module in group]
+    there = [module for module in MODULES if module not in NODE_MODULES[node_modules:]]
     for module in seen:
-        if module not in MODULES:
-            raise ValueError(f"[processes] groups: there is no module '{module}' (there are {', '.join(MODULES)})")
+        if module not in there:
+            raise ValueError(f"[processes] groups: there is no module '{module}' (there are {', '.join(there)})")
         if seen.count(module) > 1:
             raise ValueError(f"[processes] groups: '{module}' is named twice")
-    rest = tuple(module for module in MODULES if module not in seen)
+    rest = tuple(module for module in there if module not in seen)
     return tuple(groups + ([rest] if rest else []))
 
 
 SESSIONS = FLOWS
-"""A ring for each flow of the card."""
+"""Rings of a module of nodes: one for each flow of the card."""

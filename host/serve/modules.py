@@ -1,16 +1,21 @@
 """The modules of a gateway as stages over the rings of a run directory, and the thread that runs each."""
 
+import contextlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
-from host.gateway.batch_ring import BatchRing
+from host.gateway.batch_ring import JOURNAL, BatchRing
+from host.gateway.handover import Handover
 from host.gateway.risk import Risk
 from host.gateway.session_ring import create_session_rings, open_session_rings
 from host.gateway.stages import (
@@ -29,7 +34,7 @@ from host.journal import Journal, newest_snapshot, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
 from host.ring.records import RecordRingError
-from host.serve.config import SESSIONS, Config
+from host.serve.config import NODE_MODULES, SESSIONS, Config, ConfigError
 from host.serve.control import Changes
 from host.serve.status import DONE, SERVING, STARTING, Status
 
@@ -44,8 +49,11 @@ BEAT_NS = 50_000_000
 RING_WAIT_S = 0.002
 """Between two looks for a ring that another module makes."""
 
-CARD, BATCHES, SESSION, FEEDBACK, STATUS, HASHES = "card", "batches", "sessions", "feedback", "status", "nodes.json"
-"""Files of the run directory."""
+CARD, BATCHES, SESSION, FEEDBACK, STATUS, BOOKS = "card", "batches", "sessions", "feedback", "status", "books"
+"""Files of the run directory, and the folder in which books are handed over."""
+
+HASHES = ".hashes"
+"""What the file ends in to which a module of nodes writes the hashes of their states at its end."""
 
 FEEDBACK_SLOTS = 1 << 16
 """Reports on their way back to risk: twice what a batch gives, and more."""
@@ -76,10 +84,26 @@ def lap_path(run: Path, orders: int) -> Path:
 
 
 def prepare(config: Config) -> None:
-    """Make what no module makes: the rings of reports to sessions and to risk, where there are none that fit."""
+    """Make what no module makes: the rings of reports to sessions and to risk, where there are none that fit.
+
+    Raises ConfigError where batches are under way between other modules of nodes than there are now."""
+    modules = len(config.node_modules)
+    batches = config.run / BATCHES
+    if batches.exists():
+        with contextlib.suppress(RecordRingError), BatchRing.open(batches) as opened:
+            if (cursors := opened.ring.cursors - JOURNAL - 1) != modules:
+                raise ConfigError(
+                    f"{config.path}: [nodes] modules is {modules}, and the rings of {config.run} are of {cursors}: "
+                    "have the gateway end once more as it was, then remove them"
+                )
+    else:
+        shutil.rmtree(config.run / BOOKS, ignore_errors=True)
+    (config.run / BOOKS).mkdir(exist_ok=True)
+    for module in NODE_MODULES:
+        (config.run / f"{module}{HASHES}").unlink(missing_ok=True)
     for name, rings, slots in (
-        (SESSION, SESSIONS, config["rings.session_slots"]),
-        (FEEDBACK, 1, FEEDBACK_SLOTS),
+        (SESSION, modules * SESSIONS, config["rings.session_slots"]),
+        (FEEDBACK, modules, FEEDBACK_SLOTS),
     ):
         path = config.run / name
         try:
@@ -89,6 +113,14 @@ def prepare(config: Config) -> None:
         except (FileNotFoundError, ValueError):
             pass
         create_session_rings(path, rings=rings, slots=slots, huge_pages=config["rings.huge_pages"]).close()
+
+
+def read_hashes(run: Path) -> dict[str, str]:
+    """The hash of each node's state at the end of the gateway, by its number."""
+    found: dict[str, str] = {}
+    for path in run.glob(f"*{HASHES}"):
+        found |= json.loads(path.read_text())
+    return found
 
 
 def _wait_for(path: Path, stop: Callable[[], bool]) -> None:
@@ -250,7 +282,7 @@ class RiskModule(RiskStage):
             Ring.open(ring_path(config)),
             batches,
             open_session_rings(config.run / FEEDBACK),
-            nodes=config.limits.nodes,
+            nodes=dict.fromkeys(config.limits.nodes, config["nodes.open_orders"]),
             books=books,
         )
         self._changes = Changes(config.run, Path(config["gateway.limits"]))
@@ -328,7 +360,7 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
         if not path.exists():
             new = path.with_suffix(".new")
             BatchRing.create(
-                new, base=ring_base(journal), slots=config["rings.batch_slots"],
+                new, base=ring_base(journal), nodes=len(config.node_modules), slots=config["rings.batch_slots"],
                 slot_frames=config["rings.batch_frames"], huge_pages=config["rings.huge_pages"],
             ).close()  # fmt: skip
             new.rename(path)
@@ -336,18 +368,29 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     _wait_for(path, stop)
     batches = BatchRing.open(path)
     recovered = status.row(module)
-    if module == "nodes":
-        nodes = make_nodes(config)
-        recovered["recovered"] = recover_nodes(nodes, config.journal, batches.ring.base + batches.ring.cursor(1))
-        return NodeStage(
-            nodes, batches, open_session_rings(config.run / SESSION), open_session_rings(config.run / FEEDBACK),
-            stop=stop, patience_ns=config["sessions.patience_ms"] * 1_000_000,
-        )  # fmt: skip
+    if module in config.node_modules:
+        return _node_stage(module, config, batches, recovered, stop)
     risk = make_risk(config)
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     books = make_books(config)
     _wait_for(ring_path(config), stop)
     return RiskModule(config, risk, batches, books)
+
+
+def _node_stage(
+    module: str, config: Config, batches: BatchRing, recovered: np.void, stop: Callable[[], bool]
+) -> NodeStage:
+    modules = config.node_modules
+    reader = 1 + list(modules).index(module)
+    # The journal says where books were, so all nodes are made again: a move may have brought one from any of them.
+    nodes = make_nodes(config)
+    recovered["recovered"] = recover_nodes(nodes, config.journal, batches.ring.base + batches.ring.cursor(reader))
+    return NodeStage(
+        [node for node in nodes if node.number in modules[module]],
+        batches, open_session_rings(config.run / SESSION), open_session_rings(config.run / FEEDBACK),
+        reader=reader, readers=len(modules), stop=stop, patience_ns=config["sessions.patience_ms"] * 1_000_000,
+        handover=Handover(config.run / BOOKS, {node: its for its, share in modules.items() for node in share}),
+    )  # fmt: skip
 
 
 class Runner:
@@ -422,4 +465,4 @@ class Runner:
             stage.close()
         self._status.beat(module, stage.figures())
         if isinstance(stage, NodeStage):
-            (self._config.run / HASHES).write_text(json.dumps(stage.state_hashes()))
+            (self._config.run / f"{module}{HASHES}").write_text(json.dumps(stage.state_hashes()))

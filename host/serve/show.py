@@ -21,7 +21,9 @@ class Show:
     def __call__(self, supervisor: Supervisor) -> None:
         figures = self.figures(supervisor)
         if self._as_json:
-            print(json.dumps(figures | {"modules": supervisor.status.named()}), flush=True)
+            there = {module for process in supervisor.processes for module in process.modules}
+            named = {module: row for module, row in supervisor.status.named().items() if module in there}
+            print(json.dumps(figures | {"modules": named}), flush=True)
             return
         text = (
             f"{figures['journaled']:,} orders  {figures['orders_per_s']:,}/s  {figures['rejected']:,} refused  "
@@ -37,16 +39,16 @@ class Show:
     def figures(self, supervisor: Supervisor) -> dict[str, Any]:
         """The line's figures under names. ``lag_batches`` is what is published and not yet reported."""
         status, now = supervisor.status, time.monotonic()
-        values = {
-            name: int(status.rows[name].max()) for name in ("rejected", "reports", "sequence", "detached", "trades")
-        }
+        values = {name: int(status.rows[name].max()) for name in ("rejected", "sequence", "detached")}
+        values |= {name: int(status.rows[name].sum()) for name in ("reports", "trades")}
         values["journaled"] = values.pop("sequence")
         rate = (values["journaled"] - self._before.get("journaled", values["journaled"])) / max(now - self._at, 1e-9)
         self._before, self._at = values, now
+        slowest = min(int(status.row(module)["batches"]) for module in supervisor.config.node_modules)
         pids = {process.pid: process for process in supervisor.processes}
         return values | {
             "orders_per_s": round(rate),
-            "lag_batches": max(int(status.row("risk")["batches"]) - int(status.row("nodes")["batches"]), 0),
+            "lag_batches": max(int(status.row("risk")["batches"]) - slowest, 0),
             "rss": sum(int(status.row(process.modules[0])["rss"]) for process in pids.values()),
             "stall_ms": round(supervisor.longest_stall_s * 1000, 3),
             "restarts": supervisor.restarts,

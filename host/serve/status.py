@@ -22,6 +22,7 @@ FIGURES = {
     "open": "orders that rest",
     "reports": "reports written for sessions",
     "detached": "sessions that read too slowly",
+    "latency_ns": "how long after it was durable a batch was reported, the sum over batches",
     "read": "reports that were read",
     "sent": "orders or packets that went into the card",
     "batches": "batches of the batch ring that it is done with",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from host.card.ring import Ring
-from host.gateway.batch_ring import JOURNAL, BatchRing
+from host.gateway.batch_ring import BatchRing
 from host.generate.load import save_lap
 from host.serve.config import Config, ConfigError
 from host.serve.modules import BATCHES, STATUS, Runner, lap_path, prepare, ring_path
@@ -147,7 +147,7 @@ class Supervisor:
                     return False
         if batches.exists():
             with BatchRing.open(batches) as opened:
-                return opened.ring.written() == opened.ring.cursor(JOURNAL) == opened.ring.cursor(1)
+                return opened.ring.written() == opened.ring.least_cursor()
         return True
 
     def end(self) -> None:

@@ -118,11 +118,11 @@ def judge(
     expected = [identity(number) for number in range(sent)]
     if journaled.identities != expected:
         faults += _differences(journaled.identities, expected)
-    seen: Counter[tuple[int, int]] = Counter()
+    seen: Counter[tuple[int, int, int]] = Counter()
     answered: set[int] = set()
     executions: defaultdict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
-    filled: Counter[tuple[int, int, int]] = Counter()
-    cumulative: dict[tuple[int, int, int], int] = {}
+    filled: Counter[int] = Counter()
+    cumulative: Counter[int] = Counter()
     total = 0
     for some in reports:
         total += len(some)
@@ -144,7 +144,7 @@ def judge(
             some["batch"].tolist(), some["ordinal"].tolist(), some["verdict"].tolist(), zip(*columns, strict=True), strict=True
         ):  # fmt: skip
             sequence, order, node, execution, price, quantity, cumulated, kind, side, _flow = row
-            seen[batch, ordinal] += 1
+            seen[batch, node, ordinal] += 1
             answered.add(sequence)
             if not 1 <= sequence <= len(journaled.verdicts):
                 faults.append(f"order {sequence} was acknowledged and is not in the journal")
@@ -152,10 +152,13 @@ def judge(
                 faults.append(f"order {sequence} was answered otherwise than the journal says")
             if kind in (PARTIAL_FILL, FILL):
                 executions[node, execution].append((price, quantity, side))
-                filled[node, order, 0] += quantity
-                cumulative[node, order, 0] = max(cumulative.get((node, order, 0), 0), cumulated)
+                # Whichever nodes its book was on meanwhile.
+                filled[order] += quantity
+                cumulative[order] = max(cumulative[order], cumulated)
     faults += [
-        f"report {ordinal} of batch {batch} came {count} times" for (batch, ordinal), count in seen.items() if count > 1
+        f"report {ordinal} of batch {batch} and node {node} came {count} times"
+        for (batch, node, ordinal), count in seen.items()
+        if count > 1
     ]
     if missing := sorted(set(range(1, len(journaled.verdicts) + 1)) - answered):
         faults.append(f"{len(missing)} orders were never answered, the first is {missing[0]}")
@@ -163,10 +166,10 @@ def judge(
         if len(sides) != 2 or sides[0][:2] != sides[1][:2] or (sides[0][2] == 49) == (sides[1][2] == 49):
             faults.append(f"trade {execution} of node {node} was not reported once to each side")
     faults += [
-        f"order {order} of node {node} was filled {quantity}, and its reports say {cumulative[node, order, rest]}"
-        for (node, order, rest), quantity in filled.items()
+        f"order {order} was filled {quantity}, and its reports say {cumulative[order]}"
+        for order, quantity in filled.items()
         # A replaced order's earlier fills were reported under its former sequence.
-        if quantity > cumulative[node, order, rest]
+        if quantity > cumulative[order]
     ]
     return faults
 

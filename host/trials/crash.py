@@ -26,7 +26,7 @@ from host.trials.checker import client_order_id, frames_written, judge, shown
 from host.trials.served import Served
 
 SUPERVISOR = "supervisor"
-VICTIMS = ("card", "risk", "journal", "nodes", "snapshots", SUPERVISOR)
+VICTIMS = ("card", "risk", "journal", "nodes", "nodes-2", "snapshots", SUPERVISOR)
 SEGMENT_BYTES = 16 << 20
 """Small ones, so that there are snapshots to begin from, and rotations to be killed in."""
 
@@ -39,7 +39,7 @@ START_LIMIT_S = 300.0
 STALL_S = 0.1
 """A poll of ours that comes so late says that the machine stalled: then a restart's time proves nothing."""
 
-GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["snapshots"]]
+GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["nodes-2"], ["snapshots"]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Trial:
         tables: dict[str, dict[str, Any]] = {
             "traffic": {"orders_per_s": rate},
             "processes": {"groups": GROUPS},
+            "nodes": {"modules": 2},
             "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": 2},
             "risk": {"client_order_ids": client_order_ids},
             # Nobody reads while we are stopped ourselves.

@@ -10,6 +10,7 @@ import pytest
 from hdl.frame import Kind
 from host.card.ring import Ring
 from host.cluster import MatchingNode
+from host.cluster.matching_node import NODE_ORDERS
 from host.cluster.report import ReportKind
 from host.demo import DEMO_LIMITS
 from host.gateway.batch_ring import BatchRing
@@ -62,7 +63,9 @@ class Place:
             if name == "risk":
                 risk = make_risk()
                 recover_risk(risk, [MatchingNode(number) for number in NODES], self.directory, self.batches)
-                self.risk_stage = RiskStage(risk, self.ring, self.batches, self.feedback, nodes=NODES)
+                self.risk_stage = RiskStage(
+                    risk, self.ring, self.batches, self.feedback, nodes=dict.fromkeys(NODES, NODE_ORDERS)
+                )
                 self.risk = risk
             elif name == "journal":
                 self.journal.close()

@@ -6,7 +6,7 @@ import pytest
 
 from host.demo import DEMO_LIMITS
 from host.gateway.limits import dump_limits
-from host.serve.config import KEYS, MODULES, ConfigError, load_config
+from host.serve.config import KEYS, ConfigError, load_config
 
 GATEWAY = '[gateway]\ncard = "load:"\nlimits = "limits.toml"\njournal = "journal"\n'
 
@@ -20,7 +20,7 @@ def write(directory: Path, text: str) -> Path:
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GATEWAY))
     assert config.journal == tmp_path / "journal"
-    assert config.groups == (("snapshots",), MODULES[:-1])
+    assert config.groups == (("snapshots",), ("card", "risk", "journal", "nodes", "sessions"))
     for key in KEYS:
         if (key.table, key.name) not in {("gateway", "card"), ("gateway", "limits"), ("gateway", "journal")}:
             assert config[f"{key.table}.{key.name}"] == key.default
@@ -34,6 +34,12 @@ def test_modules_are_put_into_processes(tmp_path: Path) -> None:
     assert (config.pin("risk"), config.pin("nodes")) == (0, None)
     config = load_config(write(tmp_path, GATEWAY.replace("load:", "ring:/dev/shm/x") + "[sessions]\ncount = false\n"))
     assert config.groups == (("snapshots",), ("risk", "journal", "nodes"))
+
+
+def test_nodes_are_shared_out_to_modules(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GATEWAY + '[nodes]\nmodules = 2\n[processes]\ngroups = [["nodes-2"]]\n'))
+    assert config.node_modules == {"nodes": (0, 2), "nodes-2": (1,)}
+    assert config.groups == (("nodes-2",), ("card", "risk", "journal", "nodes", "sessions", "snapshots"))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,8 @@ def test_modules_are_put_into_processes(tmp_path: Path) -> None:
         (GATEWAY + "[rings]\nframe_slots = 1000\n", "frame_slots is 1000; it must be a power of two"),
         (GATEWAY + '[processes]\ngroups = [["riks"]]\n', "there is no module 'riks'"),
         (GATEWAY + '[processes]\ngroups = [["risk"], ["risk"]]\n', "'risk' is named twice"),
+        (GATEWAY + '[processes]\ngroups = [["nodes-2"]]\n', "there is no module 'nodes-2'"),
+        (GATEWAY + "[nodes]\nmodules = 4\n", r"\[nodes\] modules is 4; there are 3 nodes"),
         (GATEWAY + '[processes]\ngroups = ["risk"]\n', "array of arrays"),
         (GATEWAY + "[processes]\npin = { risk = 9999 }\n", "risk = 9999; this machine has processors 0 to"),
         (GATEWAY + "[processes]\npin = { riks = 0 }\n", "there is no module 'riks'"),
