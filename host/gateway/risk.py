@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hdl.frame import FRAME_DTYPE
+from host.cluster.node import NO_NODE
 from host.cluster.order_index import NONE
 from host.gateway.book_tops import take_tops
 from host.gateway.exposure import settle_reports
@@ -104,6 +105,7 @@ class Risk:
     ) -> None:
         self.terms = Terms()
         self._router: Router | None = None
+        self.weights_record: Mapping[str, Any] | None = None
         self._books_known = 0
         self.state = RiskState(
             instruments=np.zeros(0, INSTRUMENT_DTYPE),
@@ -141,6 +143,19 @@ class Risk:
         nodes = np.zeros(len(self.state.instruments), np.uint8)
         router.assign(np.ascontiguousarray(self.state.instruments["code"]), nodes)
         self.state.instruments["node"] = nodes
+
+    def weigh(self, record: Mapping[str, Any]) -> None:
+        """Has instruments that come new placed by the weights of a "weights" record, which is kept as ``weights_record``. Those that
+        have a node keep it until a "move" record says otherwise: their books are there."""
+        self.weights_record = record
+        if self._router is not None:
+            self._router.update({int(node): weight for node, weight in record["weights"].items()})
+            self._place()
+
+    @property
+    def router(self) -> Router | None:
+        """What instruments are placed by, with the weights of the last "weights" record."""
+        return self._router
 
     def decide(self, frames: np.ndarray, payload: np.ndarray, decisions: np.ndarray) -> None:
         """Checks and routes a slice of the ring in one pass that allocates nothing.
@@ -328,8 +343,16 @@ class Risk:
         self.state = apply_terms(self.state, self.terms, terms)
         self.terms = terms
         self._books_known = 0
-        if self._router is not None:
-            self.route(self._router)
+        self._place()
+
+    def _place(self) -> None:
+        """Gives a node to the instruments that have none."""
+        nodes = self.state.instruments["node"]
+        if self._router is None or not (missing := np.flatnonzero(nodes == NO_NODE)).size:
+            return
+        found = np.zeros(len(missing), np.uint8)
+        self._router.assign(self.state.instruments["code"][missing], found)
+        nodes[missing] = found
 
     def _new_day(self, session: int | None) -> None:
         old = self.state.client_order_ids

@@ -48,6 +48,8 @@ def restore_orders(frames, decisions, payload, state, decision):
                 continue
             state.client_order_ids[vacant, 0], state.client_order_ids[vacant, 1] = ahead.id_low, stored
             tables.client_order_ids += 1
+        # Its book is where it was applied, whatever the router makes of it now.
+        state.instruments[row].node = made.node
         if state.instruments[row].reference != made.price:
             set_reference(state, row, made.price)
         if made.flags & NOTED:

@@ -52,7 +52,7 @@ from host.gateway.state import (
     carry_books,
     complete_control,
     recover,
-    route_move,
+    reroute,
 )
 from host.gateway.verdict import Verdict
 from host.journal import Batch, Journal
@@ -209,7 +209,7 @@ class RiskStage:
             except (ValueError, TypeError, KeyError) as error:
                 self.refused.append(str(error))
                 continue
-            route_move(self.risk, record)
+            reroute(self.risk, record)
             text = control_batch(record, 0, 0).payload
             publish_control(self._card, self._batches.arrays, self.place, text)
             published = True

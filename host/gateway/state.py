@@ -4,6 +4,7 @@ Whoever needs that state, and is not the live gateway, has it from here: a proce
 writes snapshots.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from host.journal.snapshots import read_snapshot, snapshot_paths
 
 _RISK, _NODE = "risk.", "node{}."
 """Prefixes of the parts of a snapshot."""
+
+_WEIGHTS = "weights"
+"""The part that holds the last "weights" record as JSON, if there was one."""
 
 
 def carry_books(nodes: Mapping[int, MatchingNode], control: Mapping[str, Any] | None) -> None:
@@ -52,26 +56,29 @@ def complete_control(risk: Risk, nodes: Mapping[int, int], record: Mapping[str, 
             raise ValueError(f"{kind}: {flow!r} is no session")
         return {"type": kind, "flow": flow}
     if kind == "move":
-        source, target, codes = (record.get(name) for name in ("from", "to", "instruments"))
-        known = isinstance(source, int) and isinstance(target, int) and {source, target} <= nodes.keys()
-        if not known or source == target or not isinstance(codes, list):
+        source, target, codes = record.get("from"), record.get("to"), record.get("instruments")
+        if (
+            not (isinstance(source, int) and isinstance(target, int) and {source, target} <= nodes.keys())
+            or source == target
+            or not isinstance(codes, list)
+        ):
             raise ValueError(
                 f"move: from {source!r} to {target!r}: two of the nodes {sorted(nodes)} and an array are wanted"
             )
         held = set(risk.state.instruments["code"][risk.state.instruments["node"] == source].tolist())
         if strange := [code for code in codes if code not in held]:
             raise ValueError(f"move: node {source} does not have instrument {strange[0]!r}")
-        _check_room(risk, nodes[target], target, codes)
+        _check_room(risk, nodes, target, codes)
         return {"type": kind, "from": source, "to": target, "instruments": codes}
-    if kind == "limits":
+    if kind in ("limits", "weights"):
         return dict(record)
     raise ValueError(f"there is no control record of type {kind!r}")
 
 
-def _check_room(risk: Risk, room: int, node: int, instruments: Sequence[int]) -> None:
+def _check_room(risk: Risk, nodes: Mapping[int, int], node: int, instruments: Sequence[int]) -> None:
     """Raises ValueError where a node might not take some more books. Risk holds an order open from its acceptance until a node has said
     that it is not, so no node ever has more open orders than risk counts for it."""
-    state = risk.state
+    state, room = risk.state, nodes[node]
     there = (state.instruments["node"] == node) | np.isin(state.instruments["code"], np.array(instruments, np.uint64))
     if np.count_nonzero(there) > NODE_INSTRUMENTS:
         raise ValueError(f"move: node {node} has room for {NODE_INSTRUMENTS} instruments")
@@ -82,9 +89,13 @@ def _check_room(risk: Risk, room: int, node: int, instruments: Sequence[int]) ->
         raise ValueError(f"move: node {node} has room for {room} open orders, and would have {count}")
 
 
-def route_move(risk: Risk, control: Mapping[str, Any] | None) -> None:
-    """Has orders go where a "move" record carries their books."""
-    if control is not None and control["type"] == "move":
+def reroute(risk: Risk, control: Mapping[str, Any] | None) -> None:
+    """Has orders go where a "move" record carries their books, and new instruments where a "weights" record wants them."""
+    if control is None:
+        return
+    if control["type"] == "weights":
+        risk.weigh(control)
+    elif control["type"] == "move":
         moved = np.isin(risk.state.instruments["code"], np.array(control["instruments"], np.uint64))
         risk.state.instruments["node"][moved] = control["to"]
 
@@ -134,13 +145,16 @@ class GatewayState(NodesState):
     def apply(self, batch: Batch) -> None:
         """Moves on by a batch. Raises ValueError where risk has no room for it."""
         self.risk.restore(batch)
-        route_move(self.risk, batch.control)
+        reroute(self.risk, batch.control)
         for reports in self.reports(batch):
             self.risk.settle(reports)
 
     def parts(self) -> dict[str, np.ndarray]:
         """The live arrays by name."""
-        return super().parts() | {_RISK + name: part for name, part in self.risk.state_parts().items()}
+        parts = super().parts() | {_RISK + name: part for name, part in self.risk.state_parts().items()}
+        if self.risk.weights_record is not None:
+            parts[_WEIGHTS] = np.frombuffer(json.dumps(self.risk.weights_record).encode(), np.uint8)
+        return parts
 
     def load(self, parts: Mapping[str, np.ndarray]) -> None:
         """Goes on from :meth:`parts`. Raises ValueError for those of another gateway."""
@@ -148,6 +162,8 @@ class GatewayState(NodesState):
         mine = _below(parts, _RISK)
         nodes = mine["instruments"]["node"].copy()
         self.risk.load_parts(mine)
+        if _WEIGHTS in parts:
+            self.risk.weigh(json.loads(parts[_WEIGHTS].tobytes()))
         # Where moves have carried the books, which the router knows nothing of.
         self.risk.state.instruments["node"] = nodes
 

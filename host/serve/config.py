@@ -71,6 +71,18 @@ KEYS = (
     Key("risk", "client_order_ids", int, 1 << 20, "room for client order ids; 32 bytes each", 1, 1 << 32),
     Key("nodes", "open_orders", int, 1 << 17, "room for open orders of each node", 1, 1 << 30),
     Key("nodes", "modules", int, 1, "modules that share the nodes: `nodes`, `nodes-2` and so on, which may be processes of their own", 1, len(NODE_MODULES)),
+    Key("health", "moves_per_s", int, 1000, "most instruments a second that move to other nodes when weights change; 0: books stay where they are, and only new instruments go by the weights", 0, 1_000_000),
+    Key("health", "dead_ms", int, 2000, "a module of nodes without a sign of life for so long is dead: its nodes have no weight until it is back", 500, 3_600_000),
+    Key("health", "half_life_ms", int, 500, "a measurement counts half after so long", 1, 3_600_000),
+    Key("health", "tolerance_percent", int, 150, "up to so much of the median's latency or queue, nodes are equal", 100, 100_000),
+    Key("health", "latency_grain_us", int, 20_000, "latencies from durable to reported below this are equal", 1, 1 << 32),
+    Key("health", "queue_grain", int, SLOT_FRAMES, "durable orders that wait for a node, of mean weight, below this are equal", 1, 1 << 32),
+    Key("health", "error_cost", int, 8, "so many times the part of failed batches is taken from a node's weight; a killed process has failed one", 0, 1 << 16),
+    Key("health", "floor_percent", int, 12, "least weight, of the configured one", 1, 100),
+    Key("health", "ceiling_percent", int, 150, "largest weight, of the configured one", 100, 200),
+    Key("health", "step_percent", int, 25, "by how much of the configured one a weight changes in a second at most", 1, 1000),
+    Key("health", "threshold_percent", int, 20, "by how much a weight must be too high to begin to fall; to rise, twice that", 0, 99),
+    Key("health", "dwell_ms", int, 1000, "between two changes of a node's weight", 1, 3_600_000),
 )
 # fmt: on
 

@@ -6,9 +6,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from host.journal import Journal, newest_snapshot, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
 from host.ring.records import RecordRingError
+from host.serve.balancer import DRAIN, RESTORE, Balancer
 from host.serve.config import NODE_MODULES, SESSIONS, Config, ConfigError
 from host.serve.control import Changes
 from host.serve.status import DONE, SERVING, STARTING, Status
@@ -274,9 +275,11 @@ def make_nodes(config: Config) -> list[MatchingNode]:
 
 
 class RiskModule(RiskStage):
-    """The risk stage with the changes that come from outside."""
+    """The risk stage with the changes that come from outside, and those of the nodes' weights."""
 
-    def __init__(self, config: Config, risk: Risk, batches: BatchRing, books: "Books | None") -> None:
+    def __init__(
+        self, config: Config, risk: Risk, batches: BatchRing, status: Status, books: "Books | None" = None
+    ) -> None:
         super().__init__(
             risk,
             Ring.open(ring_path(config)),
@@ -285,6 +288,7 @@ class RiskModule(RiskStage):
             nodes=dict.fromkeys(config.limits.nodes, config["nodes.open_orders"]),
             books=books,
         )
+        self._balancer = Balancer(config, risk, batches, status, time.monotonic_ns())
         self._changes = Changes(config.run, Path(config["gateway.limits"]))
         # A journal begins with its limits, and says what was changed in their file meanwhile.
         begins = not batches.ring.base + batches.ring.written()
@@ -292,10 +296,36 @@ class RiskModule(RiskStage):
         if record is not None:
             self.control(record)
 
+    def control(self, record: Mapping[str, Any]) -> None:
+        """See :meth:`RiskStage.control`. Where books are is the balancer's: what comes of a "drain" or "restore" is journaled."""
+        kind = record.get("type")
+        if kind == "weights" or (kind == "move" and self._balancer.moves_books):
+            raise ValueError(f"{kind}: the router says where books are; drain a node, or set [health] moves_per_s = 0")
+        if kind in (DRAIN, RESTORE):
+            record = self._balancer.ask(record, time.monotonic_ns())
+        super().control(record)
+
     def step(self, spin_ns: int) -> bool:
         """See :class:`host.gateway.stages.Stage`."""
         self._changes.take(self, self.risk)
+        self._balance()
         return super().step(spin_ns)
+
+    def figures(self) -> dict[str, int]:
+        """See :class:`host.gateway.stages.Stage`."""
+        return super().figures() | {"moved": self._balancer.moved}
+
+    def _balance(self) -> None:
+        """Has a record of the balancer take effect at once, so that it plans the next one from what is."""
+        if self._controls or not self._may_publish():
+            return
+        if (record := self._balancer.step(time.monotonic_ns())) is not None:
+            self.refused.clear()
+            super().control(record)
+            self.take_controls()
+            if self.refused:
+                self._balancer.refuse(record)
+                self.refused.clear()
 
 
 class SnapshotStage:
@@ -374,7 +404,7 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     books = make_books(config)
     _wait_for(ring_path(config), stop)
-    return RiskModule(config, risk, batches, books)
+    return RiskModule(config, risk, batches, status, books)
 
 
 def _node_stage(

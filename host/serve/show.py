@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from host.serve.balancer import read_nodes
 from host.serve.supervisor import Supervisor
 
 
@@ -23,7 +24,7 @@ class Show:
         if self._as_json:
             there = {module for process in supervisor.processes for module in process.modules}
             named = {module: row for module, row in supervisor.status.named().items() if module in there}
-            print(json.dumps(figures | {"modules": named}), flush=True)
+            print(json.dumps(figures | {"modules": named, "nodes": read_nodes(supervisor.config.run)}), flush=True)
             return
         text = (
             f"{figures['journaled']:,} orders  {figures['orders_per_s']:,}/s  {figures['rejected']:,} refused  "

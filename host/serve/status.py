@@ -22,6 +22,7 @@ FIGURES = {
     "open": "orders that rest",
     "reports": "reports written for sessions",
     "detached": "sessions that read too slowly",
+    "moved": "instruments whose books went to another node, those of before the start not included",
     "latency_ns": "how long after it was durable a batch was reported, the sum over batches",
     "read": "reports that were read",
     "sent": "orders or packets that went into the card",

@@ -139,19 +139,24 @@ class Supervisor:
 
     def is_drained(self) -> bool:
         """Whether every frame in the card's ring was looked at, and every order that came of it is durable and reported."""
-        card, batches = ring_path(self.config), self.config.run / BATCHES
+        card = ring_path(self.config)
         if card.exists():
             with Ring.open(card) as ring:
                 # What lies in a batch that is not yet published has not been released either.
                 if len(ring.poll(1)):
                     return False
+        return self._has_reported()
+
+    def _has_reported(self) -> bool:
+        """Whether all published batches are durable and reported."""
+        batches = self.config.run / BATCHES
         if batches.exists():
             with BatchRing.open(batches) as opened:
                 return opened.ring.written() == opened.ring.least_cursor()
         return True
 
     def end(self) -> None:
-        """End the card first, then, when what it gave is seen through, the others."""
+        """End the card first, then, when what it gave is seen through, risk, and when what that gave is, the others."""
         for process in self.processes:
             if "card" in process.modules and process.pid:
                 os.kill(process.pid, signal.SIGUSR1)
@@ -159,6 +164,12 @@ class Supervisor:
         still = 0
         while time.monotonic() < until and still < 3 and all(process.pid for process in self.processes):
             still = still + 1 if self.is_drained() else 0
+            time.sleep(WATCH_S)
+        self._end([process for process in self.processes if "risk" in process.modules])
+        until = time.monotonic() + DRAIN_S
+        while any(process.pid for process in self.processes) and not self._has_reported():
+            if time.monotonic() > until:
+                break
             time.sleep(WATCH_S)
         self._end(self.processes)
 

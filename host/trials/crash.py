@@ -1,7 +1,8 @@
 """`python -m host.trials.crash`: `kill -9` of the gateway's processes at random moments under load.
 
 The gateway runs as `tickgate serve` with a process for each module. This one reads the sessions' rings, as sessions do,
-and kills one process after another, the supervisor too (then everything dies, and the command is given again).
+and kills one process after another, the supervisor too (then everything dies, and the command is given again). Meanwhile nodes
+are drained and restored, so that books are on their way from one process to another when it happens.
 At the end host/trials/checker.py compares the journal with what was sent and with what sessions got.
 """
 
@@ -18,9 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from host.cluster.matching_node import MatchingNode
+from host.demo import DEMO_LIMITS
 from host.gateway.session_ring import open_session_rings
+from host.gateway.state import NodesState
+from host.journal import read_journal
 from host.ring.records import RecordRings
-from host.serve.config import MODULES
+from host.serve.balancer import DRAIN, RESTORE
+from host.serve.config import MODULES, load_config
+from host.serve.control import ControlError, send
+from host.serve.modules import read_hashes
 from host.serve.status import SERVING, Status
 from host.trials.checker import client_order_id, frames_written, judge, shown
 from host.trials.served import Served
@@ -29,6 +37,9 @@ SUPERVISOR = "supervisor"
 VICTIMS = ("card", "risk", "journal", "nodes", "nodes-2", "snapshots", SUPERVISOR)
 SEGMENT_BYTES = 16 << 20
 """Small ones, so that there are snapshots to begin from, and rotations to be killed in."""
+
+MOVES_PER_S = 40
+"""So few that a node is being drained for as long as it takes to be killed."""
 
 SERVING_LIMIT_S = 2.0
 """A killed gateway serves again in less."""
@@ -58,6 +69,8 @@ class Result:
     kills: list[Kill] = field(default_factory=list)
     sent: int = 0
     reports: int = 0
+    moved: int = 0
+    """Instruments whose books went from one process to another."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -73,6 +86,7 @@ class Trial:
             "traffic": {"orders_per_s": rate},
             "processes": {"groups": GROUPS},
             "nodes": {"modules": 2},
+            "health": {"moves_per_s": MOVES_PER_S},
             "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": 2},
             "risk": {"client_order_ids": client_order_ids},
             # Nobody reads while we are stopped ourselves.
@@ -81,6 +95,7 @@ class Trial:
         self._served = Served(folder, lap_orders, seed, tables)
         self._sessions: RecordRings | None = None
         self._told: list[np.ndarray] = []
+        self._drained: int | None = None
         self._looked = time.monotonic()
         self._stalled = 0.0
 
@@ -93,6 +108,8 @@ class Trial:
                 self._watch(0.1)
             for number in range(kills):
                 self._watch(0.05 + 0.4 * self._random.random())
+                self._steer()
+                self._watch(0.2 * self._random.random())
                 victim = VICTIMS[number % len(VICTIMS)] if number < len(VICTIMS) else self._random.choice(VICTIMS)
                 kill = self._kill(victim)
                 result.kills.append(kill)
@@ -103,7 +120,37 @@ class Trial:
             result.sent = frames_written(self._served.run_directory / "card")
             result.reports = sum(map(len, self._told))
             result.faults = judge(self._served.journal, result.sent, self._identity, self._told)
+            result.moved, differences = self._replay()
+            result.faults += differences
         return result
+
+    def _steer(self) -> None:
+        """Drain a node, or have the one that was drained come back."""
+        if self._drained is None:
+            self._drained = self._random.choice(sorted(DEMO_LIMITS.nodes))
+            record = {"type": DRAIN, "node": self._drained}
+        else:
+            record = {"type": RESTORE, "node": self._drained}
+            self._drained = None
+        with contextlib.suppress(ControlError):  # it may be dead, or not yet back
+            send(self._served.run_directory, record)
+
+    def _replay(self) -> tuple[int, list[str]]:
+        """How many instruments the journal moves between processes, and what differs from nodes that read it anew."""
+        shares = load_config(self._served.config).node_modules
+        owner = {node: module for module, share in shares.items() for node in share}
+        state, moved = NodesState(MatchingNode(number) for number in owner), 0
+        for batch in read_journal(self._served.journal):
+            state.apply(batch)
+            record = batch.control or {"type": None}
+            if record["type"] == "move" and owner[record["from"]] != owner[record["to"]]:
+                moved += len(record["instruments"])
+        hashes = read_hashes(self._served.run_directory)
+        return moved, [
+            f"node {number} is not as the journal makes it"
+            for number, node in state.nodes.items()
+            if hashes[str(number)] != node.state_hash()
+        ]
 
     def _identity(self, number: int) -> tuple[int, bytes]:
         row = number % len(self._served.lap)
@@ -224,7 +271,10 @@ def main() -> int:
             )
     slow = [each for each in result.kills if each.seconds >= SERVING_LIMIT_S]
     unclear = [each for each in slow if each.stalled > 0]
-    print(f"{result.sent:,} orders, {result.reports:,} reports, {len(result.kills)} kills, {len(result.faults)} faults")
+    print(
+        f"{result.sent:,} orders, {result.reports:,} reports, {len(result.kills)} kills, {result.moved:,} books moved between processes, "
+        f"{len(result.faults)} faults"
+    )
     print(
         f"{len(slow)} restarts took {SERVING_LIMIT_S:g} s or longer, in {len(unclear)} of them the machine stalled us"
     )

@@ -14,3 +14,4 @@ def test_kill_of_every_process_loses_nothing_and_does_nothing_twice(tmp_path: Pa
     assert result.faults == []
     assert result.sent > 1000
     assert result.reports > result.sent
+    assert result.moved > 0
