@@ -1,5 +1,6 @@
 """What a session was told, out of the journal: for one that read too slowly and got no more, or that comes back."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,16 +15,23 @@ from host.journal.batch import ACCEPTED
 
 
 def replay_session(
-    nodes: Iterable[MatchingNode], directory: Path, session: int, first_sequence: int, before: int | None = None
+    nodes: Iterable[MatchingNode],
+    directory: Path,
+    session: int,
+    first_sequence: int,
+    before: int | None = None,
+    modules: Iterable[Iterable[int]] = (),
 ) -> Iterator[np.ndarray]:
     """The records (SESSION_DTYPE, no generation) of a session that orders from ``first_sequence`` on caused, in their order.
 
     Nodes are deterministic: the records are those that the session's ring had, or would have had, with equal batch and ordinal.
     ``nodes`` are new ones, with the room of those that served; they go on from the newest snapshot that lies before. ``before``: batches
-    from this number on are not looked at (None: all are). Raises what the journal's reader raises: where
+    from this number on are not looked at (None: all are). ``modules`` are the nodes of each module that had some, for each counts
+    its own reports; without, there was one. Raises what the journal's reader raises: where
     retention has taken away what lies before ``first_sequence``, too.
     """
     state = NodesState(nodes)
+    module_of = {node: module for module, share in enumerate(modules) for node in share}
     reader = read_journal(directory, begin_at_snapshot(state, directory, lambda each: each.sequence <= first_sequence))
     for batch in reader:
         if before is not None and batch.number >= before:
@@ -31,10 +39,13 @@ def replay_session(
         if batch.first_sequence + len(batch) <= first_sequence and batch.control is None:
             state.apply(batch)
             continue
-        ordinal = 0
+        told: Counter[int] = Counter()
         for reports, refusals in _reports(state, batch):
-            yield _records(reports, refusals, batch.number, ordinal, session, first_sequence)
-            ordinal += len(reports)
+            if len(reports):
+                # What risk refused, which no node has, is told by the first module.
+                module = module_of.get(int(reports["node"][0]), 0)
+                yield _records(reports, refusals, batch.number, told[module], session, first_sequence)
+                told[module] += len(reports)
 
 
 def _reports(state: NodesState, batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -42,7 +42,9 @@ def show_reports(config: Config, session: int, first_sequence: int, *, as_json: 
     check_directory(config.journal)
     if not as_json:
         print("\t".join(SHOWN))
-    for records in replay_session(make_nodes(config), config.journal, session, first_sequence, _durable(config.run)):
+    for records in replay_session(
+        make_nodes(config), config.journal, session, first_sequence, _durable(config.run), config.node_modules.values()
+    ):
         for row in _rows(records):
             print(
                 json.dumps(row)

@@ -9,6 +9,7 @@ import pytest
 from host.cluster import MatchingNode
 from host.gateway.batch_ring import BatchRing
 from host.gateway.handover import Handover
+from host.gateway.session_replay import replay_session
 from host.gateway.session_ring import create_session_rings
 from host.gateway.stages import NodeStage, recover_nodes
 from host.gateway.state import NodesState
@@ -130,6 +131,21 @@ def test_books_that_move_between_modules_at_any_point_change_nothing_that_a_sess
         [told["batch"], told["report"]["node"].astype(np.uint64), told["ordinal"].astype(np.uint64)], axis=1
     )
     assert len(np.unique(keys, axis=0)) == len(told)
+
+
+def test_a_session_has_the_same_records_again_out_of_the_journal(tmp_path: Path, lap: Lap) -> None:
+    place = Shared(tmp_path / "shared")
+    load, random = Load(lap, place.ring), np.random.default_rng(9)
+    for count in range(100, 1000, 100):
+        place.drain(load, count)
+        move(place, random)
+    place.drain(load, 1000)
+    told = np.concatenate(place.told)
+    nodes = [MatchingNode(number) for number in NODES]
+    again = np.concatenate(list(replay_session(nodes, place.directory, 2, 1, modules=SHARES)))
+    names = ["batch", "ordinal", "verdict", "report"]
+    mine = told[told["report"]["flow"] == 2]
+    assert sorted(mine[names].tolist()) == sorted(again[names].tolist())
 
 
 def test_what_an_earlier_move_left_is_removed_by_the_next(tmp_path: Path, lap: Lap) -> None:
