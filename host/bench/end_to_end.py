@@ -38,7 +38,7 @@ RETAIN_BYTES = 6 << 30
 """Budget of the journal's directory: with the segments and the snapshot that come between two looks it stays below 8 GB."""
 SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 8
 """A snapshot has all client order ids of the day in it, so not too many of them."""
-PREPARED_BYTES, ORDER_BYTES = 4 << 30, 300
+PREPARED_BYTES, ORDER_BYTES = 5 << 30, 300
 """Blocks of the disk that are found before the run rather than in it, at most, and what an order takes of them."""
 
 FOLDER = Path("build/end_to_end")
@@ -86,7 +86,7 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
         "processes": {"groups": GROUPS},
         # There are more processes than processors: whoever has nothing to do leaves his to the others, long enough for a batch.
         "wait": {"spin_us": 0, "sleep_us": 300},
-        "rings": {"session_slots": 1 << 13, "batch_slots": 16},
+        "rings": {"session_slots": 1 << 13, "batch_slots": 32},
         "risk": {"client_order_ids": int((1.02 * rate or MOST_ORDERS_PER_S) * (seconds + 5))},
         "journal": {
             "segment_bytes": SEGMENT_BYTES,

@@ -53,7 +53,7 @@ KEYS = (
     Key("traffic", "lap_orders", int, 20_000, "how many orders `load:` makes up before it repeats them under new identifiers", 100, 1_000_000),
     Key("processes", "groups", list, [["snapshots"]], "modules by process: `[[\"risk\"], [\"journal\", \"nodes\"]]` is three processes, for what is not named shares one; by default the gateway is one process, and what follows it another"),
     Key("processes", "pin", dict, {}, "the processor of a module: `{ risk = 1 }`"),
-    Key("wait", "spin_us", int, 20, "how long a module that has nothing to do polls before it sleeps; there must be a processor for each that polls long", 0, 1_000_000),
+    Key("wait", "spin_us", int, 20, "how long a module that has nothing to do polls before it sleeps; there must be a processor for each that polls long. 0: it sleeps between any two looks, and much comes at once", 0, 1_000_000),
     Key("wait", "sleep_us", int, 50, "how long it sleeps then; 0: it goes on polling", 0, 1_000_000),
     Key("rings", "frame_slots", int, 1 << 16, "slots of the card's ring, a power of two; not for `ring:`", 2),
     Key("rings", "payload_bytes", int, 1 << 24, "bytes of its raw messages, a power of two; not for `ring:`", 1 << 15, 1 << 32),

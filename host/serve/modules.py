@@ -60,10 +60,11 @@ FEEDBACK_SLOTS = 1 << 16
 """Reports on their way back to risk: twice what a batch gives, and more."""
 
 FOLLOWER, FOLLOWER_NICE = "snapshots", 5
-"""Nothing waits for snapshots, and by how much they give way to what orders wait for."""
+"""Nothing waits for snapshots, and by how much they give way to what orders wait for: but where the journal has a budget, that waits
+for them."""
 
 LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
-"""Modules that no order waits for, and how long they sleep where there is nothing to do, whatever the configuration says."""
+"""Modules that no order waits for, and how long they sleep between two looks, whatever the configuration says."""
 
 LOAD_STEP_NS = 2_000_000
 """How long a load writes before its thread looks around."""
@@ -462,7 +463,7 @@ class Runner:
             self._stop.set()
 
     def _serve(self, module: str) -> None:
-        if module == FOLLOWER:
+        if module == FOLLOWER and not self._config["journal.retain_bytes"]:
             os.nice(FOLLOWER_NICE)  # of this thread alone
         processor = self._config.pin(module)
         if processor is not None:
@@ -489,7 +490,8 @@ class Runner:
                 self._status.beat(module, stage.figures())
                 if getattr(stage, "done", False):
                     row["state"] = DONE
-            if not moved and sleep_s:
+            # Who never polls gathers meanwhile: a look costs more than some orders.
+            if sleep_s and (not spin_ns or not moved):
                 time.sleep(sleep_s)
         if isinstance(stage, JournalStage):
             stage.close()
