@@ -17,7 +17,7 @@ from host.gateway.risk_control import parse_control
 from host.gateway.terms import SESSION_LIMIT
 from host.journal import Batch, Position, read_journal
 from host.journal.layout import CorruptJournal
-from host.journal.snapshots import read_snapshot, snapshot_paths
+from host.journal.snapshots import Snapshot, read_snapshot, snapshot_paths
 
 _RISK, _NODE = "risk.", "node{}."
 """Prefixes of the parts of a snapshot."""
@@ -172,17 +172,25 @@ class OtherJournal(ValueError):
     """A journal that is not the one of the rings."""
 
 
-def begin_at_snapshot(state: NodesState, directory: Path, fits: Callable[[Position], bool]) -> Position | None:
-    """Loads the newest whole snapshot whose position fits into a new state; that position, None where there is no such snapshot."""
+def find_snapshot(directory: Path, fits: Callable[[Position], bool]) -> Snapshot | None:
+    """The newest whole snapshot whose position fits."""
     for path in snapshot_paths(directory):
         try:
             snapshot = read_snapshot(path, verify=False)
         except (CorruptJournal, FileNotFoundError):
             continue
         if fits(snapshot.position):
-            state.load(snapshot.parts)
-            return snapshot.position
+            return snapshot
     return None
+
+
+def begin_at_snapshot(state: NodesState, directory: Path, fits: Callable[[Position], bool]) -> Position | None:
+    """Loads the newest whole snapshot whose position fits into a new state; that position, None where there is no such snapshot."""
+    snapshot = find_snapshot(directory, fits)
+    if snapshot is None:
+        return None
+    state.load(snapshot.parts)
+    return snapshot.position
 
 
 def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Position]:

@@ -27,10 +27,10 @@ from host.gateway.stages import (
     recover_risk,
     ring_base,
 )
-from host.gateway.state import GatewayState, OtherJournal
+from host.gateway.state import GatewayState, OtherJournal, find_snapshot
 from host.gateway.terms import Terms
 from host.generate.load import Load, load_lap
-from host.journal import Journal, newest_snapshot, read_journal
+from host.journal import Journal, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
 from host.ring.records import RecordRingError
@@ -243,15 +243,17 @@ def make_books(config: Config) -> "Books | None":
     return Books(flows, venue, feeds=feeds, interval=0, trades=False) if feeds else None
 
 
-def make_risk(config: Config) -> Risk:
-    """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some."""
+def make_risk(config: Config, before: int | None = None) -> Risk:
+    """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some. It will be brought to
+    where it was behind the batches with numbers below ``before``, by default behind all."""
     rooms = {
         "client_order_ids": config["risk.client_order_ids"],
         "account_room": config["risk.accounts"],
         "position_room": config["risk.positions"],
         "order_room": config["nodes.open_orders"] * len(config.limits.nodes),
     }
-    if newest_snapshot(config.journal, verify=False) is not None:
+    # One that was written while the ring's cursor still lay behind it does not help: then the journal is read, for which there must be room.
+    if find_snapshot(config.journal, lambda each: before is None or each.batch <= before) is not None:
         # Its tables come from there, and gigabytes need not be touched for nothing.
         rooms = dict.fromkeys(rooms, 1)
         terms = Terms()
@@ -401,7 +403,7 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     recovered = status.row(module)
     if module in config.node_modules:
         return _node_stage(module, config, batches, recovered, stop)
-    risk = make_risk(config)
+    risk = make_risk(config, batches.ring.base + batches.ring.cursor(JOURNAL))
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     books = make_books(config)
     _wait_for(ring_path(config), stop)
