@@ -106,7 +106,7 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
         most = 0
         for line in served.lines():
             now = time.monotonic()
-            most = max(most, used_bytes(served.journal) if served.journal.exists() else 0)
+            most = max(most, used_bytes(served.journal))
             if first is None:
                 if all(line["modules"][each]["state"] >= 2 for each in STAGES) and line["journaled"]:
                     first = (now, line)

@@ -433,14 +433,12 @@ def risk_pass(frames, payload, state, decisions):
         if _NEW_ORDER <= kind <= _REPLACE:
             reject = state.notes[tables.notes]
             verdict = _decide(frame, payload, state, reject, state.ahead[place], decision)
-            if verdict != _ACCEPTED:
-                reject.index = index
-                reject.verdict = verdict
-                # A rule that compares nothing has no numbers; where one does, they differ.
-                if reject.limit_low != reject.value_low or reject.limit_high != reject.value_high:
-                    decision.flags = NOTED
-                tables.notes += 1
-            elif decision.flags & NOTED:
+            # A rule that compares nothing has no numbers; where one does, they differ.
+            if verdict != _ACCEPTED and (
+                reject.limit_low != reject.value_low or reject.limit_high != reject.value_high
+            ):
+                decision.flags = NOTED
+            if verdict != _ACCEPTED or decision.flags & NOTED:
                 reject.index = index
                 reject.verdict = verdict
                 tables.notes += 1

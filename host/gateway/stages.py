@@ -196,7 +196,7 @@ class RiskStage:
         ring = self._batches.ring
         slowest = min(ring.cursor(1 + reader) for reader in range(len(feedback)))
         records = take_reports(feedback, ring.base + slowest)
-        self.risk.settle(np.ascontiguousarray(records["report"][np.searchsorted(records["batch"], self._recovered) :]))
+        self.risk.settle(records["report"][np.searchsorted(records["batch"], self._recovered) :])
         return len(records) > 0
 
     def take_controls(self) -> bool:

@@ -15,9 +15,7 @@ from host.cluster.matching_node import NODE_INSTRUMENTS, MatchingNode
 from host.gateway.risk import Risk
 from host.gateway.risk_control import parse_control
 from host.gateway.terms import SESSION_LIMIT
-from host.journal import Batch, Position, read_journal
-from host.journal.layout import CorruptJournal
-from host.journal.snapshots import Snapshot, read_snapshot, snapshot_paths
+from host.journal import Batch, Position, newest_snapshot, read_journal
 
 _RISK, _NODE = "risk.", "node{}."
 """Prefixes of the parts of a snapshot."""
@@ -172,21 +170,9 @@ class OtherJournal(ValueError):
     """A journal that is not the one of the rings."""
 
 
-def find_snapshot(directory: Path, fits: Callable[[Position], bool]) -> Snapshot | None:
-    """The newest whole snapshot whose position fits."""
-    for path in snapshot_paths(directory):
-        try:
-            snapshot = read_snapshot(path, verify=False)
-        except (CorruptJournal, FileNotFoundError):
-            continue
-        if fits(snapshot.position):
-            return snapshot
-    return None
-
-
 def begin_at_snapshot(state: NodesState, directory: Path, fits: Callable[[Position], bool]) -> Position | None:
     """Loads the newest whole snapshot whose position fits into a new state; that position, None where there is no such snapshot."""
-    snapshot = find_snapshot(directory, fits)
+    snapshot = newest_snapshot(directory, verify=False, fits=fits)
     if snapshot is None:
         return None
     state.load(snapshot.parts)

@@ -45,19 +45,9 @@ def make_segment(directory: Path, number: int, segment_bytes: int) -> None:
             break
         except FileNotFoundError:
             continue
-    file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        os.ftruncate(file, min(os.fstat(file).st_size, segment_bytes))
-        for _ in _fill(file, segment_bytes):
-            pass
-        os.fsync(file)
-        new.rename(path)
-        sync_directory(directory)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(file)
+    for _ in _make(new, path, segment_bytes):
+        pass
+    sync_directory(directory)
 
 
 def make_spares(directory: Path, count: int, segment_bytes: int) -> Iterator[int]:
@@ -67,26 +57,27 @@ def make_spares(directory: Path, count: int, segment_bytes: int) -> Iterator[int
         path = directory / f"prepared-{number:08}{SPARE_SUFFIX}"
         if path.exists():
             continue
-        new = path.with_suffix(".new")
-        file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            yield from _fill(file, segment_bytes)
-            os.fsync(file)
-            new.rename(path)
-        except OSError:
-            new.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(file)
+        yield from _make(path.with_suffix(".new"), path, segment_bytes)
     sync_directory(directory)
 
 
-def _fill(file: int, segment_bytes: int) -> Iterator[int]:
-    """Writes zeros; gives how many they were, piece by piece."""
-    for offset in range(0, segment_bytes, FILL_BYTES):
-        length = min(FILL_BYTES, segment_bytes - offset)
-        write_whole(file, [_ZEROS[:length]], length, offset)
-        yield length
+def _make(new: Path, path: Path, segment_bytes: int) -> Iterator[int]:
+    """Fills ``new``, which may be there, with zeros, makes them durable and gives it its name ``path``. Gives the bytes written as
+    they are."""
+    file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.ftruncate(file, min(os.fstat(file).st_size, segment_bytes))
+        for offset in range(0, segment_bytes, FILL_BYTES):
+            length = min(FILL_BYTES, segment_bytes - offset)
+            write_whole(file, [_ZEROS[:length]], length, offset)
+            yield length
+        os.fsync(file)
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
 
 
 def retire_segment(path: Path) -> None:

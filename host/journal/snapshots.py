@@ -1,7 +1,7 @@
 """Snapshots: the state behind a journal position as flat arrays, named by the sequence and batch that come next:
 ``00000000000000001234-000000000056.snapshot``. See :mod:`host.journal.parts` for the file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,17 +35,21 @@ def write_snapshot(directory: Path | str, position: Position, parts: Mapping[str
     return path
 
 
-def newest_snapshot(directory: Path | str, *, verify: bool = True) -> Snapshot | None:
-    """The newest whole snapshot of a directory, with its parts mapped; None when there is none.
+def newest_snapshot(
+    directory: Path | str, *, verify: bool = True, fits: Callable[[Position], bool] = lambda position: True
+) -> Snapshot | None:
+    """The newest whole snapshot of a directory whose position ``fits``, with its parts mapped; None when there is none.
 
     A damaged one is passed over for the one before. ``verify`` reads all parts and compares their CRCs; without it
     only header, table and size are verified. Raises JournalError for a version that this program does not read.
     """
     for path in snapshot_paths(directory):
         try:
-            return read_snapshot(path, verify=verify)
+            snapshot = read_snapshot(path, verify=verify)
         except (CorruptJournal, FileNotFoundError):
             continue
+        if fits(snapshot.position):
+            return snapshot
     return None
 
 

@@ -115,9 +115,13 @@ class Balancer:
             self._health.join(node, self._config.limits.nodes[node], now)
         return self._tell()
 
+    def is_due(self, now: int) -> bool:
+        """Whether a step would look at anything."""
+        return now - self._stepped >= STEP_NS
+
     def step(self, now: int) -> Mapping[str, Any] | None:
         """The next record that is due, to be applied before the next step; None where there is none."""
-        if now - self._stepped < STEP_NS:
+        if not self.is_due(now):
             return None
         self._allowance += self._rate * (now - self._stepped) / SECOND
         self._allowance = min(self._allowance, max(1.0, self._rate / STEPS_PER_SECOND))

@@ -27,10 +27,10 @@ from host.gateway.stages import (
     recover_risk,
     ring_base,
 )
-from host.gateway.state import GatewayState, OtherJournal, find_snapshot
+from host.gateway.state import GatewayState, OtherJournal
 from host.gateway.terms import Terms
 from host.generate.load import Load, load_lap
-from host.journal import Journal, read_journal
+from host.journal import Journal, newest_snapshot, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
 from host.ring.records import RecordRingError
@@ -253,7 +253,7 @@ def make_risk(config: Config, before: int | None = None) -> Risk:
         "order_room": config["nodes.open_orders"] * len(config.limits.nodes),
     }
     # One that was written while the ring's cursor still lay behind it does not help: then the journal is read, for which there must be room.
-    if find_snapshot(config.journal, lambda each: before is None or each.batch <= before) is not None:
+    if newest_snapshot(config.journal, verify=False, fits=lambda each: before is None or each.batch <= before):
         # Its tables come from there, and gigabytes need not be touched for nothing.
         rooms = dict.fromkeys(rooms, 1)
         terms = Terms()
@@ -320,9 +320,10 @@ class RiskModule(RiskStage):
 
     def _balance(self) -> None:
         """Has a record of the balancer take effect at once, so that it plans the next one from what is."""
-        if self._controls or not self._may_publish():
+        now = time.monotonic_ns()
+        if not self._balancer.is_due(now) or self._controls or not self._may_publish():
             return
-        if (record := self._balancer.step(time.monotonic_ns())) is not None:
+        if (record := self._balancer.step(now)) is not None:
             self.refused.clear()
             super().control(record)
             self.take_controls()

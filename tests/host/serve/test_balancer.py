@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from host.serve.config import load_config
 from host.serve.modules import make_risk, read_hashes
 from host.serve.status import SERVING, Status
 from tests.host.serve.test_control import send
-from tests.host.serve.test_serve import COMMAND, ROOT, WAIT_S, config, serve
+from tests.host.serve.test_serve import config, ended, serve, serving
 
 LOOK = SECOND // 10
 
@@ -181,10 +180,7 @@ def test_a_gateway_drains_a_node_of_another_process_and_restores_it(tmp_path: Pa
         tmp_path, nodes="modules = 2", processes='groups = [["risk"], ["journal"], ["nodes"], ["nodes-2"]]',
         traffic="orders_per_s = 3000\nlap_orders = 500",
     )  # fmt: skip
-    process = subprocess.Popen([*COMMAND, str(path), "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        lines = (json.loads(line) for line in process.stdout)
+    with serving(path) as (process, lines):
         next(line for line in lines if line["modules"]["nodes-2"]["applied"] > 500)
         assert send(path, '{"type": "drain", "node": 1}').exit_code == 0
         until(lines, "1", "drained")
@@ -196,11 +192,7 @@ def test_a_gateway_drains_a_node_of_another_process_and_restores_it(tmp_path: Pa
         assert send(path, '{"type": "restore", "node": 1}').exit_code == 0
         until(lines, "1", "active")
         next(line for line in lines if line["modules"]["nodes-2"]["applied"] > drained)
-        process.terminate()
-        last = list(lines)[-1]
-        assert process.wait(WAIT_S) == 0
-    finally:
-        process.kill()
+        last = ended(process, lines)
     assert last["modules"]["sessions"]["read"] == last["reports"]
     state, moved = NodesState([MatchingNode(number) for number in range(3)]), 0
     for batch in read_journal(tmp_path / "journal"):
@@ -224,10 +216,7 @@ def test_processes_of_nodes_that_are_killed_during_a_drain_lose_no_book(tmp_path
         tmp_path, nodes="modules = 2", processes='groups = [["risk"], ["journal"], ["nodes"], ["nodes-2"]]',
         traffic="orders_per_s = 3000\nlap_orders = 500", health="moves_per_s = 10",
     )  # fmt: skip
-    process = subprocess.Popen([*COMMAND, str(path), "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        lines = (json.loads(line) for line in process.stdout)
+    with serving(path) as (process, lines):
         next(line for line in lines if line["modules"]["nodes-2"]["applied"] > 500)
         assert send(path, '{"type": "drain", "node": 1}').exit_code == 0
         status = Status(tmp_path / "run" / "status")
@@ -235,11 +224,7 @@ def test_processes_of_nodes_that_are_killed_during_a_drain_lose_no_book(tmp_path
             os.kill(int(status.row(module)["pid"]), signal.SIGKILL)
             time.sleep(0.2)
         until(lines, "1", "drained")
-        process.terminate()
-        last = list(lines)[-1]
-        assert process.wait(WAIT_S) == 0
-    finally:
-        process.kill()
+        last = ended(process, lines)
     assert last["restarts"] == 2
     assert last["modules"]["risk"]["moved"] > 0
     state = NodesState([MatchingNode(number) for number in range(3)])

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,25 @@ def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
 
 
+@contextmanager
+def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
+    """A gateway that runs, and the lines that it says."""
+    process = subprocess.Popen([*COMMAND, str(path), "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process, (json.loads(line) for line in process.stdout)
+    finally:
+        process.kill()
+
+
+def ended(process: subprocess.Popen[str], lines: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """The last line of a gateway that is told to end, and does."""
+    process.terminate()
+    last = list(lines)[-1]
+    assert process.wait(WAIT_S) == 0
+    return last
+
+
 def journaled(directory: Path) -> int:
     return sum(map(len, read_journal(directory / "journal")))
 
@@ -57,10 +79,7 @@ def test_it_ends_when_all_orders_are_seen_through(tmp_path: Path, groups: str) -
 
 def test_a_process_that_was_killed_is_started_again_and_a_signal_ends_all(tmp_path: Path) -> None:
     path = config(tmp_path, processes='groups = [["risk"], ["journal"], ["nodes"]]')
-    process = subprocess.Popen([*COMMAND, str(path), "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        lines = (json.loads(line) for line in process.stdout)
+    with serving(path) as (process, lines):
         next(line for line in lines if line["journaled"] > 1000)
         status = Status(tmp_path / "run" / "status")
         for module in ("risk", "journal", "nodes"):
@@ -70,11 +89,7 @@ def test_a_process_that_was_killed_is_started_again_and_a_signal_ends_all(tmp_pa
         second = serve(path)
         assert second.returncode == 2
         assert "another gateway runs here" in second.stderr
-        process.terminate()
-        last = list(lines)[-1]
-        assert process.wait(WAIT_S) == 0
-    finally:
-        process.kill()
+        last = ended(process, lines)
     assert last["restarts"] == 3
     assert last["journaled"] == journaled(tmp_path)
     deadline = time.monotonic() + 10
