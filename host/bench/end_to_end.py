@@ -36,8 +36,7 @@ MOST_ORDERS_PER_S = 2_000_000
 
 RETAIN_BYTES = 6 << 30
 """Budget of the journal's directory: with the segments and the snapshot that come between two looks it stays below 8 GB."""
-SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 8
-"""A snapshot has all client order ids of the day in it, so not too many of them."""
+SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 4
 PREPARED_BYTES, ORDER_BYTES = 5 << 30, 300
 """Blocks of the disk that are found before the run rather than in it, at most, and what an order takes of them."""
 

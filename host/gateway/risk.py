@@ -37,8 +37,10 @@ from host.gateway.risk_state import (
     TABLE_DTYPE,
     TERMS_DTYPE,
     RiskState,
+    enter_ids,
     forget_ids,
     table_size,
+    take_ids,
 )
 from host.gateway.router import Router
 from host.gateway.terms import DEFAULT_ACCOUNT, SESSION_LIMIT, Account, Instrument, Position, Session, Terms
@@ -311,8 +313,24 @@ class Risk:
         """The middle of an instrument's collar now, 1e-9."""
         return int(self.state.instruments["reference"][self._row(symbol)])
 
+    @property
+    def client_order_ids(self) -> int:
+        """How many client order ids are remembered."""
+        return int(self.state.tables["client_order_ids"][0])
+
+    def take_client_order_ids(self) -> np.ndarray:
+        """All client order ids that are remembered (rows of two uint64), which are forgotten here."""
+        ids = np.zeros((self.client_order_ids, 2), np.uint64)
+        take_ids(self.state, ids)
+        return ids
+
+    def remember_client_order_ids(self, ids: np.ndarray) -> None:
+        """Takes in what :meth:`take_client_order_ids` gave. Raises ValueError where there is no room."""
+        if lost := enter_ids(self.state, read_only(ids, np.uint64)):
+            raise ValueError(f"no room for {lost} of the client order ids of the day")
+
     def state_parts(self) -> dict[str, np.ndarray]:
-        """What must survive: the live arrays by name, and the limits as text. No copies."""
+        """What must survive beside the client order ids: the live arrays by name, and the limits as text. No copies."""
         parts = {name: getattr(self.state, name) for name in _PARTS}
         text = json.dumps(self.terms.record(), sort_keys=True, separators=(",", ":")).encode()
         return {**parts, "limits": np.frombuffer(text, np.uint8)}
@@ -325,7 +343,11 @@ class Risk:
             if parts[name].dtype != getattr(self.state, name).dtype:
                 raise ValueError(f"part '{name}' of the state is of another version: {parts[name].dtype}")
         self.terms = Terms().changed(json.loads(parts["limits"].tobytes()))
+        mine = self.state.tables[0]
         self.state = self.state._replace(**{name: parts[name] for name in _PARTS})
+        # The ids and their table are this one's.
+        for name in ("client_order_ids", "client_order_id_room"):
+            self.state.tables[name] = mine[name]
         self.state.terms["book"], self.state.terms["followed"] = NONE, False
         self._books_known = 0
         if self._router is not None:
@@ -403,12 +425,11 @@ _PARTS = (
     "default_account",
     "sessions",
     "positions",
-    "client_order_ids",
     "orders",
     "order_index",
     "tables",
 )
-"""The arrays that a snapshot holds."""
+"""The arrays that a snapshot holds. Not the client order ids, which are most of the state and of which a day forgets none."""
 
 
 def _touched(size: int | tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from host.cluster.order_index import unindex
-from host.cluster.order_key import mix, text_key, upto_soh
+from host.cluster.order_key import mix, prefetch_row, text_key, upto_soh
 from host.memory import INLINED, KERNEL
 
 QUANTITY_LIMIT = (1 << 62) - 1
@@ -381,6 +381,38 @@ def id_slot(ids, low, high):
             return slot, False
         slot = (slot + 1) & mask
     return np.int64(-1), False
+
+
+@njit(**KERNEL, nogil=True)
+def enter_ids(state, ids):
+    """Enters client order ids (rows of two words) as they are remembered; returns how many had no room."""
+    table, tables = state.client_order_ids, state.tables[0]
+    mask, lost = _U(table.shape[0] - 1), 0
+    for index in range(ids.shape[0]):
+        if index + LOOKAHEAD < ids.shape[0]:
+            prefetch_row(table, np.int64(ids[index + LOOKAHEAD, 0] & mask))
+        low, high = ids[index, 0], ids[index, 1]
+        slot, known = id_slot(table, low, high)
+        if known:
+            continue
+        if slot < 0 or tables.client_order_ids >= tables.client_order_id_room:
+            lost += 1
+            continue
+        table[slot, 0], table[slot, 1] = low, high
+        tables.client_order_ids += 1
+    return lost
+
+
+@njit(**KERNEL, nogil=True)
+def take_ids(state, ids):
+    """Moves all client order ids out of their table to ``ids``, which has a row for each."""
+    table, count = state.client_order_ids, 0
+    for slot in range(table.shape[0]):
+        if table[slot, 0] != 0 or table[slot, 1] != 0:
+            ids[count, 0], ids[count, 1] = table[slot, 0], table[slot, 1]
+            table[slot, 0] = table[slot, 1] = 0
+            count += 1
+    state.tables[0].client_order_ids = 0
 
 
 @njit(**KERNEL)

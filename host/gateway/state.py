@@ -15,7 +15,8 @@ from host.cluster.matching_node import NODE_INSTRUMENTS, MatchingNode
 from host.gateway.risk import Risk
 from host.gateway.risk_control import parse_control
 from host.gateway.terms import SESSION_LIMIT
-from host.journal import Batch, Position, newest_snapshot, read_journal
+from host.journal import Batch, Position, Snapshot, newest_snapshot, read_journal
+from host.journal.id_log import FLOW_NUMBERS, FORGOTTEN, read_ids, write_ids
 
 _RISK, _NODE = "risk.", "node{}."
 """Prefixes of the parts of a snapshot."""
@@ -132,6 +133,10 @@ class NodesState:
         for number, node in self.nodes.items():
             node.load_parts(_below(parts, _NODE.format(number)))
 
+    def begin(self, directory: Path, snapshot: Snapshot) -> None:
+        """Goes on, newly made, from a snapshot of a journal's directory. Raises as :meth:`load`."""
+        self.load(snapshot.parts)
+
 
 class GatewayState(NodesState):
     """Risk and the nodes that it hears of."""
@@ -139,17 +144,26 @@ class GatewayState(NodesState):
     def __init__(self, risk: Risk, nodes: Iterable[MatchingNode]) -> None:
         super().__init__(nodes)
         self.risk = risk
+        self._forgotten = np.zeros(FLOW_NUMBERS, np.uint64)
 
     def apply(self, batch: Batch) -> None:
         """Moves on by a batch. Raises ValueError where risk has no room for it."""
         self.risk.restore(batch)
+        if batch.control is not None and batch.control["type"] == "new_day":
+            self._forgotten[:] = batch.first_sequence
+        elif batch.control is not None and batch.control["type"] == "session_day":
+            self._forgotten[batch.control["flow"]] = batch.first_sequence
         reroute(self.risk, batch.control)
         for reports in self.reports(batch):
             self.risk.settle(reports)
 
     def parts(self) -> dict[str, np.ndarray]:
-        """The live arrays by name."""
-        parts = super().parts() | {_RISK + name: part for name, part in self.risk.state_parts().items()}
+        """The live arrays by name, without client order ids."""
+        parts = (
+            super().parts()
+            | {FORGOTTEN: self._forgotten}
+            | {_RISK + name: part for name, part in self.risk.state_parts().items()}
+        )
         if self.risk.weights_record is not None:
             parts[_WEIGHTS] = np.frombuffer(json.dumps(self.risk.weights_record).encode(), np.uint8)
         return parts
@@ -157,6 +171,9 @@ class GatewayState(NodesState):
     def load(self, parts: Mapping[str, np.ndarray]) -> None:
         """Goes on from :meth:`parts`. Raises ValueError for those of another gateway."""
         super().load(parts)
+        if FORGOTTEN not in parts:
+            raise ValueError(f"the state has no part '{FORGOTTEN}'")
+        self._forgotten = parts[FORGOTTEN]
         mine = _below(parts, _RISK)
         nodes = mine["instruments"]["node"].copy()
         self.risk.load_parts(mine)
@@ -164,6 +181,41 @@ class GatewayState(NodesState):
             self.risk.weigh(json.loads(parts[_WEIGHTS].tobytes()))
         # Where moves have carried the books, which the router knows nothing of.
         self.risk.state.instruments["node"] = nodes
+
+    def begin(self, directory: Path, snapshot: Snapshot) -> None:
+        """See :meth:`NodesState.begin`. Raises CorruptJournal where client order ids are missing."""
+        super().begin(directory, snapshot)
+        for ids in read_ids(directory, self._forgotten, snapshot.position.sequence):
+            self.risk.remember_client_order_ids(ids)
+
+
+class FollowedState(GatewayState):
+    """The state of a follower of ``directory``: it keeps no client order ids, but writes them beside the segments, each once."""
+
+    def __init__(self, risk: Risk, nodes: Iterable[MatchingNode], directory: Path) -> None:
+        super().__init__(risk, nodes)
+        self._directory = directory
+        self._begin: int | None = None
+        self._end = 0
+
+    def apply(self, batch: Batch) -> None:
+        """See :meth:`GatewayState.apply`. Raises OSError, too."""
+        if self._begin is None:
+            self._begin = self._end = batch.first_sequence
+        if self.risk.client_order_ids + len(batch) > self.risk.state.tables["client_order_id_room"][0]:
+            self._write_ids()
+        super().apply(batch)
+        self._end += len(batch)
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """See :meth:`GatewayState.parts`. What a snapshot of them needs of client order ids is durable then. Raises OSError."""
+        self._write_ids()
+        return super().parts()
+
+    def _write_ids(self) -> None:
+        if self._begin is not None and self._end > self._begin:
+            write_ids(self._directory, self._begin, self._end, self.risk.take_client_order_ids())
+            self._begin = self._end
 
 
 class OtherJournal(ValueError):
@@ -175,7 +227,7 @@ def begin_at_snapshot(state: NodesState, directory: Path, fits: Callable[[Positi
     snapshot = newest_snapshot(directory, verify=False, fits=fits)
     if snapshot is None:
         return None
-    state.load(snapshot.parts)
+    state.begin(directory, snapshot)
     return snapshot.position
 
 

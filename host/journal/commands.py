@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from host.journal.batch import Batch, control_batch
+from host.journal.id_log import id_paths, read_file
 from host.journal.index import Query, select
 from host.journal.layout import JournalError, check_segment_bytes, segment_paths
 from host.journal.scan import JournalReader
@@ -79,6 +80,7 @@ def verify(directory: Path) -> int:
             batches += 1
             controls += batch.control is not None
         snapshots = [read_snapshot(path) for path in snapshot_paths(directory)]
+        ids = sum(len(read_file(path)) for _, _, path in id_paths(directory))
     except JournalError as error:
         errors.print(f"tickgate: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return DAMAGED
@@ -86,7 +88,7 @@ def verify(directory: Path) -> int:
     sequences = f"sequences {start.sequence:,} to {last.sequence - 1:,}" if orders else "no orders"
     console.print(
         f"{directory}: whole: {batches:,} batches, {orders:,} orders ({sequences}), {controls:,} control records, "
-        f"segments {start.segment} to {last.segment}, {len(snapshots)} snapshots",
+        f"segments {start.segment} to {last.segment}, {len(snapshots)} snapshots, {ids:,} client order ids beside them",
         highlight=False,
         soft_wrap=True,
     )

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from host.journal.id_log import drop_ids, first_needed
 from host.journal.index import index_path
 from host.journal.layout import segment_paths
 from host.journal.segments import retire_segment
@@ -45,7 +46,8 @@ def retain(directory: Path | str, retention: Retention, newest: Snapshot | None 
     ``newest`` is the newest whole snapshot, which is looked for and verified if it is not given.
 
     A budget that would need what lies behind the newest whole snapshot is exceeded instead. An older snapshot goes
-    together with the first segment that it needs, or when there are more than SNAPSHOTS.
+    together with the first segment that it needs, or when there are more than SNAPSHOTS; files of client order ids go when no snapshot
+    needs them.
     """
     directory = Path(directory)
     newest = newest or newest_snapshot(directory)
@@ -69,4 +71,8 @@ def retain(directory: Path | str, retention: Retention, newest: Snapshot | None 
         index_path(path).unlink(missing_ok=True)
         retire_segment(path)
         retired.append(number)
+    oldest = next((snapshot for snapshot in reversed(older) if snapshot.path.exists()), newest)
+    needed = first_needed(read_snapshot(oldest.path, verify=False).parts)
+    if needed is not None:
+        drop_ids(directory, needed)
     return retired

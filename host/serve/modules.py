@@ -27,7 +27,7 @@ from host.gateway.stages import (
     recover_risk,
     ring_base,
 )
-from host.gateway.state import GatewayState, OtherJournal
+from host.gateway.state import FollowedState, OtherJournal
 from host.gateway.terms import Terms
 from host.generate.load import Load, load_lap
 from host.journal import Journal, newest_snapshot, read_journal
@@ -62,6 +62,9 @@ FEEDBACK_SLOTS = 1 << 16
 FOLLOWER, FOLLOWER_NICE = "snapshots", 5
 """Nothing waits for snapshots, and by how much they give way to what orders wait for: but where the journal has a budget, that waits
 for them."""
+
+FOLLOWED_IDS = 1 << 20
+"""Client order ids that the module of snapshots gathers before it writes them: their table stays within the third-level cache."""
 
 LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
 """Modules that no order waits for, and how long they sleep between two looks, whatever the configuration says."""
@@ -243,25 +246,24 @@ def make_books(config: Config) -> "Books | None":
     return Books(flows, venue, feeds=feeds, interval=0, trades=False) if feeds else None
 
 
-def make_risk(config: Config, before: int | None = None) -> Risk:
-    """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some. It will be brought to
-    where it was behind the batches with numbers below ``before``, by default behind all."""
+def make_risk(config: Config, client_order_ids: int, before: int | None = None) -> Risk:
+    """Risk with nothing decided yet and room for so many client order ids: with the limits of their file, or with none where the journal
+    begins with some. It will be brought to where it was behind the batches with numbers below ``before``, by default behind all."""
     rooms = {
-        "client_order_ids": config["risk.client_order_ids"],
         "account_room": config["risk.accounts"],
         "position_room": config["risk.positions"],
         "order_room": config["nodes.open_orders"] * len(config.limits.nodes),
     }
     # One that was written while the ring's cursor still lay behind it does not help: then the journal is read, for which there must be room.
     if newest_snapshot(config.journal, verify=False, fits=lambda each: before is None or each.batch <= before):
-        # Its tables come from there, and gigabytes need not be touched for nothing.
+        # Its tables come from there, and need not be touched for nothing.
         rooms = dict.fromkeys(rooms, 1)
         terms = Terms()
     else:
         terms = Terms() if _begins_with_limits(config.journal) else config.limits.terms
     risk = Risk(
         terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
-        default_account=terms.default_account, **rooms,
+        default_account=terms.default_account, client_order_ids=client_order_ids, **rooms,
     )  # fmt: skip
     risk.route(config.limits.router())
     return risk
@@ -338,7 +340,7 @@ class SnapshotStage:
     name = "snapshots"
 
     def __init__(self, config: Config) -> None:
-        state = GatewayState(make_risk(config), make_nodes(config))
+        state = FollowedState(make_risk(config, FOLLOWED_IDS), make_nodes(config), config.journal)
         budget = config["journal.retain_bytes"]
         self._follower = Follower(
             config.journal, load=state.load, apply=state.apply, parts=state.parts,
@@ -404,7 +406,8 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     recovered = status.row(module)
     if module in config.node_modules:
         return _node_stage(module, config, batches, recovered, stop)
-    risk = make_risk(config, batches.ring.base + batches.ring.cursor(JOURNAL))
+    before = batches.ring.base + batches.ring.cursor(JOURNAL)
+    risk = make_risk(config, config["risk.client_order_ids"], before)
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     books = make_books(config)
     _wait_for(ring_path(config), stop)

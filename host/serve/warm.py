@@ -55,7 +55,9 @@ def warm_stages(*, market_data: bool = False) -> None:
                     break
             for number in range(len(sessions)):
                 sessions[number].release(len(sessions[number].poll()))
-        recover_risk(_risk(), _nodes(), directory, batches)
+        again = _risk()
+        recover_risk(again, _nodes(), directory, batches)
+        again.remember_client_order_ids(again.take_client_order_ids())
 
 
 def _risk() -> Risk:

@@ -11,7 +11,7 @@ import pytest
 from hdl.frame import FRAME_DTYPE, Flag, Kind, Side
 from host.cluster import MatchingNode, ReportKind
 from host.gateway import Gateway, GatewayError, Instrument, Risk, Router, Summary, Verdict
-from host.gateway.state import GatewayState
+from host.gateway.state import FollowedState
 from host.journal import Batch, Journal, JournalError, read_journal
 from host.journal.follower import Follower
 from host.journal.layout import segment_path
@@ -158,7 +158,7 @@ def test_a_gateway_goes_on_from_the_newest_snapshot(tmp_path: Path) -> None:
     stopped._journal.close()
     risk = make_risk()
     risk.route(Router({0: 1, 1: 1, 2: 2}))
-    state = GatewayState(risk, [MatchingNode(number) for number in range(3)])
+    state = FollowedState(risk, [MatchingNode(number) for number in range(3)], tmp_path / "stopped")
     follower = Follower(
         tmp_path / "stopped", load=state.load, apply=state.apply, parts=state.parts, snapshot_segments=1
     )

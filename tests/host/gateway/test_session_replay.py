@@ -14,7 +14,7 @@ from host.gateway.limits import dump_limits
 from host.gateway.session_replay import replay_session
 from host.gateway.session_ring import MISSED, create_session_rings
 from host.gateway.stages import NodeStage
-from host.gateway.state import GatewayState
+from host.gateway.state import FollowedState
 from host.generate.lap import make_lap
 from host.generate.load import Lap, Load
 from host.journal import JournalError, newest_snapshot
@@ -85,7 +85,7 @@ def test_a_session_that_was_detached_finds_what_it_missed(tmp_path: Path, lap: L
 def test_it_begins_with_the_newest_snapshot_before_the_sequence(tmp_path: Path, lap: Lap) -> None:
     place = Place(tmp_path, segment_bytes=1 << 20)
     load = Load(lap, place.ring)
-    state = GatewayState(make_risk(), nodes())
+    state = FollowedState(make_risk(), nodes(), tmp_path)
     follower = Follower(tmp_path, load=state.load, apply=state.apply, parts=state.parts, snapshot_segments=1)
     while load.number < 5 * len(lap):
         place.drain(load, min(load.number + 500, 5 * len(lap)))

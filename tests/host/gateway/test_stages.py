@@ -17,7 +17,7 @@ from host.gateway.batch_ring import BatchRing
 from host.gateway.risk import Risk
 from host.gateway.session_ring import SESSION_DTYPE, create_session_rings
 from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_nodes, recover_risk, ring_base
-from host.gateway.state import GatewayState
+from host.gateway.state import FollowedState
 from host.generate.lap import make_lap
 from host.generate.load import Lap, Load
 from host.journal import Journal, newest_snapshot, read_journal
@@ -306,7 +306,7 @@ def test_a_move_carries_books_over_and_everything_made_again_agrees(tmp_path: Pa
 def test_a_start_reads_the_journal_from_the_newest_snapshot_on(tmp_path: Path, lap: Lap) -> None:
     place = Place(tmp_path, segment_bytes=1 << 20)
     load = Load(lap, place.ring)
-    state = GatewayState(make_risk(), [MatchingNode(number) for number in NODES])
+    state = FollowedState(make_risk(), [MatchingNode(number) for number in NODES], tmp_path)
     follower = Follower(tmp_path, load=state.load, apply=state.apply, parts=state.parts, snapshot_segments=1)
     count = 5 * len(lap)
     while load.number < count:
