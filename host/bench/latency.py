@@ -131,10 +131,12 @@ def _risk() -> Risk:
 def run(
     loop: Callable[[Ring, Watch, Callable[[], bool]], None], lap: Lap, *, rate: int, seconds: float, folder: Path
 ) -> Latencies:
-    """Run a loop here and the orders' writer in another process, on a processor each. ``folder`` takes the ring. Raises RuntimeError where the writer failed."""
+    """Run a loop here and the orders' writer in another process, on a processor each. ``folder`` is for what it notes. Raises RuntimeError where the writer failed."""
     folder.mkdir(parents=True, exist_ok=True)
     count = int(rate * (seconds + SETTLE_S))
-    with Ring.create(folder / "ring") as ring:
+    # In shared memory, as a gateway's: pages of a disk's file are watched for changes.
+    path = Path("/dev/shm") / f"tickgate-latency-{os.getpid()}"
+    with Ring.create(path) as ring:
         stalls_file = folder / "stalls.npy"
         watch = make_watch(samples=count, stalls=MOST_STALLS)
         start = time.monotonic_ns() + 200_000_000
@@ -144,7 +146,7 @@ def run(
             code = 1
             try:
                 os.sched_setaffinity(0, {processors[-1]})
-                code = _write(folder / "ring", lap, rate, count, start, stalls_file)
+                code = _write(path, lap, rate, count, start, stalls_file)
             finally:
                 os._exit(code)
         # A writer that died must not be waited for.
@@ -156,7 +158,7 @@ def run(
             os.sched_setaffinity(0, processors)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             raise RuntimeError("the process that writes orders has failed")
-        (folder / "ring").unlink()
+        path.unlink()
     samples = watch.samples[: int(watch.counts[0])]
     samples = samples[samples[:, 0] >= start + int(SETTLE_S * 1e9)]
     noted = watch.stalls[: min(int(watch.counts[1]), MOST_STALLS)]

@@ -2,7 +2,7 @@
 
 It polls the generation of the ring's next slot, decides about what is there, copies it into the open batch, and publishes
 that batch once it is full, or once the journal has nothing else to do: so batches grow with the load, and an order alone
-waits for none. It gives the card its credit back only up to the last published batch: what lies in the open one is still
+waits for none, unless it is told to gather for a while. It gives the card its credit back only up to the last published batch: what lies in the open one is still
 in the card's ring, should this process be killed.
 """
 
@@ -22,6 +22,9 @@ from host.ring.records import has_room, publish_record, read_cursor
 
 SLICE = 1024
 """Most frames decided about at a time: their lines stay in the first-level cache from the check to the copy."""
+
+LOOKS = 8
+"""Looks at an empty ring between two at the clock: together a fraction of STALL_NS."""
 
 _ORDERS, _CONTROL = int(BatchKind.ORDERS), int(BatchKind.CONTROL)
 
@@ -45,6 +48,9 @@ PLACE_DTYPE = np.dtype(
         ("batch", "i8"),
         ("count", "i8"),
         ("filled", "i8"),
+        # When its first order came into it, and how long orders are gathered at least (CLOCK_MONOTONIC, ns).
+        ("opened", "i8"),
+        ("gather_ns", "i8"),
         # Counted for whoever watches: passes, frames, those that waited for a slot, the loop's own processor time (ns).
         ("passes", "i8"),
         ("frames", "i8"),
@@ -166,6 +172,13 @@ def _publish_batch(card, batches, place, at, now, kind):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
+def _is_due(batches, place, now):
+    """Whether the open batch is to be published although it is not full: the journal has nothing else to do, and it was gathered
+    for long enough."""
+    return read_cursor(batches.words, JOURNAL) >= place.batch and now - place.opened >= place.gather_ns
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _give_back(card, place, at):
     """Publishes the card's credit for all frames before ``at``."""
     slots = card.frames.shape[0]
@@ -212,12 +225,12 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
                 answer = UNTIL
                 break
             if count == 0:
+                now = monotonic_ns()
                 if place.count > 0:
-                    if read_cursor(batches.words, JOURNAL) >= place.batch:
-                        _publish_batch(card, batches, place, place.position, monotonic_ns(), _ORDERS)
+                    if _is_due(batches, place, now):
+                        _publish_batch(card, batches, place, place.position, now, _ORDERS)
                 elif place.released < place.position:
                     _give_back(card, place, place.position)
-                now = monotonic_ns()
                 if watched:
                     if looked != 0:
                         note_stall(watch, looked, now)
@@ -227,7 +240,11 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
                 if now - began >= most_ns:
                     answer = ASKED
                     break
-                pause()
+                # A look at the clock takes as long as some at the ring.
+                for _ in range(LOOKS):
+                    pause()
+                    if place.count > 0 or count_available(card.frame_bytes, FRAME_BYTES, place.position, slots, 1) > 0:
+                        break
                 continue
         # The open batch's slot may still be the nodes' of one lap ago.
         if not has_room(batches.words, batch_slots, place.batch):
@@ -247,6 +264,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
             place.passes += 1
         decided = place.decided
         row = place.batch % batch_slots
+        was_empty = place.count == 0
         taken, held, filled = gather(
             card.frames[slot : slot + decided],
             card.payload,
@@ -263,6 +281,8 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
             answer = LAPPED
             break
         now = idle_since = monotonic_ns()
+        if was_empty:
+            place.opened = now
         if watched:
             _note_routed(watch, card.frames, slot, slot + decided, now)
             if looked != 0:
@@ -277,7 +297,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
         if place.count == 0:
             # Nothing but market data and the like: nothing waits for it.
             _give_back(card, place, place.position)
-        elif read_cursor(batches.words, JOURNAL) >= place.batch:
+        elif _is_due(batches, place, now):
             _publish_batch(card, batches, place, place.position, now, _ORDERS)
         if now - began >= most_ns:
             answer = ASKED

@@ -19,10 +19,11 @@ from numba import njit
 from hdl.frame import Kind
 from hdl.limits import FLOWS
 from host.cluster.node import NO_NODE
-from host.cluster.order_key import text_key
+from host.cluster.order_key import prefetch_row, text_key
 from host.cluster.report import REPORT_DTYPE, ReportKind
 from host.journal.batch import ACCEPTED, NOTED, read_note
-from host.ring.records import OWN_WORD, RecordRings, has_room, publish_record
+from host.memory import trailing_zeros
+from host.ring.records import OWN_WORD, RecordRings, has_room, publish_slot
 
 SESSION_SLOTS = 4096
 """Reports that may wait for a session by default."""
@@ -43,7 +44,11 @@ SESSION_DTYPE = np.dtype(
 else why risk refused the order: then ``node`` is 255, and ``kind`` REJECTED or CANCEL_REJECTED. Nothing is open of such an order
 and nothing filled: in their place ``leaves`` and ``cumulative`` have the low words of the rule's limit and of the order's value,
 ``limit_high`` and ``value_high`` the high ones (:func:`host.gateway.reject.told_reject`)."""
-assert SESSION_DTYPE.itemsize == 128
+SESSION_BYTES = SESSION_DTYPE.itemsize
+assert SESSION_BYTES == 128
+
+_FETCHED_AHEAD = 4
+"""So many records before it is written a slot's lines, which its reader has, are asked for."""
 
 REFUSAL_DTYPE = np.dtype([("limit_high", "<i8"), ("value_high", "<i8"), ("verdict", "<i8")])
 """What a session's record has of a refused order beside its report."""
@@ -166,6 +171,8 @@ def put_reports(outlet, reports, refusals, batch, first_ordinal, begin):
     ``refusals`` is one for each report, or empty: a node's. Returns (next index, ring that has no room or -1).
     """
     rings, slots = outlet.records.shape
+    # A ring has a power of two of slots: what divides by that costs less than a division, of which each record wants some.
+    mask, lap_bits = slots - 1, np.int64(trailing_zeros(_U(slots)))
     for index in range(begin, reports.shape[0]):
         ring = np.int64(reports[index].flow) if rings > 1 else 0
         if ring >= rings or not outlet.wanted[reports[index].kind]:
@@ -181,7 +188,11 @@ def put_reports(outlet, reports, refusals, batch, first_ordinal, begin):
         number = outlet.written[ring]
         if not has_room(words, slots, number):
             return index, ring
-        record = outlet.records[ring, number % slots]
+        slot = number & mask
+        ahead = ((number + _FETCHED_AHEAD) & mask) * SESSION_BYTES
+        prefetch_row(outlet.slot_bytes[ring], ahead)
+        prefetch_row(outlet.slot_bytes[ring], ahead + SESSION_BYTES // 2)
+        record = outlet.records[ring, slot]
         source, report = reports[index], record.report
         report.kind = source.kind
         report.reason = source.reason
@@ -209,6 +220,6 @@ def put_reports(outlet, reports, refusals, batch, first_ordinal, begin):
         else:
             record.verdict = ACCEPTED
             record.limit_high = record.value_high = 0
-        publish_record(outlet.slot_bytes[ring], slots, number)
+        publish_slot(outlet.slot_bytes[ring], SESSION_BYTES, slot, number >> lap_bits)
         outlet.written[ring] = number + 1
     return reports.shape[0], -1

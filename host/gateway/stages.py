@@ -94,7 +94,8 @@ class RiskStage:
     ``batches`` and ``ring`` are taken up where a predecessor left them; ``risk`` must hold everything up to the last published
     batch already (:func:`recover_risk`). ``feedback`` has a ring for each module of nodes, ``watch`` is what a measurement wants of
     its loop, ``nodes`` are the nodes that books may be moved between, with their room for open orders. ``books``, new ones,
-    follow the ring's market data, and risk their best prices.
+    follow the ring's market data, and risk their best prices. Orders are gathered for ``gather_ns`` before a batch that is not full is
+    published.
     """
 
     name = "risk"
@@ -108,6 +109,7 @@ class RiskStage:
         watch: Watch | None = None,
         nodes: Mapping[int, int] | None = None,
         books: "Books | None" = None,
+        gather_ns: int = 0,
     ) -> None:
         risk.reserve(SLICE)
         self.risk = risk
@@ -141,6 +143,7 @@ class RiskStage:
         place["payload_read"] = place["payload_end"] = ring.payload_read
         place["batch"] = published
         place["until"] = NO_END
+        place["gather_ns"] = gather_ns
         self._follower = None if books is None else self._follow(books)
         self._recovered = batches.ring.base + published
         """Reports of batches before this one have been settled by the recovery."""

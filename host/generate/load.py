@@ -25,6 +25,7 @@ from host.card.ring_writer import (
 )
 from host.clock import monotonic_ns, pause
 from host.gateway.route_loop import Watch, make_watch, note_stall
+from host.memory import address_of, store_number
 
 LAP_DIGITS = 8
 
@@ -51,15 +52,15 @@ class Lap:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _write_lap_number(target, at, lap):
-    """Eight digits; returns the sum of their values."""
-    total = 0
-    for place in range(LAP_DIGITS):
+def _lap_number(lap):
+    """(eight digits as they stand in memory, the sum of their values)."""
+    text, total = np.uint64(0), 0
+    for _ in range(LAP_DIGITS):
         digit = lap % 10
         lap //= 10
-        target[at + LAP_DIGITS - 1 - place] = _ZERO + np.uint8(digit)
+        text = text << np.uint64(8) | np.uint64(_ZERO + digit)
         total += digit
-    return total
+    return text, total
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -74,6 +75,8 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
     began = monotonic_ns()
     now = began
     rows = frames.shape[0]
+    row, lap = number % rows, number // rows
+    digits, digit_sum = _lap_number(lap)
     while number < until:
         due = start_ns + number * gap_ps // 1000
         if gap_ps == 0:
@@ -89,18 +92,17 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
             continue
         if not has_frame_credit(writer):
             break
-        row = number % rows
         source = frames[row]
         length = np.int64(source.payload_length)
         offset = write_message(writer, payload, np.int64(source.payload_offset), length)
         if offset == NO_CREDIT:
             break
-        lap = number // rows
-        digits = _write_lap_number(payload_ring, offset + np.int64(source.client_order_id), lap)
-        if source.original_order_id != 0:
-            digits += _write_lap_number(payload_ring, offset + np.int64(source.original_order_id), lap)
         at = offset + length - _CHECKSUM_AT
-        checksum = digits
+        store_number(address_of(payload_ring, offset + np.int64(source.client_order_id)), digits, LAP_DIGITS)
+        checksum = digit_sum
+        if source.original_order_id != 0:
+            store_number(address_of(payload_ring, offset + np.int64(source.original_order_id)), digits, LAP_DIGITS)
+            checksum += digit_sum
         for place in range(3):
             checksum += np.int64(payload_ring[at + place] - _ZERO) * (100 if place == 0 else (10 if place == 1 else 1))
         checksum &= 0xFF
@@ -128,6 +130,10 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
         frame.account = source.account
         finish_frame(writer)
         number += 1
+        row += 1
+        if row == rows:
+            row, lap = 0, lap + 1
+            digits, digit_sum = _lap_number(lap)
         if number & 63 == 0:
             now = monotonic_ns()
             if now - began >= most_ns:

@@ -31,6 +31,9 @@ ENTRY_DTYPE = np.dtype(
 
 SOH = 1
 
+FIRST_ROOM = 1 << 12
+"""Room for orders that the index of a segment begins with; it grows."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -87,37 +90,42 @@ class IndexBuilder:
     def __init__(self, first_sequence: int) -> None:
         self.first_sequence = first_sequence
         self._entries: list[tuple[int, int, int, int, int]] = []
-        self._flows = [np.zeros(0, np.uint16)]
-        self._hashes = [np.zeros(0, np.uint64)]
-        self._hashed_rows = [np.zeros(0, np.uint32)]
+        self._flows = np.zeros(FIRST_ROOM, np.uint16)
+        self._hashes = np.zeros(FIRST_ROOM, np.uint64)
+        self._hashed_rows = np.zeros(FIRST_ROOM, np.uint32)
+        self._orders = self._hashed = 0
 
     def add(self, batch: Batch, offset: int) -> None:
         """Takes in a batch that begins at ``offset`` of the segment."""
         if not len(batch):
             return
-        frames = batch.frames
         row = batch.first_sequence - self.first_sequence
-        times = frames["timestamp"]
-        self._entries.append((offset, row, len(batch), int(times.min()), int(times.max())))
-        self._flows.append(frames["flow"].copy())
-        hashes = np.zeros(len(batch), np.uint64)
-        hash_ids(frames, batch.payload, hashes)
-        named = np.flatnonzero(frames["client_order_id"])
-        self._hashes.append(hashes[named])
-        self._hashed_rows.append((named + row).astype(np.uint32))
+        room = len(self._flows)
+        if self._orders + len(batch) > room:
+            room = 2 * (self._orders + len(batch))
+            self._flows, self._hashes, self._hashed_rows = (
+                np.concatenate([each, np.zeros(room - len(each), each.dtype)])
+                for each in (self._flows, self._hashes, self._hashed_rows)
+            )
+        first, last, self._hashed = _collect(
+            batch.frames, batch.payload, row,
+            self._flows[self._orders :], self._hashes, self._hashed_rows, self._hashed,
+        )  # fmt: skip
+        self._entries.append((offset, row, len(batch), int(first), int(last)))
+        self._orders += len(batch)
 
     def index(self, end: Position) -> Index:
         """The index of what was taken in; ``end`` is the position behind it."""
-        flows, hashes = np.concatenate(self._flows), np.concatenate(self._hashes)
-        present, counts = np.unique(flows, return_counts=True)
-        by_hash = np.argsort(hashes)  # rows of equal hashes in any order: whoever reads them sorts
+        flow_counts, flow_rows = _rows_by_flow(self._flows[: self._orders])
+        present = np.flatnonzero(flow_counts).astype(np.uint16)
+        id_hashes, id_rows = sorted_by_hash(self._hashes[: self._hashed], self._hashed_rows[: self._hashed])
         parts = {
             "batches": np.array(self._entries, ENTRY_DTYPE),
             "flows": present,
-            "flow_ends": np.cumsum(counts).astype(np.uint32),
-            "flow_rows": np.argsort(flows, kind="stable").astype(np.uint32),
-            "id_hashes": hashes[by_hash],
-            "id_rows": np.concatenate(self._hashed_rows)[by_hash],
+            "flow_ends": np.cumsum(flow_counts[present]).astype(np.uint32),
+            "flow_rows": flow_rows,
+            "id_hashes": id_hashes,
+            "id_rows": id_rows,
         }
         return Index(end, self.first_sequence, parts)
 
@@ -243,11 +251,85 @@ def text_hash(text, begin, end):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def hash_ids(frames, payload, out):
-    """Hashes of ClOrdID (11), where the frame says that there is one."""
+def _collect(frames, payload, first_row, flows, hashes, rows, hashed):
+    """Takes in a batch's orders: flows, and, where the frame says that there is a ClOrdID (11), its hash and row from ``hashed`` on.
+    Returns the first and the last timestamp, and how many hashes there are then."""
+    first = last = frames[0].timestamp
     for row in range(frames.shape[0]):
         frame = frames[row]
+        flows[row] = frame.flow
+        first, last = min(first, frame.timestamp), max(last, frame.timestamp)
         if frame.client_order_id:
             begin = np.int64(frame.payload_offset)
             end = min(begin + np.int64(frame.payload_length), payload.shape[0])
-            out[row] = text_hash(payload, begin + np.int64(frame.client_order_id), end)
+            hashes[hashed] = text_hash(payload, begin + np.int64(frame.client_order_id), end)
+            rows[hashed] = first_row + row
+            hashed += 1
+    return first, last, hashed
+
+
+@njit(cache=True, nogil=True)
+def _rows_by_flow(flows):
+    """(how many orders each flow number has, rows by flow and then by row): counted, so every order is touched twice."""
+    counts = np.zeros(1 << 16, np.int64)
+    for row in range(flows.shape[0]):
+        counts[flows[row]] += 1
+    places = np.cumsum(counts) - counts
+    rows = np.zeros(flows.shape[0], np.uint32)
+    for row in range(flows.shape[0]):
+        rows[places[flows[row]]] = row
+        places[flows[row]] += 1
+    return counts, rows
+
+
+@njit(cache=True, nogil=True)
+def sorted_by_hash(hashes, rows):
+    """Hashes sorted, and their rows. Hashes are even, so two bytes of them say where each belongs but for some places: first the
+    upper one, so that what comes next stays within the first-level cache."""
+    count = hashes.shape[0]
+    by_byte, rows_by_byte = np.zeros(count, np.uint64), np.zeros(count, np.uint32)
+    ends = _scatter(hashes, rows, by_byte, rows_by_byte, np.uint64(56))
+    sorted_hashes, sorted_rows = np.zeros(count, np.uint64), np.zeros(count, np.uint32)
+    begin = 0
+    for end in ends:
+        its = slice(begin, end)
+        _scatter(by_byte[its], rows_by_byte[its], sorted_hashes[its], sorted_rows[its], np.uint64(48))
+        while begin < end:
+            # What shares two bytes: a few, or as many as a client likes.
+            following = begin + 1
+            while following < end and (sorted_hashes[following] ^ sorted_hashes[begin]) >> np.uint64(48) == 0:
+                following += 1
+            _sort(sorted_hashes[begin:following], sorted_rows[begin:following])
+            begin = following
+    return sorted_hashes, sorted_rows
+
+
+@njit(cache=True, nogil=True)
+def _sort(hashes, rows):
+    """Shellsort with Knuth's steps: what a few cost by insertion, and never a square of many."""
+    step = 1
+    while step < hashes.shape[0] // 3:
+        step = 3 * step + 1
+    while step > 0:
+        for index in range(step, hashes.shape[0]):
+            value, row, place = hashes[index], rows[index], index
+            while place >= step and hashes[place - step] > value:
+                hashes[place], rows[place] = hashes[place - step], rows[place - step]
+                place -= step
+            hashes[place], rows[place] = value, row
+        step //= 3
+
+
+@njit(cache=True, nogil=True)
+def _scatter(hashes, rows, to_hashes, to_rows, shift):
+    """Sorts by the byte at ``shift``, what is equal in its order; returns where the hashes of each value of it end."""
+    counts = np.zeros(256, np.int64)
+    for index in range(hashes.shape[0]):
+        counts[(hashes[index] >> shift) & np.uint64(0xFF)] += 1
+    places = np.cumsum(counts) - counts
+    for index in range(hashes.shape[0]):
+        byte = (hashes[index] >> shift) & np.uint64(0xFF)
+        place = places[byte]
+        to_hashes[place], to_rows[place] = hashes[index], rows[index]
+        places[byte] = place + 1
+    return places

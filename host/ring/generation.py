@@ -14,7 +14,13 @@ from host.memory import load_acquire
 @njit(cache=True, nogil=True)
 def generation_of(number: int, slots: int) -> int:
     """The generation that record ``number`` (counted from 0) carries: its lap from 1, modulo 256."""
-    return (number // slots + 1) & 0xFF
+    return generation_of_lap(number // slots)
+
+
+@njit(cache=True, nogil=True)
+def generation_of_lap(lap: int) -> int:
+    """The generation of the records of a lap (from 0)."""
+    return (lap + 1) & 0xFF
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,7 @@ from numba import njit
 from host.clock import monotonic_ns, pause
 from host.closing import Closing
 from host.memory import load_acquire, store_release
-from host.ring.generation import count_available, generation_of
+from host.ring.generation import count_available, generation_of_lap
 from host.ring.mapping import map_existing, map_new
 
 RECORDS_MAGIC = int.from_bytes(b"TICKRECS", "little")
@@ -84,8 +84,13 @@ def has_room(words, slots, number):
 @njit(cache=True, nogil=True, _nrt=False)
 def publish_record(slot_bytes, slots, number):
     """Record ``number``, whose other bytes stand in its slot, is there: writes its generation."""
-    stride = slot_bytes.shape[0] // slots
-    store_release(slot_bytes, (number % slots + 1) * stride - 1, np.uint8(generation_of(number, slots)))
+    publish_slot(slot_bytes, slot_bytes.shape[0] // slots, number % slots, number // slots)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def publish_slot(slot_bytes, record_bytes, slot, lap):
+    """As :func:`publish_record`, for who knows the slot and the lap (from 0) already."""
+    store_release(slot_bytes, (slot + 1) * record_bytes - 1, np.uint8(generation_of_lap(lap)))
 
 
 @njit(cache=True, nogil=True, _nrt=False)

@@ -59,6 +59,7 @@ KEYS = (
     Key("rings", "payload_bytes", int, 1 << 24, "bytes of its raw messages, a power of two; not for `ring:`", 1 << 15, 1 << 32),
     Key("rings", "batch_slots", int, SLOTS, "batches between risk and the slowest module of nodes, a power of two", 2, 1024),
     Key("rings", "batch_frames", int, SLOT_FRAMES, "most orders of a batch", 1, 1 << 16),
+    Key("rings", "gather_us", int, 0, "how long orders are gathered for a batch that is not full: fewer and larger ones cost less an order, and each waits so long. 0: a batch goes once the journal has nothing else to do", 0, 1_000_000),
     Key("rings", "session_slots", int, SESSION_SLOTS, "reports that may wait for a session, a power of two", 2, 1 << 24),
     Key("rings", "huge_pages", bool, False, "ask for huge pages for all rings"),
     Key("sessions", "count", bool, True, "read all reports and count them, where no sessions do"),

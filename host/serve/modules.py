@@ -292,6 +292,7 @@ class RiskModule(RiskStage):
             open_session_rings(config.run / FEEDBACK),
             nodes=dict.fromkeys(config.limits.nodes, config["nodes.open_orders"]),
             books=books,
+            gather_ns=config["rings.gather_us"] * 1000,
         )
         self._balancer = Balancer(config, risk, batches, status, time.monotonic_ns())
         self._changes = Changes(config.run, Path(config["gateway.limits"]))

@@ -18,6 +18,7 @@ from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_risk
 from host.generate.faults import encode
 from host.generate.load import LAP_DIGITS, Lap, Load
 from host.journal import Journal
+from host.journal.index import build_index
 
 if TYPE_CHECKING:
     from host.market_data import Books
@@ -55,6 +56,7 @@ def warm_stages(*, market_data: bool = False) -> None:
                     break
             for number in range(len(sessions)):
                 sessions[number].release(len(sessions[number].poll()))
+        build_index(directory, 1)
         again = _risk()
         recover_risk(again, _nodes(), directory, batches)
         again.remember_client_order_ids(again.take_client_order_ids())

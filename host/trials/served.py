@@ -27,11 +27,18 @@ def serve_command(config: Path) -> list[str]:
 
 
 def toml(tables: dict[str, dict[str, Any]]) -> str:
-    """A configuration file; the values are texts, numbers, truths and arrays, which TOML writes as JSON does."""
+    """A configuration file."""
     lines = []
     for table, values in tables.items():
-        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        lines += [f"[{table}]", *(f"{name} = {_toml_value(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """Texts, numbers, truths and arrays TOML writes as JSON does, tables not."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml_value(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value)
 
 
 class Served(Closing):

@@ -8,7 +8,7 @@ import pytest
 
 from host.journal import Batch, read_journal
 from host.journal.follower import Follower
-from host.journal.index import Query, build_index, index_path, open_index, select, write_index
+from host.journal.index import Query, build_index, index_path, open_index, select, sorted_by_hash, write_index
 from host.journal.layout import segment_path, segment_paths
 from tests.host.journal.orders import write_random
 
@@ -126,3 +126,20 @@ def test_a_directory_that_takes_no_files_is_searched_all_the_same(
     query = Query(client_order_id=b"id-17")
     assert selected(journal, query) == list(scan(journal, query))
     assert not list(journal.glob("*.index"))
+
+
+@pytest.mark.parametrize("bits", [1, 20, 48, 64])
+def test_hashes_are_sorted_however_many_begin_alike(bits: int) -> None:
+    random = np.random.default_rng(bits)
+    for count in (0, 1, 2, 17, 5000):
+        hashes = (
+            random.integers(0, 1 << bits, count, dtype=np.uint64, endpoint=False)
+            if bits < 64
+            else random.bytes(8 * count)
+        )
+        hashes = np.frombuffer(hashes, np.uint64)
+        rows = np.arange(count, dtype=np.uint32)
+        found, found_rows = sorted_by_hash(hashes, rows)
+        assert found.tolist() == sorted(hashes.tolist())
+        assert (hashes[found_rows] == found).all()
+        assert sorted(found_rows.tolist()) == rows.tolist()
