@@ -21,7 +21,7 @@ from host.cluster.book import (
 )
 from host.cluster.ladder import find_level, move_to_end, rest, unrest
 from host.cluster.order_index import NONE, find_order, index, unindex
-from host.cluster.order_key import prefetch_row, text_key
+from host.cluster.order_key import prefetch_message, prefetch_row, prefetch_to_read, text_key
 from host.cluster.order_terms import read_terms
 from host.cluster.report import Reason, ReportKind
 from host.cluster.self_trade import CANCEL_NEWEST, CANCEL_OLDEST, tradable, would_self_trade
@@ -496,44 +496,55 @@ def _most_reports(state, frame):
 
 
 @njit(**KERNEL)
-def _look_ahead(orders, order_index, keys, frames, decisions, node, payload, begin):
-    """Writes the keys of ClOrdID and OrigClOrdID of the node's orders among the next LOOKAHEAD to ``keys`` and begins to fetch
-    what they lead to."""
+def _look_ahead(orders, order_index, keys, frames, places, payload, begin):
+    """Writes the keys of ClOrdID and OrigClOrdID of the next LOOKAHEAD orders to ``keys`` and begins to fetch what they lead to,
+    the messages of those behind them, and the frames of those behind these."""
     mask = np.uint64(order_index.shape[0] - 1)
-    count = min(LOOKAHEAD, frames.shape[0] - begin)
+    count = min(LOOKAHEAD, places.shape[0] - begin)
+    for ahead in range(begin + 2 * LOOKAHEAD, min(begin + 3 * LOOKAHEAD, places.shape[0])):
+        prefetch_to_read(frames, np.int64(places[ahead]))
+    for ahead in range(begin + LOOKAHEAD if begin > 0 else 0, min(begin + 2 * LOOKAHEAD, places.shape[0])):
+        prefetch_message(frames[places[ahead]], payload)
     for ahead in range(count):
-        if decisions[begin + ahead].verdict != ACCEPTED or decisions[begin + ahead].node != node:
-            continue
-        frame = frames[begin + ahead]
+        frame = frames[places[begin + ahead]]
         keys[ahead, 0], keys[ahead, 1] = _key(frame, payload, frame.client_order_id)
         prefetch_row(order_index, np.int64(keys[ahead, 0] & mask))
         if frame.kind == _CANCEL or frame.kind == _REPLACE:
             keys[ahead, 2], keys[ahead, 3] = _key(frame, payload, frame.original_order_id)
             prefetch_row(order_index, np.int64(keys[ahead, 2] & mask))
     for ahead in range(count):
-        kind = frames[begin + ahead].kind
+        kind = frames[places[begin + ahead]].kind
         if kind in (_CANCEL, _REPLACE):
-            # The key of an order of another node may be an old one: then the wrong row is fetched, and no harm is done.
             order = order_index[np.int64(keys[ahead, 2] & mask)]
             if order != NONE:
                 prefetch_row(orders, np.int64(order))
 
 
 @njit(nogil=True, **KERNEL)
-def apply_orders(state, output, frames, decisions, payload, first_sequence, begin):
-    """Applies the node's orders of a batch from index ``begin`` on.
+def find_orders(decisions, node, places):
+    """Writes the places of the orders of a batch that are accepted and routed to a node; returns how many there are. There are no
+    branches in it: which node is next cannot be foreseen."""
+    count = 0
+    for place in range(decisions.shape[0]):
+        places[count] = place
+        count += (decisions[place].verdict == ACCEPTED) & (decisions[place].node == node)
+    return count
+
+
+@njit(nogil=True, **KERNEL)
+def apply_orders(state, output, frames, decisions, payload, first_sequence, places, begin):
+    """Applies the orders at some places of a batch, from the one with index ``begin`` on.
 
     Returns (next index, room needed): less than all orders when ``output.reports`` may not have room for the next one's.
     """
     counters = state.counters[0]
     cause = output.cause[0]
     keys = output.keys
-    for position in range(begin, frames.shape[0]):
-        ahead = (position - begin) % LOOKAHEAD
+    for turn in range(begin, places.shape[0]):
+        ahead = (turn - begin) % LOOKAHEAD
         if ahead == 0:
-            _look_ahead(state.orders, state.order_index, keys, frames, decisions, cause.node, payload, position)
-        if decisions[position].verdict != ACCEPTED or decisions[position].node != cause.node:
-            continue
+            _look_ahead(state.orders, state.order_index, keys, frames, places, payload, turn)
+        position = np.int64(places[turn])
         sequence = np.uint64(first_sequence) + np.uint64(position)
         if sequence <= counters.last_sequence:
             counters.repeated += np.uint64(1)
@@ -541,7 +552,7 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
         frame = frames[position]
         needed = _most_reports(state, frame)
         if output.reports.shape[0] - cause.written < needed:
-            return position, needed
+            return turn, needed
         counters.last_sequence = sequence
         counters.applied += np.uint64(1)
         cause.sequence = sequence
@@ -556,7 +567,7 @@ def apply_orders(state, output, frames, decisions, payload, first_sequence, begi
             _replace(state, output, frame, payload, low, high, keys[ahead, 2], keys[ahead, 3])
         else:
             _new_order(state, output, frame, payload, low, high)
-    return frames.shape[0], 0
+    return places.shape[0], 0
 
 
 @njit(nogil=True, **KERNEL)

@@ -9,7 +9,7 @@ import numpy as np
 from hdl.frame import TimeInForce, crc64
 from host.cluster.book import Books, make_books
 from host.cluster.book_rows import book_rows, give_rows, take_rows
-from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders
+from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders, find_orders
 from host.cluster.node import NO_NODE
 from host.cluster.order_index import NONE
 from host.cluster.report import REPORT_DTYPE, Reason, ReportKind
@@ -52,6 +52,7 @@ class MatchingNode:
             np.zeros(REPORTS, REPORT_DTYPE), np.zeros(1, CAUSE_DTYPE), np.zeros((LOOKAHEAD, 4), np.uint64)
         )
         self._output.cause["node"] = number
+        self._places = np.zeros(0, np.int32)
 
     @property
     def number(self) -> int:
@@ -91,12 +92,22 @@ class MatchingNode:
         if batch.control is not None:
             self._apply_control(batch, batch.control)
             return self._reports()
-        position = 0
+        if len(self._places) < len(batch):
+            self._places = np.zeros(len(batch), np.int32)
+        places = self._places[: find_orders(batch.decisions, self._number, self._places)]
+        done = 0
         while True:
-            position, needed = apply_orders(
-                self.state, self._output, batch.frames, batch.decisions, batch.payload, batch.first_sequence, position
+            done, needed = apply_orders(
+                self.state,
+                self._output,
+                batch.frames,
+                batch.decisions,
+                batch.payload,
+                batch.first_sequence,
+                places,
+                done,
             )
-            if position == len(batch):
+            if done == len(places):
                 return self._reports()
             self._grow(needed)
 

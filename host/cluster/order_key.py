@@ -11,6 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from hdl.ring_layout import LINE_BYTES
 from host.memory import INLINED, load_word
 
 SOH = 1
@@ -22,9 +23,7 @@ _ONES = _U(0x0101010101010101)
 _HIGHS = _U(0x8080808080808080)
 
 
-@intrinsic
-def prefetch_row(typingctx, table, row):
-    """Begins to fetch a row of a C-ordered array into the cache, and waits for nothing."""
+def _prefetch(table: types.Type, to_write: bool) -> tuple:
     signature = types.void(table, types.intp)
 
     def codegen(context, builder, signature, arguments):
@@ -35,11 +34,31 @@ def prefetch_row(typingctx, table, row):
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_write, keep, data = (ir.Constant(word, value) for value in (1, 3, 1))
-        builder.call(fetch, [pointer, to_write, keep, data])
+        keep, data = ir.Constant(word, 3), ir.Constant(word, 1)
+        builder.call(fetch, [pointer, ir.Constant(word, int(to_write)), keep, data])
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def prefetch_row(typingctx, table, row):
+    """Begins to fetch a row of a C-ordered array into the cache, to be written to, and waits for nothing."""
+    return _prefetch(table, to_write=True)
+
+
+@intrinsic
+def prefetch_to_read(typingctx, table, row):
+    """As :func:`prefetch_row`, where others may go on reading it."""
+    return _prefetch(table, to_write=False)
+
+
+@njit(**INLINED)
+def prefetch_message(frame, payload):
+    """Begins to fetch all of a frame's raw message, line by line."""
+    begin = np.int64(frame.payload_offset)
+    for offset in range(0, np.int64(frame.payload_length), LINE_BYTES):
+        prefetch_to_read(payload, begin + offset)
 
 
 @njit(cache=True, _nrt=False)

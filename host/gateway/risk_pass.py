@@ -9,10 +9,9 @@ from numba import njit
 
 from hdl.fix_tags import BEGIN as BEGIN_TEXT
 from hdl.frame import Flag, Kind, OrderType, Side, TimeInForce
-from hdl.ring_layout import LINE_BYTES
 from host.cluster.node import NO_NODE
 from host.cluster.order_index import NONE, find_order
-from host.cluster.order_key import prefetch_row, text_key
+from host.cluster.order_key import prefetch_message, prefetch_row, prefetch_to_read, text_key
 from host.gateway.exposure import book_order, has_limit, value
 from host.gateway.notional import add, exceeds, magnitude, multiply, subtract
 from host.gateway.risk_state import (
@@ -364,15 +363,6 @@ def look_ahead(frame, payload, state, ahead):
 
 
 @njit(**INLINED)
-def fetch_message(frame, payload):
-    """Begins to fetch all of an order frame's message."""
-    if _NEW_ORDER <= frame.kind <= _REPLACE:
-        begin = _I(frame.payload_offset)
-        for offset in range(0, _I(frame.payload_length), LINE_BYTES):
-            prefetch_row(payload, begin + offset)
-
-
-@njit(**INLINED)
 def fetch_ahead(frames, payload, state, begin, end):
     """Writes what is found out of the frames beforehand to ``state.ahead``, and begins to fetch the rows that they need and
     the texts that the frames behind them point to."""
@@ -380,7 +370,7 @@ def fetch_ahead(frames, payload, state, begin, end):
     if begin == 0:
         # Nobody has asked for these yet. Their lines, which the card's processor has, come side by side.
         for number in range(end):
-            fetch_message(frames[number], payload)
+            prefetch_message(frames[number], payload)
     for number in range(begin, end):
         frame = frames[number]
         if not _NEW_ORDER <= frame.kind <= _REPLACE:
@@ -394,10 +384,9 @@ def fetch_ahead(frames, payload, state, begin, end):
     for number in range(end, min(end + LOOKAHEAD, frames.shape[0])):
         frame = frames[number]
         if _NEW_ORDER <= frame.kind <= _REPLACE:
-            prefetch_row(payload, _I(frame.payload_offset) + _I(frame.client_order_id))
-            prefetch_row(payload, _I(frame.payload_offset) + _I(frame.account))
+            prefetch_message(frame, payload)
         elif frame.kind == _TRADE:
-            prefetch_row(payload, _I(frame.payload_offset))
+            prefetch_to_read(payload, _I(frame.payload_offset))
 
 
 @njit(**INLINED)

@@ -21,6 +21,12 @@ from host.journal.id_log import FLOW_NUMBERS, FORGOTTEN, read_ids, write_ids
 _RISK, _NODE = "risk.", "node{}."
 """Prefixes of the parts of a snapshot."""
 
+FORGETTING = ("new_day", "session_day")
+"""Control records that make client order ids be forgotten."""
+
+FILE_IDS = 1 << 20
+"""A follower writes so many client order ids to a file, where no snapshot is due before."""
+
 _WEIGHTS = "weights"
 """The part that holds the last "weights" record as JSON, if there was one."""
 
@@ -197,13 +203,19 @@ class FollowedState(GatewayState):
         self._directory = directory
         self._begin: int | None = None
         self._end = 0
+        self._taken: list[np.ndarray] = []
 
     def apply(self, batch: Batch) -> None:
         """See :meth:`GatewayState.apply`. Raises OSError, too."""
         if self._begin is None:
             self._begin = self._end = batch.first_sequence
-        if self.risk.client_order_ids + len(batch) > self.risk.state.tables["client_order_id_room"][0]:
+        if batch.control is not None and batch.control["type"] in FORGETTING:
+            # What is forgotten ends with a file, and needs not be looked for in it.
             self._write_ids()
+        if self.risk.client_order_ids + len(batch) > self.risk.state.tables["client_order_id_room"][0]:
+            self._taken.append(self.risk.take_client_order_ids())
+            if sum(map(len, self._taken)) >= FILE_IDS:
+                self._write_ids()
         super().apply(batch)
         self._end += len(batch)
 
@@ -214,8 +226,10 @@ class FollowedState(GatewayState):
 
     def _write_ids(self) -> None:
         if self._begin is not None and self._end > self._begin:
-            write_ids(self._directory, self._begin, self._end, self.risk.take_client_order_ids())
+            ids = np.concatenate([*self._taken, self.risk.take_client_order_ids()])
+            write_ids(self._directory, self._begin, self._end, ids)
             self._begin = self._end
+            self._taken.clear()
 
 
 class OtherJournal(ValueError):

@@ -63,8 +63,8 @@ FOLLOWER, FOLLOWER_NICE = "snapshots", 5
 """Nothing waits for snapshots, and by how much they give way to what orders wait for: but where the journal has a budget, that waits
 for them."""
 
-FOLLOWED_IDS = 1 << 20
-"""Client order ids that the module of snapshots gathers before it writes them: their table stays within the third-level cache."""
+FOLLOWED_IDS = 1 << 16
+"""Room for client order ids in the module of snapshots, which only passes them on: a table that stays in the caches."""
 
 LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
 """Modules that no order waits for, and how long they sleep between two looks, whatever the configuration says."""

@@ -26,8 +26,13 @@ def lap() -> Lap:
     return make_lap(1500, seed=4)
 
 
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host.gateway.state.FILE_IDS", 1500)
+
+
 def followed(directory: Path, retention: Retention | None = None, room: int = 1000) -> Follower:
-    """A follower that writes client order ids whenever it has some hundred."""
+    """A follower whose room for client order ids is soon full."""
     terms = DEMO_LIMITS.terms
     risk = Risk(
         terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
