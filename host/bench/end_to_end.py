@@ -36,9 +36,18 @@ MOST_ORDERS_PER_S = 2_000_000
 
 RETAIN_BYTES = 6 << 30
 """Budget of the journal's directory: with the segments and the snapshot that come between two looks it stays below 8 GB."""
-SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 4
+SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 256 << 20, 8
 PREPARED_BYTES, ORDER_BYTES = 5 << 30, 300
 """Blocks of the disk that are found before the run rather than in it, at most, and what an order takes of them."""
+
+RINGS = {
+    "frame_slots": 1 << 17,
+    "payload_bytes": 1 << 25,
+    "batch_slots": 32,
+    "gather_us": 3000,
+    "session_slots": 1 << 14,
+}
+"""Room for what comes while a stage's turn has not come yet: there are more of them than processors."""
 
 FOLDER = Path("build/end_to_end")
 GROUPS = [["card"], ["risk"], ["journal"], ["nodes"], ["sessions"], ["snapshots"]]
@@ -84,8 +93,8 @@ def run(folder: Path, seconds: float, *, rate: int = 0, lap_orders: int = LAP_OR
         "traffic": {"orders_per_s": rate, "lap_orders": lap_orders},
         "processes": {"groups": GROUPS},
         # There are more processes than processors: whoever has nothing to do leaves his to the others, long enough for a batch.
-        "wait": {"spin_us": 0, "sleep_us": 300},
-        "rings": {"session_slots": 1 << 13, "batch_slots": 32},
+        "wait": {"spin_us": 0, "sleep_us": 400},
+        "rings": RINGS,
         "risk": {"client_order_ids": int((1.02 * rate or MOST_ORDERS_PER_S) * (seconds + 5))},
         "journal": {
             "segment_bytes": SEGMENT_BYTES,
