@@ -91,7 +91,9 @@ def make(boards: Sequence[Board], *, anew: bool, console: Console) -> bool:
                 return
             design.plan  # noqa: B018 - elaborated here, so that no other thread does it meanwhile
         try:
-            built = build(design, FOLDER / board.name, lambda text: say(board, text))
+            # What was built of the same sources before is built again at once, and to the byte.
+            seed = entry.seed if entry is not None and entry.source_hash == design.source_hash else 1
+            built = build(design, FOLDER / board.name, lambda text: say(board, text), first_seed=seed)
             name = f"{board.name}{built.file.suffix}"
             shutil.copyfile(built.file, manifest.FOLDER / name)
             with elaborating:

@@ -43,9 +43,10 @@ PREPARED_BYTES, ORDER_BYTES = 5 << 30, 300
 RINGS = {
     "frame_slots": 1 << 17,
     "payload_bytes": 1 << 25,
-    "batch_slots": 32,
-    "gather_us": 3000,
-    "session_slots": 1 << 14,
+    "batch_slots": 16,
+    "batch_frames": 1 << 13,
+    "gather_us": 6000,
+    "session_slots": 1 << 15,
 }
 """Room for what comes while a stage's turn has not come yet: there are more of them than processors."""
 
