@@ -29,7 +29,10 @@ from host.journal.segments import make_spares
 from host.serve.modules import read_hashes
 from host.trials.served import Served
 
-SECONDS = 10.0
+SECONDS = 60.0
+RATE = 1_010_000
+"""Orders a second that are offered by default: what has no credit waits in its source."""
+
 LAP_ORDERS = 20_000
 MOST_ORDERS_PER_S = 2_000_000
 """There is room for the client order ids of so many, or of a given rate."""
@@ -184,7 +187,7 @@ def one_after_another(lap: Lap) -> tuple[int, float]:
         return len(lap), time.perf_counter() - begin
 
 
-def end_to_end_row(folder: Path = FOLDER, seconds: float = SECONDS, rate: int = 0) -> tuple[Row, Outcome]:
+def end_to_end_row(folder: Path = FOLDER, seconds: float = SECONDS, rate: int = RATE) -> tuple[Row, Outcome]:
     """Orders a second, beside the same stages one after another in one thread. Raises RuntimeError where something is lost."""
     outcome = run(folder, seconds, rate=rate)
     if outcome.differences:
@@ -201,7 +204,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m host.bench.end_to_end", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=f"(default: {SECONDS:g})")
     parser.add_argument(
-        "--rate", type=int, default=0, metavar="ORDERS", help="orders a second; 0: what it takes (default: 0)"
+        "--rate",
+        type=int,
+        default=RATE,
+        metavar="ORDERS",
+        help="orders a second; 0: what it takes (default: %(default)s)",
     )
     parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help=f"(default: {FOLDER})")
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -434,8 +435,8 @@ _PARTS = (
 
 def _touched(size: int | tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """Zeros whose pages are there already, so that no order waits for the system to find one."""
-    array = np.empty(size, dtype)
-    array.view(np.uint8).fill(0)
+    array = np.zeros(size, dtype)
+    array.view(np.uint8).reshape(-1)[:: mmap.PAGESIZE] = 0
     return array
 
 
