@@ -370,7 +370,8 @@ def fetch_ahead(frames, payload, state, begin, end):
     if begin == 0:
         # Nobody has asked for these yet. Their lines, which the card's processor has, come side by side.
         for number in range(end):
-            prefetch_message(frames[number], payload)
+            if _NEW_ORDER <= frames[number].kind <= _REPLACE:
+                prefetch_message(frames[number], payload)
     for number in range(begin, end):
         frame = frames[number]
         if not _NEW_ORDER <= frame.kind <= _REPLACE:

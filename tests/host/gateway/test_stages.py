@@ -1,6 +1,7 @@
 """Orders through the three stages: each once, in order, whatever was killed on the way."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -321,3 +322,23 @@ def test_a_start_reads_the_journal_from_the_newest_snapshot_on(tmp_path: Path, l
     risk = make_risk()
     assert recover_risk(risk, [MatchingNode(number) for number in NODES], tmp_path, place.batches) == read
     assert risk.state_hash() == risk_hash
+
+
+def test_orders_are_gathered_for_as_long_as_is_asked_unless_the_batch_is_full(lap: Lap) -> None:
+    ring, batches = Ring.create(None, 1 << 12, 1 << 20), BatchRing.create(None, base=0, slots=4, slot_frames=64)
+    gather_ns = 100_000_000
+    stage, load = RiskStage(make_risk(), ring, batches, gather_ns=gather_ns), Load(lap, ring)
+    load.run(10, 1_000_000)
+    begun = time.monotonic_ns()
+    while not batches.ring.written():
+        stage.step(0)
+    assert time.monotonic_ns() - begun >= gather_ns
+    assert int(batches.arrays.records[0]["count"]) == 10
+    # The journal has not moved: it has something to do.
+    load.run(30, 1_000_000)
+    stage.step(2 * gather_ns)
+    assert batches.ring.written() == 1
+    load.run(10 + 64 + 1, 1_000_000)
+    stage.step(0)
+    assert batches.ring.written() == 2
+    assert int(batches.arrays.records[1]["count"]) == 64
