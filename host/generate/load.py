@@ -68,8 +68,8 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
     """Writes orders from ``number`` on, up to ``until``, into a ring, each not before it is due; returns the next one's number.
 
     Order n is due at ``start_ns`` + n × ``gap_ps`` / 1000 (CLOCK_MONOTONIC), which is its frame's timestamp; with a gap of 0
-    it is due at once and has the present time. It polls for up to ``most_ns``, and does not wait for credit. ``watch``
-    (host.gateway.route_loop) takes the machine's stalls while nothing was due.
+    it is due at once and has the present time. It polls for up to ``most_ns``, and does not wait for credit. A message is in its ring
+    before its order is due, and is there for readers with the frame, as a card's is. ``watch`` (host.gateway.route_loop) takes the machine's stalls while nothing was due.
     """
     writer = writers[0]
     began = monotonic_ns()
@@ -81,15 +81,8 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
         due = start_ns + number * gap_ps // 1000
         if gap_ps == 0:
             due = now
-        elif now < due:
-            if now - began >= most_ns or due - began >= most_ns:
-                break
-            pause()
-            before = now
-            now = monotonic_ns()
-            if watch.stalls.shape[0] > 0:
-                note_stall(watch, before, now)
-            continue
+        elif now < due and due - began >= most_ns:
+            break
         if not has_frame_credit(writer):
             break
         source = frames[row]
@@ -109,6 +102,12 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
         payload_ring[at] = _ZERO + np.uint8(checksum // 100)
         payload_ring[at + 1] = _ZERO + np.uint8(checksum // 10 % 10)
         payload_ring[at + 2] = _ZERO + np.uint8(checksum % 10)
+        while now < due:
+            pause()
+            before = now
+            now = monotonic_ns()
+            if watch.stalls.shape[0] > 0:
+                note_stall(watch, before, now)
         frame = next_frame(writer)
         frame.timestamp = np.uint64(due)
         frame.price = source.price
