@@ -81,9 +81,9 @@ class Trial:
         self, folder: Path, *, rate: int, seed: int, lap_orders: int, client_order_ids: int = 1 << 20, before: int = 0
     ) -> None:
         self._random = Random(seed)
-        self._before = before
+        self._before, self._rate = before, rate
         tables: dict[str, dict[str, Any]] = {
-            "traffic": {"orders_per_s": rate},
+            "traffic": {"orders_per_s": 0 if before else rate},
             "processes": {"groups": GROUPS},
             "nodes": {"modules": 2},
             "health": {"moves_per_s": MOVES_PER_S},
@@ -104,8 +104,8 @@ class Trial:
         result = Result()
         with self._served:
             self._start(START_LIMIT_S)
-            while self._journaled() < self._before:
-                self._watch(0.1)
+            if self._before:
+                self._fill()
             for number in range(kills):
                 self._watch(0.05 + 0.4 * self._random.random())
                 self._steer()
@@ -123,6 +123,16 @@ class Trial:
             result.moved, differences = self._replay()
             result.faults += differences
         return result
+
+    def _fill(self) -> None:
+        """Wait for the orders that are to be there before the first kill, which come as fast as they go, and for the follower."""
+        while self._sequence("journal") < self._before:
+            self._watch(0.1)
+        self._end()
+        self._served.pace(self._rate)
+        self._start(START_LIMIT_S)
+        while self._sequence("snapshots") < self._before:
+            self._watch(0.1)
 
     def _steer(self) -> None:
         """Drain a node, or have the one that was drained come back."""
@@ -193,9 +203,9 @@ class Trial:
             if time.monotonic() > end:
                 raise RuntimeError(f"the gateway does not serve after {limit_s:.0f} s: see {self._served.log}")
 
-    def _journaled(self) -> int:
-        """How many orders are durable."""
-        return int(Status(self._served.run_directory / "status").row("journal")["sequence"])
+    def _sequence(self, module: str) -> int:
+        """The last order that a module has seen through: of the journal, that is durable."""
+        return int(Status(self._served.run_directory / "status").row(module)["sequence"])
 
     def _pids(self) -> dict[str, int]:
         """The processes of the modules that serve."""

@@ -60,9 +60,15 @@ class Served(Closing):
         gateway = {"card": "load:", "limits": "limits.toml", "journal": "journal", "run": str(self.run_directory)}
         self.config = folder / "serve.toml"
         traffic = {"lap_orders": lap_orders} | tables.get("traffic", {})
-        self.config.write_text(toml({"gateway": gateway} | tables | {"traffic": traffic}))
+        self._tables = {"gateway": gateway} | tables | {"traffic": traffic}
+        self.pace(traffic.get("orders_per_s", 0))
         self.log, self.output = folder / "serve.log", folder / "serve.json"
         self._process: subprocess.Popen[bytes] | None = None
+
+    def pace(self, orders_per_s: float) -> None:
+        """Have the next start bring so many orders; 0: as many as it takes."""
+        self._tables["traffic"]["orders_per_s"] = orders_per_s
+        self.config.write_text(toml(self._tables))
 
     def start(self) -> None:
         """Start it, or start it again. What it prints goes to ``log`` and, line by line, to ``output``."""
