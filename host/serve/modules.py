@@ -59,9 +59,8 @@ HASHES = ".hashes"
 FEEDBACK_SLOTS = 1 << 16
 """Reports on their way back to risk: twice what a batch gives, and more."""
 
-FOLLOWER, FOLLOWER_NICE = "snapshots", 5
-"""Nothing waits for snapshots, and by how much they give way to what orders wait for: but where the journal has a budget, that waits
-for them."""
+FOLLOWER = "snapshots"
+"""No order waits for snapshots, but a restart reads all that lies behind the last one: so they have their share of the processors."""
 
 FOLLOWED_IDS = 1 << 16
 """Room for client order ids in the module of snapshots, which only passes them on: a table that stays in the caches."""
@@ -470,8 +469,6 @@ class Runner:
             self._stop.set()
 
     def _serve(self, module: str) -> None:
-        if module == FOLLOWER and not self._config["journal.retain_bytes"]:
-            os.nice(FOLLOWER_NICE)  # of this thread alone
         processor = self._config.pin(module)
         if processor is not None:
             os.sched_setaffinity(0, {processor})

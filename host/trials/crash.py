@@ -270,7 +270,7 @@ def main() -> int:
         seed=arguments.seed,
         lap_orders=arguments.lap,
         before=arguments.before,
-        client_order_ids=(1 << 22) + 2 * arguments.before,
+        client_order_ids=(1 << 22) + arguments.before * 5 // 4,
     )
     result = trial.run(arguments.kills, show=True)
     by_victim = {victim: [each.seconds for each in result.kills if each.victim == victim] for victim in VICTIMS}
