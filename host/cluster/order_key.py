@@ -5,6 +5,8 @@ the chance that any two texts share a key is below 2e-21, so a key is compared a
 secret hash: a client that looks for collisions finds them among its own flow's identifiers and harms only itself.
 """
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -23,10 +25,10 @@ _ONES = _U(0x0101010101010101)
 _HIGHS = _U(0x8080808080808080)
 
 
-def _prefetch(table: types.Type, to_write: bool) -> tuple:
+def _prefetch(table: types.Type, to_write: bool) -> tuple[Any, Any]:
     signature = types.void(table, types.intp)
 
-    def codegen(context, builder, signature, arguments):
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         view = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=arguments[0])
         stride = builder.extract_value(view.strides, 0)
         byte = ir.IntType(8).as_pointer()

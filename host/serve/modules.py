@@ -245,9 +245,10 @@ def make_books(config: Config) -> "Books | None":
     return Books(flows, venue, feeds=feeds, interval=0, trades=False) if feeds else None
 
 
-def make_risk(config: Config, client_order_ids: int, before: int | None = None) -> Risk:
-    """Risk with nothing decided yet and room for so many client order ids: with the limits of their file, or with none where the journal
-    begins with some. It will be brought to where it was behind the batches with numbers below ``before``, by default behind all."""
+def make_risk(config: Config, *, before: int | None = None, client_order_ids: int | None = None) -> Risk:
+    """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some. It will be brought to
+    where it was behind the batches with numbers below ``before``, by default behind all. ``client_order_ids``, room for so many (None: the
+    configuration's)."""
     rooms = {
         "account_room": config["risk.accounts"],
         "position_room": config["risk.positions"],
@@ -262,7 +263,8 @@ def make_risk(config: Config, client_order_ids: int, before: int | None = None) 
         terms = Terms() if _begins_with_limits(config.journal) else config.limits.terms
     risk = Risk(
         terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
-        default_account=terms.default_account, client_order_ids=client_order_ids, **rooms,
+        default_account=terms.default_account,
+        client_order_ids=config["risk.client_order_ids"] if client_order_ids is None else client_order_ids, **rooms,
     )  # fmt: skip
     risk.route(config.limits.router())
     return risk
@@ -340,7 +342,7 @@ class SnapshotStage:
     name = "snapshots"
 
     def __init__(self, config: Config) -> None:
-        state = FollowedState(make_risk(config, FOLLOWED_IDS), make_nodes(config), config.journal)
+        state = FollowedState(make_risk(config, client_order_ids=FOLLOWED_IDS), make_nodes(config), config.journal)
         budget = config["journal.retain_bytes"]
         self._follower = Follower(
             config.journal, load=state.load, apply=state.apply, parts=state.parts,
@@ -406,8 +408,7 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     recovered = status.row(module)
     if module in config.node_modules:
         return _node_stage(module, config, batches, recovered, stop)
-    before = batches.ring.base + batches.ring.cursor(JOURNAL)
-    risk = make_risk(config, config["risk.client_order_ids"], before)
+    risk = make_risk(config, before=batches.ring.base + batches.ring.cursor(JOURNAL))
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     books = make_books(config)
     _wait_for(ring_path(config), stop)

@@ -48,7 +48,7 @@ STATUS_DTYPE = np.dtype(
     ]
 )
 """A module: its process, whether it serves, how often it was started; times are CLOCK_MONOTONIC, ``cpu_ns`` its thread's
-processor time, ``rss`` its process's resident bytes."""
+processor time, ``rss`` its process's :func:`resident_bytes`."""
 
 
 class Status:
@@ -79,8 +79,10 @@ class Status:
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """What a process has in memory (``/proc/PID/statm``); 0 where it is gone."""
+    """What a process has in memory (``/proc/PID/status``), shared memory with it, without pages of files that it has mapped, which are
+    the system's cache; 0 where it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
-    except (OSError, IndexError, ValueError):
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+    except (OSError, KeyError, ValueError):
         return 0

@@ -111,6 +111,9 @@ class Supervisor:
         late = time.monotonic() - self._looked - WATCH_S
         self._looked = time.monotonic()
         self.longest_stall_s = max(self.longest_stall_s, late)
+
+    def measure(self) -> None:
+        """Note what each process has in memory."""
         for process in self.processes:
             rss = resident_bytes(process.pid) if process.pid else 0
             for module in process.modules:
@@ -125,6 +128,7 @@ class Supervisor:
                 self.watch()
                 if time.monotonic() - shown >= every_s:
                     shown += every_s
+                    self.measure()
                     show(self)
                     self.longest_stall_s = 0.0
                 time.sleep(WATCH_S)

@@ -1,7 +1,7 @@
 """`python -m host.trials.memory`: whether the gateway's memory stays flat under load, as a series of resident bytes.
 
 Tables are touched as they fill, so the first part of the run is no measure; after it the sum over all processes must not grow
-by more than is allowed. Shared memory counts in each process that has it mapped.
+by more than is allowed. Shared memory counts in each process that has it mapped; pages of segments that are read are the system's cache.
 """
 
 import argparse

@@ -28,10 +28,10 @@ def lap() -> Lap:
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("host.gateway.state.FILE_IDS", 1500)
+    monkeypatch.setattr("host.gateway.state.FILE_IDS", 500)
 
 
-def followed(directory: Path, retention: Retention | None = None, room: int = 1000) -> Follower:
+def followed(directory: Path, retention: Retention | None = None, room: int = 300) -> Follower:
     """A follower whose room for client order ids is soon full."""
     terms = DEMO_LIMITS.terms
     risk = Risk(

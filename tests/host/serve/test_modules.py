@@ -16,5 +16,5 @@ def test_risk_has_room_where_the_only_snapshot_lies_ahead_of_what_it_is_brought_
     config = load_config(write(tmp_path, GATEWAY))
     config.journal.mkdir()
     write_snapshot(config.journal, Position(segment=2, batch=5, sequence=9), {"x": np.zeros(1)})
-    rooms = [int(make_risk(config, 8, before).state.tables["account_room"][0]) for before in (4, 5, None)]
+    rooms = [int(make_risk(config, before=before).state.tables["account_room"][0]) for before in (4, 5, None)]
     assert rooms == [config["risk.accounts"], 1, 1]
