@@ -26,6 +26,7 @@ from host.gateway.stages import RiskStage
 from host.generate.lap import make_lap
 from host.generate.load import Lap, Load
 from host.journal.batch import DECISION_DTYPE, BatchBuffer
+from host.ring.mapping import SHARED_MEMORY
 from host.ring.records import move_cursor
 
 RATE = 100_000
@@ -135,7 +136,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     count = int(rate * (seconds + SETTLE_S))
     # In shared memory, as a gateway's: pages of a disk's file are watched for changes.
-    path = Path("/dev/shm") / f"tickgate-latency-{os.getpid()}"
+    path = SHARED_MEMORY / f"tickgate-latency-{os.getpid()}"
     with Ring.create(path) as ring:
         stalls_file = folder / "stalls.npy"
         watch = make_watch(samples=count, stalls=MOST_STALLS)
@@ -156,9 +157,9 @@ def run(
             loop(ring, watch, lambda: int(watch.counts[0]) >= count or time.monotonic_ns() > end)
         finally:
             os.sched_setaffinity(0, processors)
+            path.unlink()
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             raise RuntimeError("the process that writes orders has failed")
-        path.unlink()
     samples = watch.samples[: int(watch.counts[0])]
     samples = samples[samples[:, 0] >= start + int(SETTLE_S * 1e9)]
     noted = watch.stalls[: min(int(watch.counts[1]), MOST_STALLS)]

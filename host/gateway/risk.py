@@ -39,7 +39,6 @@ from host.gateway.risk_state import (
     TERMS_DTYPE,
     RiskState,
     enter_ids,
-    forget_ids,
     table_size,
     take_ids,
 )
@@ -47,6 +46,7 @@ from host.gateway.router import Router
 from host.gateway.terms import DEFAULT_ACCOUNT, SESSION_LIMIT, Account, Instrument, Position, Session, Terms
 from host.gateway.verdict import VERDICT_TEXT, Verdict, verdict_text
 from host.journal.batch import DECISION_DTYPE, NOTE_DTYPE, Batch
+from host.journal.id_log import flows_of
 from host.memory import read_only
 
 if TYPE_CHECKING:
@@ -378,15 +378,13 @@ class Risk:
         nodes[missing] = found
 
     def _new_day(self, session: int | None) -> None:
-        old = self.state.client_order_ids
         if session is None:
-            old.fill(0)
+            self.state.client_order_ids.fill(0)
             self.state.tables["client_order_ids"] = 0
             self.state.accounts["used_high"] = self.state.accounts["used_low"] = 0
             return
-        kept = old.copy()
-        old.fill(0)
-        forget_ids(self.state, session, kept)
+        ids = self.take_client_order_ids()
+        self.remember_client_order_ids(ids[flows_of(ids) != session])
 
     def _control(self, kind: str, scope: str, name: str | int | None) -> dict[str, object]:
         record: dict[str, object] = {"type": kind, "scope": scope} | ({} if name is None else {"name": name})

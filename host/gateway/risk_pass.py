@@ -38,6 +38,7 @@ from host.gateway.risk_state import (
     id_slot,
     position_home,
     position_slot,
+    remember_id,
     set_reference,
     stored_id,
 )
@@ -183,13 +184,6 @@ def _check_id(state, reject, ahead, flow):
 
 
 @njit(**INLINED)
-def _remember_id(state, ahead, flow, place):
-    state.client_order_ids[place, 0] = ahead.id_low
-    state.client_order_ids[place, 1] = stored_id(ahead.id_high, flow)
-    state.tables[0].client_order_ids += 1
-
-
-@njit(**INLINED)
 def _check_cancel(frame, state, reject, ahead, decision):
     """A cancel only takes risk away: it needs a known instrument, a node, and an id of its own."""
     instrument = state.instruments[ahead.row]
@@ -197,7 +191,7 @@ def _check_cancel(frame, state, reject, ahead, decision):
         return _refuse_plain(reject, _NO_NODE)
     verdict, place = _check_id(state, reject, ahead, frame.flow)
     if verdict == _ACCEPTED:
-        _remember_id(state, ahead, frame.flow, place)
+        remember_id(state, place, ahead.id_low, stored_id(ahead.id_high, frame.flow))
         decision.node = instrument.node
         decision.price = instrument.reference
     return verdict
@@ -336,7 +330,7 @@ def _check_order(frame, payload, state, reject, ahead, decision):
     if verdict != _ACCEPTED:
         return verdict
 
-    _remember_id(state, ahead, frame.flow, id_place)
+    remember_id(state, id_place, ahead.id_low, stored_id(ahead.id_high, frame.flow))
     decision.node = instrument.node
     decision.price = instrument.reference
     decision.flags = MARKED_FLAG if marked else 0

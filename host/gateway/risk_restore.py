@@ -10,7 +10,7 @@ from host.gateway.risk_pass import fetch_ahead, find_original
 from host.gateway.risk_state import (
     LOOKAHEAD,
     account_slot,
-    id_slot,
+    enter_id,
     position_home,
     position_slot,
     set_reference,
@@ -41,13 +41,9 @@ def restore_orders(frames, decisions, payload, state, decision):
             continue
         row = ahead.row
         stored = stored_id(ahead.id_high, frame.flow)
-        vacant, known = id_slot(state.client_order_ids, ahead.id_low, stored)
-        if not known:
-            if vacant < 0 or tables.client_order_ids >= tables.client_order_id_room:
-                lost += 1
-                continue
-            state.client_order_ids[vacant, 0], state.client_order_ids[vacant, 1] = ahead.id_low, stored
-            tables.client_order_ids += 1
+        if not enter_id(state, ahead.id_low, stored):
+            lost += 1
+            continue
         # Its book is where it was applied, whatever the router makes of it now.
         state.instruments[row].node = made.node
         if state.instruments[row].reference != made.price:

@@ -14,6 +14,7 @@ from numba import njit
 
 from host.cluster.order_index import unindex
 from host.cluster.order_key import mix, prefetch_row, text_key, upto_soh
+from host.journal.id_log import FLOW_NUMBERS
 from host.memory import INLINED, KERNEL
 
 QUANTITY_LIMIT = (1 << 62) - 1
@@ -197,7 +198,7 @@ _ACCOUNT_SPACE = _U(1 << 32)
 _FLOW_ACCOUNT_SPACE = _U(1 << 33)
 """An order without an account counts for the flow's own account."""
 
-_FLOW_MASK = _U(0xFFFF)
+_FLOW_MASK = _U(FLOW_NUMBERS - 1)
 _ODD = _U(0x9E3779B97F4A7C15)
 
 
@@ -383,23 +384,36 @@ def id_slot(ids, low, high):
     return np.int64(-1), False
 
 
+@njit(**INLINED)
+def remember_id(state, slot, low, high):
+    """Enters a client order id, as it is stored, into the slot that was found for it."""
+    state.client_order_ids[slot, 0], state.client_order_ids[slot, 1] = low, high
+    state.tables[0].client_order_ids += 1
+
+
+@njit(**INLINED)
+def enter_id(state, low, high):
+    """Has a client order id, as it is stored, be remembered; False where there is no room."""
+    slot, known = id_slot(state.client_order_ids, low, high)
+    if known:
+        return True
+    tables = state.tables[0]
+    if slot < 0 or tables.client_order_ids >= tables.client_order_id_room:
+        return False
+    remember_id(state, slot, low, high)
+    return True
+
+
 @njit(**KERNEL, nogil=True)
 def enter_ids(state, ids):
-    """Enters client order ids (rows of two words) as they are remembered; returns how many had no room."""
-    table, tables = state.client_order_ids, state.tables[0]
-    mask, lost = _U(table.shape[0] - 1), 0
+    """Enters client order ids (rows of two words); returns how many had no room."""
+    table, lost = state.client_order_ids, 0
+    mask = _U(table.shape[0] - 1)
     for index in range(ids.shape[0]):
         if index + LOOKAHEAD < ids.shape[0]:
             prefetch_row(table, np.int64(ids[index + LOOKAHEAD, 0] & mask))
-        low, high = ids[index, 0], ids[index, 1]
-        slot, known = id_slot(table, low, high)
-        if known:
-            continue
-        if slot < 0 or tables.client_order_ids >= tables.client_order_id_room:
+        if not enter_id(state, ids[index, 0], ids[index, 1]):
             lost += 1
-            continue
-        table[slot, 0], table[slot, 1] = low, high
-        tables.client_order_ids += 1
     return lost
 
 
@@ -413,21 +427,6 @@ def take_ids(state, ids):
             table[slot, 0] = table[slot, 1] = 0
             count += 1
     state.tables[0].client_order_ids = 0
-
-
-@njit(**KERNEL)
-def forget_ids(state, flow, old):
-    """Fills the empty table of client order ids with those of ``old`` that are of another session; no room is lost."""
-    kept = 0
-    for index in range(old.shape[0]):
-        low, high = old[index, 0], old[index, 1]
-        if (low == 0 and high == 0) or (high & _FLOW_MASK) == _U(flow):
-            continue
-        slot, _ = id_slot(state.client_order_ids, low, high)
-        if slot >= 0:
-            state.client_order_ids[slot, 0], state.client_order_ids[slot, 1] = low, high
-            kept += 1
-    state.tables[0].client_order_ids = kept
 
 
 @njit(**KERNEL)

@@ -21,9 +21,15 @@ FORGOTTEN = "forgotten"
 """The part of a state with a sequence for each flow: files that end there or before do not count for it."""
 
 FLOW_NUMBERS = 1 << 16
+"""The lowest bits of an id's upper word are the flow's number, which is below this."""
 
-_FLOW_MASK = np.uint64(FLOW_NUMBERS - 1)
 _IDS = "ids"
+
+
+def flows_of(ids: np.ndarray) -> np.ndarray:
+    """The flow of each id (rows of two uint64)."""
+    flows: np.ndarray = ids[:, 1] & np.uint64(FLOW_NUMBERS - 1)
+    return flows
 
 
 def id_paths(directory: Path) -> list[tuple[int, int, Path]]:
@@ -57,7 +63,7 @@ def read_ids(directory: Path, forgotten: np.ndarray, end: int) -> Iterator[np.nd
             break
         ids = read_file(path)
         if int(forgotten.max()) >= its_end:
-            ids = ids[forgotten[ids[:, 1] & _FLOW_MASK] < its_end]
+            ids = ids[forgotten[flows_of(ids)] < its_end]
         yield ids
         reached = its_end
     if reached < end:

@@ -71,8 +71,7 @@ def retain(directory: Path | str, retention: Retention, newest: Snapshot | None 
         index_path(path).unlink(missing_ok=True)
         retire_segment(path)
         retired.append(number)
-    oldest = next((snapshot for snapshot in reversed(older) if snapshot.path.exists()), newest)
-    needed = first_needed(read_snapshot(oldest.path, verify=False).parts)
+    needed = first_needed(read_snapshot(snapshot_paths(directory)[-1], verify=False).parts)
     if needed is not None:
         drop_ids(directory, needed)
     return retired

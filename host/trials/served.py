@@ -15,6 +15,7 @@ from host.demo import DEMO_LIMITS
 from host.gateway.limits import dump_limits
 from host.generate.lap import make_lap
 from host.generate.load import Lap, save_lap
+from host.ring.mapping import SHARED_MEMORY
 from host.serve.modules import lap_path
 
 LINE_WAIT_S = 0.05
@@ -52,7 +53,7 @@ class Served(Closing):
         folder.mkdir(parents=True)
         self.folder = folder
         self.journal = folder / "journal"
-        self.run_directory = Path("/dev/shm") / f"tickgate-{folder.name}-{os.getpid()}"
+        self.run_directory = SHARED_MEMORY / f"tickgate-{folder.name}-{os.getpid()}"
         self.run_directory.mkdir(parents=True)
         self.lap: Lap = make_lap(lap_orders, seed=seed)
         save_lap(self.lap, lap_path(self.run_directory, lap_orders))
