@@ -5,6 +5,7 @@ file does: an old loop would go on with an old frame. So the cache's folder is n
 made of.
 """
 
+import compileall
 import os
 import sys
 from pathlib import Path
@@ -37,3 +38,9 @@ def choose_cache() -> None:
     directory = os.environ[CACHE_VARIABLE] = str(cache_directory())
     if (numba := sys.modules.get("numba")) is not None:
         numba.config.CACHE_DIR = directory
+
+
+def compile_imports() -> None:
+    """Have Python's own cache hold all that the project imports of itself, whatever the environment says of it."""
+    for part in ("hdl", "host"):
+        compileall.compile_dir(ROOT / part, quiet=2)

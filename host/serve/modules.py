@@ -68,6 +68,9 @@ FOLLOWED_IDS = 1 << 16
 LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
 """Modules that no order waits for, and how long they sleep between two looks, whatever the configuration says."""
 
+STARTING_S = 0.001
+"""How long a module with nothing to do sleeps while another one is being started, which needs the processors more."""
+
 LOAD_STEP_NS = 2_000_000
 """How long a load writes before its thread looks around."""
 
@@ -460,6 +463,11 @@ class Runner:
             while thread.is_alive():
                 thread.join(0.1)
 
+    def _are_starting(self) -> bool:
+        """Whether a module that orders wait for does not serve yet, or not again."""
+        rows = (self._status.row(each) for group in self._config.groups for each in group if each not in LEISURELY_S)
+        return any(row["state"] < SERVING for row in rows)
+
     def _guard(self, module: str) -> None:
         try:
             self._serve(module)
@@ -474,7 +482,8 @@ class Runner:
         if processor is not None:
             os.sched_setaffinity(0, {processor})
         row = self._status.row(module)
-        row["pid"], row["state"], row["began_ns"] = os.getpid(), STARTING, time.monotonic_ns()
+        # The state first: nobody is to take its predecessor's for this one's.
+        row["state"], row["pid"], row["began_ns"] = STARTING, os.getpid(), time.monotonic_ns()
         row["starts"] += 1
         try:
             stage = make_stage(module, self._config, self._status, self._stop.is_set)
@@ -488,18 +497,21 @@ class Runner:
         if not spin_ns:
             # Who sleeps between any two looks need not take the processor from another at once: caches are kept longer.
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        beat = 0
+        beat, starting = 0, True
         over = self._full if module == "card" else self._stop
         while not over.is_set() and not self._stop.is_set():
-            moved = stage.step(spin_ns)
+            moved = stage.step(0 if starting else spin_ns)
             now = time.monotonic_ns()
             if now - beat > BEAT_NS:
                 beat = now
                 self._status.beat(module, stage.figures())
+                starting = self._are_starting()
                 if getattr(stage, "done", False):
                     row["state"] = DONE
             # Who never polls gathers meanwhile: a look costs more than some orders.
-            if sleep_s and (not spin_ns or not moved):
+            if starting and not moved:
+                time.sleep(STARTING_S)
+            elif sleep_s and (not spin_ns or not moved):
                 time.sleep(sleep_s)
         if isinstance(stage, JournalStage):
             stage.close()

@@ -11,7 +11,7 @@ from hdl.frame import FRAME_DTYPE, Kind, OrderType, Side, crc64
 from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
 from host.gateway.batch_ring import BatchRing
-from host.gateway.risk import Instrument, Risk
+from host.gateway.risk import Account, Instrument, Position, Risk, Session
 from host.gateway.router import Router
 from host.gateway.session_ring import create_session_rings
 from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_risk, ring_base
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 1 << 20
 INSTRUMENT = Instrument("ACORN", 42 * 10**9, 1000 * 10**8, collar_ppm=100_000)
+ACCOUNT = Account("HOUSE")
 ROOM = 1 << 10
 """For whatever is counted: little memory is soon made."""
 
@@ -40,7 +41,9 @@ def warm_stages(*, market_data: bool = False) -> None:
             batches = BatchRing.create(None, base=ring_base(journal), slots=2, slot_frames=64)
             sessions = create_session_rings(None, slots=1 << 10)
             feedback = create_session_rings(None, rings=1, slots=1 << 10)
-            risk = RiskStage(_risk(), ring, batches, feedback, books=_books() if market_data else None)
+            risk = RiskStage(
+                _risk(), ring, batches, feedback, nodes={0: ROOM, 1: ROOM}, books=_books() if market_data else None
+            )
             stages = (
                 risk,
                 JournalStage(journal, batches, grouped=False),
@@ -48,12 +51,18 @@ def warm_stages(*, market_data: bool = False) -> None:
             )
             load = Load(lap, ring)
             load.pace(None, 0)
-            risk.control({"type": "new_day"})
-            while True:
-                load.run(len(lap), 1_000_000)
-                moved = [stage.step(1000) for stage in stages]
-                if load.number == len(lap) and not any(moved):
-                    break
+            # An order rests, its book goes to another node, and all that is left happens there.
+            for orders, record in (
+                (1, {"type": "move", "from": 0, "to": 1, "instruments": [INSTRUMENT.code]}),
+                (len(lap), {"type": "new_day"}),
+            ):
+                while load.number < orders or any([stage.step(1000) for stage in stages]):
+                    load.run(orders, 1_000_000)
+                risk.control(record)
+                while any([stage.step(1000) for stage in stages]):
+                    pass
+            while len(frames := ring.poll()):
+                ring.release(len(frames))
             for number in range(len(sessions)):
                 sessions[number].release(len(sessions[number].poll()))
         build_index(directory, 1)
@@ -63,7 +72,8 @@ def warm_stages(*, market_data: bool = False) -> None:
 
 
 def _risk() -> Risk:
-    risk = Risk([INSTRUMENT], client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM)
+    terms = {"accounts": [ACCOUNT], "sessions": [Session(0)], "positions": [Position(ACCOUNT.name, INSTRUMENT.symbol)]}
+    risk = Risk([INSTRUMENT], client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM, **terms)
     risk.route(Router({0: 1}))
     return risk
 
@@ -75,7 +85,7 @@ def _books() -> "Books":
 
 
 def _nodes() -> list[MatchingNode]:
-    return [MatchingNode(0, orders=ROOM)]
+    return [MatchingNode(number, orders=ROOM) for number in range(2)]
 
 
 def _small_lap() -> Lap:
@@ -92,7 +102,7 @@ def _small_lap() -> Lap:
         )
     ):
         digits = "0" * LAP_DIGITS
-        fields = [b"35=D", f"11={digits}{name}".encode(), b"1=HOUSE", f"55={symbol}".encode()]
+        fields = [b"35=D", f"11={digits}{name}".encode(), f"1={ACCOUNT.name}".encode(), f"55={symbol}".encode()]
         fields += [f"41={digits}{original}".encode()] if original else []
         message = encode(fields)
         frame = frames[row]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from host.cluster.matching_node import MatchingNode
+from host.compiled import compile_imports
 from host.demo import DEMO_LIMITS
 from host.gateway.session_ring import open_session_rings
 from host.gateway.state import NodesState
@@ -102,6 +103,7 @@ class Trial:
     def run(self, kills: int, show: bool) -> Result:
         """Start, kill so often, end and judge."""
         result = Result()
+        compile_imports()
         with self._served:
             self._start(START_LIMIT_S)
             if self._before:
