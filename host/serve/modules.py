@@ -500,7 +500,9 @@ class Runner:
         beat, starting = 0, True
         over = self._full if module == "card" else self._stop
         while not over.is_set() and not self._stop.is_set():
-            moved = stage.step(0 if starting else spin_ns)
+            moved = False
+            if not (starting and module == FOLLOWER):
+                moved = stage.step(0 if starting else spin_ns)
             now = time.monotonic_ns()
             if now - beat > BEAT_NS:
                 beat = now

@@ -27,7 +27,7 @@ from host.gateway.state import NodesState
 from host.journal import read_journal
 from host.ring.records import RecordRings
 from host.serve.balancer import DRAIN, RESTORE
-from host.serve.config import MODULES, load_config
+from host.serve.config import MODULES, SESSIONS, load_config
 from host.serve.control import ControlError, send
 from host.serve.modules import read_hashes
 from host.serve.status import SERVING, Status
@@ -36,7 +36,7 @@ from host.trials.served import Served
 
 SUPERVISOR = "supervisor"
 VICTIMS = ("card", "risk", "journal", "nodes", "nodes-2", "snapshots", SUPERVISOR)
-SEGMENT_BYTES = 16 << 20
+SEGMENT_BYTES = 8 << 20
 """Small ones, so that there are snapshots to begin from, and rotations to be killed in."""
 
 MOVES_PER_S = 40
@@ -95,7 +95,9 @@ class Trial:
         }
         self._served = Served(folder, lap_orders, seed, tables)
         self._sessions: RecordRings | None = None
+        self._flows = np.unique(self._served.lap.frames["flow"]).tolist()
         self._told: list[np.ndarray] = []
+        self._reports = 0
         self._drained: int | None = None
         self._looked = time.monotonic()
         self._stalled = 0.0
@@ -120,7 +122,7 @@ class Trial:
             self._watch(0.2)
             self._end()
             result.sent = frames_written(self._served.run_directory / "card")
-            result.reports = sum(map(len, self._told))
+            result.reports = self._reports
             result.faults = judge(self._served.journal, result.sent, self._identity, self._told)
             result.moved, differences = self._replay()
             result.faults += differences
@@ -131,9 +133,11 @@ class Trial:
         while self._sequence("journal") < self._before:
             self._watch(0.1)
         self._end()
+        filled = self._sequence("journal")
         self._served.pace(self._rate)
         self._start(START_LIMIT_S)
-        while self._sequence("snapshots") < self._before:
+        # The last segments are those of an ordinary pace again.
+        while self._sequence("snapshots") < filled:
             self._watch(0.1)
 
     def _steer(self) -> None:
@@ -187,8 +191,8 @@ class Trial:
             os.kill(before[victim], signal.SIGKILL)
             self._wait_until_serving({victim: before[victim]}, START_LIMIT_S)
         # It serves when an order that came afterwards has been answered.
-        reports = sum(map(len, self._told))
-        while sum(map(len, self._told)) == reports:
+        reports = self._reports
+        while self._reports == reports:
             self._watch(0.001)
         return Kill(victim, time.monotonic() - began, self._stalled)
 
@@ -230,11 +234,14 @@ class Trial:
                 with contextlib.suppress(OSError, ValueError):
                     self._sessions = open_session_rings(self._served.run_directory / "sessions")
             if self._sessions is not None:
-                for number in range(len(self._sessions)):
-                    records = self._sessions[number].poll()
-                    if len(records):
-                        self._told.append(records.copy())
-                        self._sessions[number].release(len(records))
+                for first in range(0, len(self._sessions), SESSIONS):
+                    for flow in self._flows:
+                        ring = self._sessions[first + flow]
+                        records = ring.poll()
+                        if len(records):
+                            self._told.append(records.copy())
+                            self._reports += len(records)
+                            ring.release(len(records))
             if time.monotonic() >= end:
                 return
             time.sleep(0.001)
