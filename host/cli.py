@@ -595,7 +595,7 @@ def serve(
             signal.signal(number, lambda number, _: stopped.append(number))
         try:
             warm_stages(market_data=bool(config["gateway.schema"]))
-            Supervisor(config).run(lambda: bool(stopped), Show(console, as_json))
+            Supervisor(config).run(lambda: bool(stopped), Show(console, errors, as_json))
         except ServeError as error:
             raise _fail(error) from None
     if signal.SIGINT in stopped:

@@ -64,10 +64,10 @@ def _lap_number(lap):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps, most_ns, watch):
+def pump(writers, payload_ring, frames, payload, number, until, paced, start_ns, gap_ps, most_ns, watch):
     """Writes orders from ``number`` on, up to ``until``, into a ring, each not before it is due; returns the next one's number.
 
-    Order n is due at ``start_ns`` + n × ``gap_ps`` / 1000 (CLOCK_MONOTONIC), which is its frame's timestamp; with a gap of 0
+    Order n is due at ``start_ns`` + (n - ``paced``) × ``gap_ps`` / 1000 (CLOCK_MONOTONIC), which is its frame's timestamp; with a gap of 0
     it is due at once and has the present time. It polls for up to ``most_ns``, and does not wait for credit. A message is in its ring
     before its order is due, and is there for readers with the frame, as a card's is. ``watch`` (host.gateway.route_loop) takes the machine's stalls while nothing was due.
     """
@@ -78,7 +78,7 @@ def pump(writers, payload_ring, frames, payload, number, until, start_ns, gap_ps
     row, lap = number % rows, number // rows
     digits, digit_sum = _lap_number(lap)
     while number < until:
-        due = start_ns + number * gap_ps // 1000
+        due = start_ns + (number - paced) * gap_ps // 1000
         if gap_ps == 0:
             due = now
         elif now < due and due - began >= most_ns:
@@ -151,19 +151,20 @@ class Load:
         self._writer[0] = writer_resumed(ring)
         # Nothing else writes to the ring, so a frame's number is its order's.
         self.number = int(self._writer["frames_written"][0])
-        self._start, self._gap_ps = 0, 0
+        self._paced, self._start, self._gap_ps = self.number, 0, 0
 
     def pace(self, orders_per_s: float | None, start_ns: int) -> None:
         """From now on orders are due at this rate, the next one at ``start_ns`` (CLOCK_MONOTONIC); None: as fast as there is credit."""
         self._gap_ps = 0 if orders_per_s is None else round(1e12 / orders_per_s)
-        self._start = start_ns - self.number * self._gap_ps // 1000
+        # From the next one: a slow rate's times since the first order ever would not fit 64 bits.
+        self._paced, self._start = self.number, start_ns
 
     def run(self, until: int, most_ns: int) -> int:
         """Write what is due until then; returns how many orders were written ever."""
         self.number = int(
             pump(
                 self._writer, self.ring.payload, self.lap.frames, self.lap.payload,
-                self.number, until, self._start, self._gap_ps, most_ns, self.watch,
+                self.number, until, self._paced, self._start, self._gap_ps, most_ns, self.watch,
             )
         )  # fmt: skip
         return self.number

@@ -11,16 +11,21 @@ from host.serve.supervisor import Supervisor
 
 
 class Show:
-    """Prints one line each time it is called; rates are those since the call before."""
+    """Prints one line each time it is called; rates are those since the call before. What ended a process that was started again goes
+    to ``errors``."""
 
-    def __init__(self, console: Console, as_json: bool) -> None:
+    def __init__(self, console: Console, errors: Console, as_json: bool) -> None:
         self._console = console
+        self._errors = errors
         self._as_json = as_json
         self._before: dict[str, int] = {}
         self._at = time.monotonic()
 
     def __call__(self, supervisor: Supervisor) -> None:
         figures = self.figures(supervisor)
+        for ending in supervisor.endings:
+            self._errors.print(f"tickgate: {ending}; started again", highlight=False, soft_wrap=True, markup=False)
+        supervisor.endings.clear()
         if self._as_json:
             there = {module for process in supervisor.processes for module in process.modules}
             named = {module: row for module, row in supervisor.status.named().items() if module in there}

@@ -82,6 +82,8 @@ class Supervisor:
         self.status = Status(config.run / STATUS, create=True)
         self.processes = [Process(group) for group in config.groups]
         self.restarts = 0
+        self.endings: list[str] = []
+        """What ended the processes that were started again, until somebody has shown it."""
         self.longest_stall_s = 0.0
         """By how much it was itself woken too late at most, since :meth:`run` showed: what the machine stalls."""
         self._looked = time.monotonic()
@@ -107,6 +109,7 @@ class Supervisor:
                 if len(process.deaths) >= QUICK_DEATHS:
                     raise ServeError(f"{process.name} has ended {QUICK_DEATHS} times, with {_ending(status)}")
                 self.restarts += 1
+                self.endings.append(error or f"{process.name}: ended with {_ending(status)}")
                 self._start(process)
         late = time.monotonic() - self._looked - WATCH_S
         self._looked = time.monotonic()

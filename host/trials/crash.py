@@ -24,7 +24,8 @@ from host.compiled import compile_imports
 from host.demo import DEMO_LIMITS
 from host.gateway.session_ring import open_session_rings
 from host.gateway.state import NodesState
-from host.journal import read_journal
+from host.journal import newest_snapshot, read_journal
+from host.journal.layout import segment_paths
 from host.ring.records import RecordRings
 from host.serve.balancer import DRAIN, RESTORE
 from host.serve.config import MODULES, SESSIONS, load_config
@@ -36,8 +37,11 @@ from host.trials.served import Served
 
 SUPERVISOR = "supervisor"
 VICTIMS = ("card", "risk", "journal", "nodes", "nodes-2", "snapshots", SUPERVISOR)
-SEGMENT_BYTES = 8 << 20
+SEGMENT_BYTES, SNAPSHOT_SEGMENTS = 8 << 20, 2
 """Small ones, so that there are snapshots to begin from, and rotations to be killed in."""
+
+IDLE_RATE = 1000
+"""Orders a second while the follower has to come up with the journal."""
 
 MOVES_PER_S = 40
 """So few that a node is being drained for as long as it takes to be killed."""
@@ -88,7 +92,7 @@ class Trial:
             "processes": {"groups": GROUPS},
             "nodes": {"modules": 2},
             "health": {"moves_per_s": MOVES_PER_S},
-            "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": 2},
+            "journal": {"segment_bytes": SEGMENT_BYTES, "snapshot_segments": SNAPSHOT_SEGMENTS},
             "risk": {"client_order_ids": client_order_ids},
             # Nobody reads while we are stopped ourselves.
             "sessions": {"count": False, "patience_ms": 60_000},
@@ -129,16 +133,16 @@ class Trial:
         return result
 
     def _fill(self) -> None:
-        """Wait for the orders that are to be there before the first kill, which come as fast as they go, and for the follower."""
+        """Have the orders that are to be there before the first kill come as fast as they go, and the follower, which that leaves
+        behind, come up with them."""
         while self._sequence("journal") < self._before:
             self._watch(0.1)
-        self._end()
-        filled = self._sequence("journal")
-        self._served.pace(self._rate)
-        self._start(START_LIMIT_S)
-        # The last segments are those of an ordinary pace again.
-        while self._sequence("snapshots") < filled:
-            self._watch(0.1)
+        for rate in (IDLE_RATE, self._rate):
+            self._end()
+            self._served.pace(rate)
+            self._start(START_LIMIT_S)
+            while self._segments_behind() > SNAPSHOT_SEGMENTS + 1:
+                self._watch(0.1)
 
     def _steer(self) -> None:
         """Drain a node, or have the one that was drained come back."""
@@ -208,6 +212,12 @@ class Trial:
                 raise RuntimeError(f"the gateway has ended: see {self._served.log}")
             if time.monotonic() > end:
                 raise RuntimeError(f"the gateway does not serve after {limit_s:.0f} s: see {self._served.log}")
+
+    def _segments_behind(self) -> int:
+        """The segments that a restart reads."""
+        newest = newest_snapshot(self._served.journal, verify=False)
+        last, _ = segment_paths(self._served.journal)[-1]
+        return last - (newest.position.segment if newest else 0)
 
     def _sequence(self, module: str) -> int:
         """The last order that a module has seen through: of the journal, that is durable."""

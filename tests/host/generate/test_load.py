@@ -1,5 +1,7 @@
 """Load: every order has an identifier of its own and a right CheckSum, and whoever goes on goes on where it was."""
 
+from time import monotonic_ns
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,14 @@ def test_orders_are_due_at_their_moments(lap: Lap) -> None:
         load.pace(1000, 5_000_000)
         load.run(10, 10**9)
         assert [timestamp for _, timestamp in take(ring)] == [5_000_000 + 1_000_000 * number for number in range(10)]
+
+
+def test_a_slow_pace_holds_behind_many_orders(lap: Lap) -> None:
+    with Ring.create(None, 1 << 12, 1 << 20) as ring:
+        load = Load(lap, ring)
+        load.number = 1 << 40
+        load.pace(1, monotonic_ns())
+        assert load.run(1 << 62, 10**6) == (1 << 40) + 1
 
 
 @pytest.mark.parametrize("read", [0, 1, 100, 399])

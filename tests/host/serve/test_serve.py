@@ -42,7 +42,10 @@ def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
     """A gateway that runs, and the lines that it says."""
-    process = subprocess.Popen([*COMMAND, str(path), "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with path.with_suffix(".errors").open("w") as errors:
+        process = subprocess.Popen(
+            [*COMMAND, str(path), "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
     assert process.stdout is not None
     try:
         yield process, (json.loads(line) for line in process.stdout)
@@ -91,6 +94,9 @@ def test_a_process_that_was_killed_is_started_again_and_a_signal_ends_all(tmp_pa
         assert "another gateway runs here" in second.stderr
         last = ended(process, lines)
     assert last["restarts"] == 3
+    assert path.with_suffix(".errors").read_text().splitlines() == [
+        f"tickgate: {module}: ended with signal SIGKILL; started again" for module in ("risk", "journal", "nodes")
+    ]
     assert last["journaled"] == journaled(tmp_path)
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{int(pid)}/cmdline").exists() for pid in status.rows["pid"]):
