@@ -85,7 +85,7 @@ class Risk:
 
     Parameters: ``instruments``, ``accounts``, ``sessions`` and ``positions`` that have limits of their own;
     ``default_account``, whose limits every other account has; ``client_order_ids``, room for identifiers that are
-    remembered to find duplicates; ``account_room``, ``position_room``, ``order_room``, most accounts, instruments of accounts,
+    remembered to find duplicates, and ``id_table``, zeros (:func:`id_table_shape`) to remember them in; ``account_room``, ``position_room``, ``order_room``, most accounts, instruments of accounts,
     and open orders. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
 
     Limits, kills and new days change by :meth:`apply_control` between two slices. Whatever verdicts depend on but what the
@@ -102,6 +102,7 @@ class Risk:
         positions: Iterable[Position] = (),
         default_account: Account = DEFAULT_ACCOUNT,
         client_order_ids: int = CLIENT_ORDER_IDS,
+        id_table: np.ndarray | None = None,
         account_room: int = ACCOUNTS,
         position_room: int = POSITIONS,
         order_room: int = ORDERS,
@@ -119,7 +120,7 @@ class Risk:
             default_account=np.zeros(1, ACCOUNT_DTYPE),
             sessions=_touched(SESSION_LIMIT + 2, SESSION_DTYPE),
             positions=_touched(table_size(position_room), POSITION_DTYPE),
-            client_order_ids=_touched((table_size(client_order_ids), 2), np.uint64),
+            client_order_ids=_touched(id_table_shape(client_order_ids), np.uint64) if id_table is None else id_table,
             orders=_touched(order_room, ORDER_DTYPE),
             order_index=np.full(table_size(order_room), NONE, np.int32),
             tables=np.zeros(1, TABLE_DTYPE),
@@ -429,6 +430,11 @@ _PARTS = (
     "tables",
 )
 """The arrays that a snapshot holds. Not the client order ids, which are most of the state and of which a day forgets none."""
+
+
+def id_table_shape(client_order_ids: int) -> tuple[int, int]:
+    """Rows and words of the table that has room for so many client order ids."""
+    return table_size(client_order_ids), 2
 
 
 def _touched(size: int | tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:

@@ -16,7 +16,9 @@ from host.gateway.risk import Risk
 from host.gateway.risk_control import parse_control
 from host.gateway.terms import SESSION_LIMIT
 from host.journal import Batch, Position, Snapshot, newest_snapshot, read_journal
+from host.journal.batch import MERGED_ORDERS, merge_small
 from host.journal.id_log import FLOW_NUMBERS, FORGOTTEN, read_ids, write_ids
+from host.journal.scan import JournalReader
 
 _RISK, _NODE = "risk.", "node{}."
 """Prefixes of the parts of a snapshot."""
@@ -126,6 +128,10 @@ class NodesState:
         for node in self.nodes.values():
             yield node.apply(batch)
 
+    def room(self) -> int:
+        """How many orders :meth:`apply` may be given at once."""
+        return MERGED_ORDERS
+
     def parts(self) -> dict[str, np.ndarray]:
         """The live arrays by name."""
         return {
@@ -162,6 +168,10 @@ class GatewayState(NodesState):
         reroute(self.risk, batch.control)
         for reports in self.reports(batch):
             self.risk.settle(reports)
+
+    def room(self) -> int:
+        """See :meth:`NodesState.room`. Risk holds them all open until it hears what became of them."""
+        return len(self.risk.state.orders) - int(self.risk.state.tables["orders"][0])
 
     def parts(self) -> dict[str, np.ndarray]:
         """The live arrays by name, without client order ids."""
@@ -251,14 +261,18 @@ def recover(state: NodesState, directory: Path, before: int) -> tuple[int, Posit
 
     Raises OtherJournal where the journal ends before."""
     reader = read_journal(directory, begin_at_snapshot(state, directory, lambda each: each.batch <= before))
-    orders, position = 0, reader.position
-    while position.batch < before and (batch := next(reader, None)) is not None:
+    orders = 0
+    for batch in merge_small(_batches_before(reader, before), state.room):
         state.apply(batch)
         orders += len(batch)
-        position = reader.position
-    if position.batch != before:
-        raise OtherJournal(f"{directory}: ends at batch {position.batch}, and batch {before - 1} was durable")
-    return orders, position
+    if reader.position.batch != before:
+        raise OtherJournal(f"{directory}: ends at batch {reader.position.batch}, and batch {before - 1} was durable")
+    return orders, reader.position
+
+
+def _batches_before(reader: JournalReader, before: int) -> Iterator[Batch]:
+    while reader.position.batch < before and (batch := next(reader, None)) is not None:
+        yield batch
 
 
 def _below(parts: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

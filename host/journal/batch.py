@@ -5,7 +5,7 @@ It is what the journal writes, what it reads back and what nodes apply, so that 
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import FRAME_DTYPE, Kind
-from host.memory import address_of, copy_bytes, load_word, store_number
+from host.memory import address_of, copy_bytes, load_word, read_only, store_number
 
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
@@ -59,6 +59,10 @@ MESSAGE_BYTES = 256
 
 _FIRST_ORDER_KIND = int(Kind.NEW_ORDER)
 _LAST_ORDER_KIND = int(Kind.REPLACE)
+
+
+MERGED_ORDERS = 1 << 11
+"""Most orders of batches that are merged."""
 
 
 class BatchKind(enum.IntEnum):
@@ -185,6 +189,16 @@ def gather(frames, payload, decisions, notes, begin, used, out_frames, out_decis
     return frames.shape[0], count, filled
 
 
+@njit(cache=True, nogil=True, _nrt=False)
+def _append(frames, decisions, payload, count, filled, out_frames, out_decisions, out_payload):
+    """Copies a whole batch behind ``count`` orders and ``filled`` bytes."""
+    for index in range(frames.shape[0]):
+        out_frames[count + index] = frames[index]
+        out_frames[count + index].payload_offset += filled
+        out_decisions[count + index] = decisions[index]
+    copy_bytes(out_payload, filled, payload, 0, payload.shape[0])
+
+
 def payload_room(frames: int) -> int:
     """Room for raw messages of a batch of so many orders: at least one message of 64 KiB with a note."""
     return max(frames * MESSAGE_BYTES, (1 << 16) + 2 * NOTE_BYTES)
@@ -239,9 +253,44 @@ class BatchBuffer:
         self._used = (int(count), int(filled))
         return int(taken)
 
+    def append(self, batch: Batch) -> bool:
+        """Copies another batch's orders, messages and notes; False, and nothing, where there is no room for all of it."""
+        count, filled = self._used
+        held = count + len(batch), filled + len(batch.payload)
+        if held[0] > len(self._frames) or held[1] > len(self._payload):
+            return False
+        _append(
+            read_only(batch.frames, FRAME_DTYPE), read_only(batch.decisions, DECISION_DTYPE),
+            read_only(batch.payload, np.uint8), count, filled, self._frames, self._decisions, self._payload,
+        )  # fmt: skip
+        self._used = held
+        return True
+
     def batch(self, number: int, first_sequence: int, epoch: int = 0) -> Batch:
         """What was taken, as views that hold until :meth:`clear` or the next :meth:`take`."""
         count, filled = self._used
         return Batch(
             number, first_sequence, self._frames[:count], self._decisions[:count], self._payload[:filled], epoch
         )
+
+
+def merge_small(batches: Iterable[Batch], room: Callable[[], int]) -> Iterator[Batch]:
+    """The same orders and controls in fewer batches, each of at most so many orders as there is ``room`` for when the one before it has been
+    taken: whoever replays a journal spends more on a batch of one order than on a hundred orders. A batch holds until the next one
+    is asked for, and is numbered as the first that it is made of."""
+    buffer = BatchBuffer(MERGED_ORDERS)
+    first: Batch | None = None
+    for batch in batches:
+        small = batch.kind is BatchKind.ORDERS and 2 * len(batch) <= MERGED_ORDERS
+        if first is not None and small and len(buffer) + len(batch) <= room() and buffer.append(batch):
+            continue
+        if first is not None:
+            yield buffer.batch(first.number, first.first_sequence, first.epoch)
+            buffer.clear()
+            first = None
+        if small and buffer.append(batch):
+            first = batch
+        else:
+            yield batch
+    if first is not None:
+        yield buffer.batch(first.number, first.first_sequence, first.epoch)

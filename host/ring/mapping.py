@@ -28,10 +28,10 @@ def map_new(path: Path | None, length: int, *, huge_pages: bool = False) -> mmap
         return _map(file.fileno(), length, huge_pages)
 
 
-def map_existing(path: Path) -> mmap.mmap:
-    """Maps a file that another process made, all of it. Raises OSError, ValueError where it is empty."""
+def map_existing(path: Path, *, populate: bool = False) -> mmap.mmap:
+    """Maps a file that another process made, all of it, with ``populate`` all pages at once. Raises OSError, ValueError where it is empty."""
     with path.open("r+b") as file:
-        return mmap.mmap(file.fileno(), 0)
+        return mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED | (POPULATE if populate else 0))
 
 
 def _map(file: int, length: int, huge_pages: bool) -> mmap.mmap:

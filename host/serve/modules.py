@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import threading
@@ -16,7 +17,7 @@ from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
 from host.gateway.batch_ring import JOURNAL, BatchRing
 from host.gateway.handover import Handover
-from host.gateway.risk import Risk
+from host.gateway.risk import Risk, id_table_shape
 from host.gateway.session_ring import create_session_rings, open_session_rings
 from host.gateway.stages import (
     JournalStage,
@@ -33,6 +34,7 @@ from host.generate.load import Load, load_lap
 from host.journal import Journal, newest_snapshot, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
+from host.ring.mapping import SHARED_MEMORY, map_existing, map_new
 from host.ring.records import RecordRingError
 from host.serve.balancer import DRAIN, RESTORE, Balancer
 from host.serve.config import NODE_MODULES, SESSIONS, Config, ConfigError
@@ -50,7 +52,7 @@ BEAT_NS = 50_000_000
 RING_WAIT_S = 0.002
 """Between two looks for a ring that another module makes."""
 
-CARD, BATCHES, SESSION, FEEDBACK, STATUS, BOOKS = "card", "batches", "sessions", "feedback", "status", "books"
+CARD, BATCHES, SESSION, FEEDBACK, STATUS, IDS, BOOKS = "card", "batches", "sessions", "feedback", "status", "ids", "books"
 """Files of the run directory, and the folder in which books are handed over."""
 
 HASHES = ".hashes"
@@ -248,10 +250,36 @@ def make_books(config: Config) -> "Books | None":
     return Books(flows, venue, feeds=feeds, interval=0, trades=False) if feeds else None
 
 
-def make_risk(config: Config, *, before: int | None = None, client_order_ids: int | None = None) -> Risk:
+def make_id_table(config: Config) -> np.ndarray | None:
+    """Zeros for risk's client order ids, in the run directory where that is shared memory with room for them; else None.
+
+    There it stays from one process to the next: a virtual machine that gives free memory back to its host waits for seconds until it has a
+    gigabyte of it again, and with it a restart would wait.
+    """
+    shape = id_table_shape(config["risk.client_order_ids"])
+    path, size = config.run / IDS, math.prod(shape) * np.dtype(np.uint64).itemsize
+    if SHARED_MEMORY not in config.run.resolve().parents:
+        return None
+    if path.exists() and path.stat().st_size == size:
+        table = np.frombuffer(map_existing(path, populate=True), np.uint64).reshape(shape)
+        table.fill(0)
+        return table
+    path.unlink(missing_ok=True)
+    if shutil.disk_usage(config.run).free < size:
+        return None
+    return np.frombuffer(map_new(path, size, huge_pages=config["rings.huge_pages"]), np.uint64).reshape(shape)
+
+
+def make_risk(
+    config: Config,
+    *,
+    before: int | None = None,
+    client_order_ids: int | None = None,
+    id_table: np.ndarray | None = None,
+) -> Risk:
     """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some. It will be brought to
     where it was behind the batches with numbers below ``before``, by default behind all. ``client_order_ids``, room for so many (None: the
-    configuration's)."""
+    configuration's), and ``id_table`` as in :class:`Risk`."""
     rooms = {
         "account_room": config["risk.accounts"],
         "position_room": config["risk.positions"],
@@ -267,7 +295,8 @@ def make_risk(config: Config, *, before: int | None = None, client_order_ids: in
     risk = Risk(
         terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
         default_account=terms.default_account,
-        client_order_ids=config["risk.client_order_ids"] if client_order_ids is None else client_order_ids, **rooms,
+        client_order_ids=config["risk.client_order_ids"] if client_order_ids is None else client_order_ids,
+        id_table=id_table, **rooms,
     )  # fmt: skip
     risk.route(config.limits.router())
     return risk
@@ -411,7 +440,8 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     recovered = status.row(module)
     if module in config.node_modules:
         return _node_stage(module, config, batches, recovered, stop)
-    risk = make_risk(config, before=batches.ring.base + batches.ring.cursor(JOURNAL))
+    before = batches.ring.base + batches.ring.cursor(JOURNAL)
+    risk = make_risk(config, before=before, id_table=make_id_table(config))
     recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
     books = make_books(config)
     _wait_for(ring_path(config), stop)
