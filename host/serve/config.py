@@ -69,7 +69,7 @@ KEYS = (
     Key("journal", "retain_bytes", int, 0, "budget of the directory: older segments, behind a snapshot, are deleted; 0: none is", 0),
     Key("risk", "accounts", int, ACCOUNTS, "room for accounts", 1, 1 << 24),
     Key("risk", "positions", int, POSITIONS, "room for instruments of accounts that have been traded", 1, 1 << 28),
-    Key("risk", "client_order_ids", int, 1 << 20, "room for client order ids; 32 bytes each", 1, 1 << 32),
+    Key("risk", "client_order_ids", int, 1 << 20, "room for client order ids; 32 to 64 bytes each", 1, 1 << 32),
     Key("nodes", "open_orders", int, 1 << 17, "room for open orders of each node", 1, 1 << 30),
     Key("nodes", "modules", int, 1, "modules that share the nodes: `nodes`, `nodes-2` and so on, which may be processes of their own", 1, len(NODE_MODULES)),
     Key("health", "moves_per_s", int, 1000, "most instruments a second that move to other nodes when weights change; 0: books stay where they are, and only new instruments go by the weights", 0, 1_000_000),

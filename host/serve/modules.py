@@ -52,7 +52,8 @@ BEAT_NS = 50_000_000
 RING_WAIT_S = 0.002
 """Between two looks for a ring that another module makes."""
 
-CARD, BATCHES, SESSION, FEEDBACK, STATUS, IDS, BOOKS = "card", "batches", "sessions", "feedback", "status", "ids", "books"
+CARD, BATCHES, SESSION, FEEDBACK, STATUS = "card", "batches", "sessions", "feedback", "status"
+IDS, BOOKS = "ids", "books"
 """Files of the run directory, and the folder in which books are handed over."""
 
 HASHES = ".hashes"

@@ -51,15 +51,20 @@ def warm_stages(*, market_data: bool = False) -> None:
             )
             load = Load(lap, ring)
             load.pace(None, 0)
+
+            def step() -> bool:
+                moved = [stage.step(1000) for stage in stages]
+                return any(moved)
+
             # An order rests, its book goes to another node, and all that is left happens there.
             for orders, record in (
                 (1, {"type": "move", "from": 0, "to": 1, "instruments": [INSTRUMENT.code]}),
                 (len(lap), {"type": "new_day"}),
             ):
-                while load.number < orders or any([stage.step(1000) for stage in stages]):
+                while load.number < orders or step():
                     load.run(orders, 1_000_000)
                 risk.control(record)
-                while any([stage.step(1000) for stage in stages]):
+                while step():
                     pass
             while len(frames := ring.poll()):
                 ring.release(len(frames))
@@ -72,8 +77,10 @@ def warm_stages(*, market_data: bool = False) -> None:
 
 
 def _risk() -> Risk:
-    terms = {"accounts": [ACCOUNT], "sessions": [Session(0)], "positions": [Position(ACCOUNT.name, INSTRUMENT.symbol)]}
-    risk = Risk([INSTRUMENT], client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM, **terms)
+    risk = Risk(
+        [INSTRUMENT], [ACCOUNT], sessions=[Session(0)], positions=[Position(ACCOUNT.name, INSTRUMENT.symbol)],
+        client_order_ids=ROOM, account_room=ROOM, position_room=ROOM, order_room=ROOM,
+    )  # fmt: skip
     risk.route(Router({0: 1}))
     return risk
 

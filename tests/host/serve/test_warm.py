@@ -71,6 +71,7 @@ def test_all_that_a_gateway_may_have_to_do_is_loaded_before_it_serves(tmp_path: 
         [sys.executable, "-c", SERVE, "serve", str(path), "--json", str(late)], cwd=ROOT, stdout=subprocess.DEVNULL
     )
     try:
+
         def wait_for(condition: Callable[[], bool]) -> None:
             deadline = time.monotonic() + WAIT_S
             while not condition():
@@ -86,6 +87,10 @@ def test_all_that_a_gateway_may_have_to_do_is_loaded_before_it_serves(tmp_path: 
 
         def serve() -> bool:
             return all(figure(each, "state") >= SERVING for each in MODULES)
+
+        def wait_for_more(module: str, name: str) -> None:
+            before = figure(module, name)
+            wait_for(lambda: figure(module, name) > before)
 
         def some_orders_more() -> None:
             before = figure("nodes", "batches")
@@ -111,12 +116,10 @@ def test_all_that_a_gateway_may_have_to_do_is_loaded_before_it_serves(tmp_path: 
                 dump_limits(replace(limits, positions=())).replace("collar_ppm = 100000", f"collar_ppm = {9 + turn}")
             )
             some_orders_more()
-            sequence = figure("snapshots", "sequence")
-            wait_for(lambda: figure("snapshots", "sequence") > sequence)
+            wait_for_more("snapshots", "sequence")
             for module in ("risk", "nodes", "nodes-2", "snapshots", "journal"):
-                starts = figure(module, "starts")
                 os.kill(figure(module, "pid"), signal.SIGKILL)
-                wait_for(lambda: figure(module, "starts") > starts)
+                wait_for_more(module, "starts")
                 some_orders_more()
         process.terminate()
         assert process.wait(WAIT_S) == 0
