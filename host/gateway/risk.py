@@ -85,8 +85,8 @@ class Risk:
 
     Parameters: ``instruments``, ``accounts``, ``sessions`` and ``positions`` that have limits of their own;
     ``default_account``, whose limits every other account has; ``client_order_ids``, room for identifiers that are
-    remembered to find duplicates, and ``id_table``, zeros (:func:`id_table_shape`) to remember them in; ``account_room``, ``position_room``, ``order_room``, most accounts, instruments of accounts,
-    and open orders. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
+    remembered to find duplicates, and ``id_table``, zeros (:func:`id_table_shape`) to remember them in; ``account_room``,
+    ``position_room``, ``order_room``, most accounts, instruments of accounts, and open orders. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
 
     Limits, kills and new days change by :meth:`apply_control` between two slices. Whatever verdicts depend on but what the
     market says (reference prices and books) is a function of the accepted orders, the reports and the control records,

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from hdl.frame import FRAME_DTYPE, Kind
-from host.memory import address_of, copy_bytes, load_word, read_only, store_number
+from host.memory import address_of, copy_bytes, load_word, store_number
 
 ACCEPTED = 1
 """The verdict of an order that passed every check. 0 is never written, so that no sector of a batch is all zeros."""
@@ -189,16 +189,6 @@ def gather(frames, payload, decisions, notes, begin, used, out_frames, out_decis
     return frames.shape[0], count, filled
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _append(frames, decisions, payload, count, filled, out_frames, out_decisions, out_payload):
-    """Copies a whole batch behind ``count`` orders and ``filled`` bytes."""
-    for index in range(frames.shape[0]):
-        out_frames[count + index] = frames[index]
-        out_frames[count + index].payload_offset += filled
-        out_decisions[count + index] = decisions[index]
-    copy_bytes(out_payload, filled, payload, 0, payload.shape[0])
-
-
 def payload_room(frames: int) -> int:
     """Room for raw messages of a batch of so many orders: at least one message of 64 KiB with a note."""
     return max(frames * MESSAGE_BYTES, (1 << 16) + 2 * NOTE_BYTES)
@@ -256,14 +246,15 @@ class BatchBuffer:
     def append(self, batch: Batch) -> bool:
         """Copies another batch's orders, messages and notes; False, and nothing, where there is no room for all of it."""
         count, filled = self._used
-        held = count + len(batch), filled + len(batch.payload)
-        if held[0] > len(self._frames) or held[1] > len(self._payload):
+        orders, end = count + len(batch), filled + len(batch.payload)
+        if orders > len(self._frames) or end > len(self._payload):
             return False
-        _append(
-            read_only(batch.frames, FRAME_DTYPE), read_only(batch.decisions, DECISION_DTYPE),
-            read_only(batch.payload, np.uint8), count, filled, self._frames, self._decisions, self._payload,
-        )  # fmt: skip
-        self._used = held
+        frames = self._frames[count:orders]
+        frames[:] = batch.frames
+        frames["payload_offset"] += filled
+        self._decisions[count:orders] = batch.decisions
+        self._payload[filled:end] = batch.payload
+        self._used = (orders, end)
         return True
 
     def batch(self, number: int, first_sequence: int, epoch: int = 0) -> Batch:

@@ -19,7 +19,7 @@ from host.gateway.moves import STEPS_PER_SECOND, plan_moves
 from host.gateway.node_state import NodeState
 from host.gateway.risk import Risk
 from host.serve.config import Config
-from host.serve.status import SERVING, Status
+from host.serve.status import Status
 
 DRAIN, RESTORE = "drain", "restore"
 """Records from outside that are for the balancer; what is journaled is the "weights" record that comes of them."""
@@ -160,7 +160,7 @@ class Balancer:
         each of them."""
         health, before, seen = self._health, self._seen[module], self._look(module)
         self._seen[module] = seen
-        seen.serves = before.serves or self._serves(module)
+        seen.serves = before.serves or self._status.serves(module)
         waiting = self._waiting(1 + list(self._config.node_modules).index(module))
         weights = self._config.limits.nodes
         for node in nodes:
@@ -180,14 +180,11 @@ class Balancer:
         if not seen.serves:
             return
         for node in nodes:
-            if self._serves(module) and seen.beat_ns > before.beat_ns:
+            if self._status.serves(module) and seen.beat_ns > before.beat_ns:
                 if health.states[node] is NodeState.DEAD:
                     health.join(node, weights[node], now)
                 health.answered(node, now)
             health.pinged(node, now)
-
-    def _serves(self, module: str) -> bool:
-        return int(self._status.row(module)["state"]) >= SERVING
 
     def _waiting(self, reader: int) -> int:
         """Orders of durable batches that a module is not done with."""
@@ -226,7 +223,12 @@ class Balancer:
         dead = {node for node, state in self._health.states.items() if state is NodeState.DEAD}
         return sorted(
             dead
-            | {node for module, its in self._config.node_modules.items() for node in its if not self._serves(module)}
+            | {
+                node
+                for module, its in self._config.node_modules.items()
+                for node in its
+                if not self._status.serves(module)
+            }
         )
 
     def _empty(self, holders: np.ndarray) -> None:

@@ -496,8 +496,8 @@ class Runner:
 
     def _are_starting(self) -> bool:
         """Whether a module that orders wait for does not serve yet, or not again."""
-        rows = (self._status.row(each) for group in self._config.groups for each in group if each not in LEISURELY_S)
-        return any(row["state"] < SERVING for row in rows)
+        modules = (each for group in self._config.groups for each in group if each not in LEISURELY_S)
+        return not all(map(self._status.serves, modules))
 
     def _guard(self, module: str) -> None:
         try:
@@ -531,9 +531,8 @@ class Runner:
         beat, starting = 0, True
         over = self._full if module == "card" else self._stop
         while not over.is_set() and not self._stop.is_set():
-            moved = False
-            if not (starting and module == FOLLOWER):
-                moved = stage.step(0 if starting else spin_ns)
+            waits = starting and module == FOLLOWER
+            moved = not waits and stage.step(0 if starting else spin_ns)
             now = time.monotonic_ns()
             if now - beat > BEAT_NS:
                 beat = now

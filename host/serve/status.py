@@ -65,6 +65,10 @@ class Status:
         row: np.void = self.rows[MODULES.index(module)]
         return row
 
+    def serves(self, module: str) -> bool:
+        """Whether a module has come to serve, or is done."""
+        return int(self.row(module)["state"]) >= SERVING
+
     def beat(self, module: str, figures: Mapping[str, int]) -> None:
         """A module says that it lives, and what it has done; to be called by the thread that runs it."""
         row = self.row(module)

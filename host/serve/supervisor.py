@@ -20,7 +20,7 @@ from host.gateway.batch_ring import BatchRing
 from host.generate.load import save_lap
 from host.serve.config import Config, ConfigError
 from host.serve.modules import BATCHES, STATUS, Runner, lap_path, prepare, ring_path
-from host.serve.status import DONE, SERVING, Status, resident_bytes
+from host.serve.status import DONE, Status, resident_bytes
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 TIMER_SLACK_NS = 1000
@@ -141,7 +141,7 @@ class Supervisor:
 
     def is_done(self) -> bool:
         """Whether the card is at its end and everything was seen through."""
-        serve = all(self.status.row(each)["state"] >= SERVING for group in self.config.groups for each in group)
+        serve = all(self.status.serves(each) for group in self.config.groups for each in group)
         return serve and int(self.status.row("card")["state"]) == DONE and self.is_drained()
 
     def is_drained(self) -> bool:

@@ -31,7 +31,7 @@ from host.serve.balancer import DRAIN, RESTORE
 from host.serve.config import MODULES, SESSIONS, load_config
 from host.serve.control import ControlError, send
 from host.serve.modules import read_hashes
-from host.serve.status import SERVING, Status
+from host.serve.status import Status
 from host.trials.checker import client_order_id, frames_written, judge, shown
 from host.trials.served import Served
 
@@ -135,7 +135,7 @@ class Trial:
     def _fill(self) -> None:
         """Have the orders that are to be there before the first kill come as fast as they go, and the follower, which that leaves
         behind, come up with them."""
-        while self._sequence("journal") < self._before:
+        while self._journaled() < self._before:
             self._watch(0.1)
         for rate in (IDLE_RATE, self._rate):
             self._end()
@@ -219,9 +219,9 @@ class Trial:
         last, _ = segment_paths(self._served.journal)[-1]
         return last - (newest.position.segment if newest else 0)
 
-    def _sequence(self, module: str) -> int:
-        """The last order that a module has seen through: of the journal, that is durable."""
-        return int(Status(self._served.run_directory / "status").row(module)["sequence"])
+    def _journaled(self) -> int:
+        """The last durable order's sequence."""
+        return int(Status(self._served.run_directory / "status").row("journal")["sequence"])
 
     def _pids(self) -> dict[str, int]:
         """The processes of the modules that serve."""
@@ -229,7 +229,7 @@ class Trial:
             status = Status(self._served.run_directory / "status")
         except (OSError, ValueError):
             return {}
-        return {each: int(status.row(each)["pid"]) for each in MODULES if status.row(each)["state"] == SERVING}
+        return {each: int(status.row(each)["pid"]) for each in MODULES if status.serves(each)}
 
     def _watch(self, seconds: float) -> None:
         """Read the sessions' rings for so long."""

@@ -17,7 +17,7 @@ from host.generate.load import save_lap
 from host.serve.config import load_config
 from host.serve.control import send
 from host.serve.modules import lap_path
-from host.serve.status import SERVING, Status
+from host.serve.status import Status
 from tests.host.serve.test_serve import ROOT, WAIT_S, config
 
 SERVE = """
@@ -86,7 +86,7 @@ def test_all_that_a_gateway_may_have_to_do_is_loaded_before_it_serves(tmp_path: 
             return int(status.row(module)[name])
 
         def serve() -> bool:
-            return all(figure(each, "state") >= SERVING for each in MODULES)
+            return all(map(status.serves, MODULES))
 
         def wait_for_more(module: str, name: str) -> None:
             before = figure(module, name)
