@@ -4,6 +4,7 @@ On x86 an acquire load and a release store are plain instructions; what matters 
 other access across them.
 """
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ def read_only(array: np.ndarray, dtype: np.dtype | type[np.generic]) -> np.ndarr
     view = np.ascontiguousarray(array, dtype).view()
     view.flags.writeable = False
     return view
+
+
+def touched(size: int | tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """Zeros whose pages are there already, so that no order waits for the system to find one."""
+    array = np.zeros(size, dtype)
+    array.view(np.uint8).reshape(-1)[:: mmap.PAGESIZE] = 0
+    return array
 
 
 def _element(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, index: ir.Value) -> ir.Value:
@@ -57,6 +65,17 @@ def store_release(typing_context, array, index, value):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, array.dtype), generate
+
+
+@intrinsic
+def keep_order(typing_context):
+    """No access of this thread moves across it: what a process that was killed had written is all that it wrote before some point."""
+
+    def generate(context, builder, signature, arguments):
+        builder.fence("seq_cst", "singlethread")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

@@ -102,6 +102,12 @@ class BatchRing(Closing):
         return cls(rings, int(rings[0].words[_SLOT_FRAMES]))
 
     @property
+    def identity(self) -> int:
+        """Which ring this is, as long as its file is there (the file's inode); 0 for one in memory of this process."""
+        path = self._rings.path
+        return 0 if path is None else path.stat().st_ino
+
+    @property
     def slot_frames(self) -> int:
         """Most orders of a batch."""
         return self.arrays.frames.shape[1]

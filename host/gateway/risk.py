@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import mmap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from host.cluster.node import NO_NODE
 from host.cluster.order_index import NONE
 from host.gateway.book_tops import take_tops
 from host.gateway.exposure import settle_reports
+from host.gateway.id_table import IdTable, enter_ids, take_ids
 from host.gateway.notional import NOTIONAL_LIMIT
 from host.gateway.reject import Reject, reject_of
 from host.gateway.risk_control import (
@@ -38,16 +38,14 @@ from host.gateway.risk_state import (
     TABLE_DTYPE,
     TERMS_DTYPE,
     RiskState,
-    enter_ids,
     table_size,
-    take_ids,
 )
 from host.gateway.router import Router
 from host.gateway.terms import DEFAULT_ACCOUNT, SESSION_LIMIT, Account, Instrument, Position, Session, Terms
 from host.gateway.verdict import VERDICT_TEXT, Verdict, verdict_text
 from host.journal.batch import DECISION_DTYPE, NOTE_DTYPE, Batch
 from host.journal.id_log import flows_of
-from host.memory import read_only
+from host.memory import read_only, touched
 
 if TYPE_CHECKING:
     from host.market_data import Books
@@ -85,8 +83,7 @@ class Risk:
 
     Parameters: ``instruments``, ``accounts``, ``sessions`` and ``positions`` that have limits of their own;
     ``default_account``, whose limits every other account has; ``client_order_ids``, room for identifiers that are
-    remembered to find duplicates, and ``id_table``, zeros (:func:`id_table_shape`) to remember them in; ``account_room``,
-    ``position_room``, ``order_room``, most accounts, instruments of accounts, and open orders. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
+    remembered to find duplicates, or ``ids``, an empty table for them; ``account_room``, ``position_room``, ``order_room``, most accounts, instruments of accounts, and open orders. What has no room is rejected with its own verdict. No order passes before :meth:`route`.
 
     Limits, kills and new days change by :meth:`apply_control` between two slices. Whatever verdicts depend on but what the
     market says (reference prices and books) is a function of the accepted orders, the reports and the control records,
@@ -102,11 +99,12 @@ class Risk:
         positions: Iterable[Position] = (),
         default_account: Account = DEFAULT_ACCOUNT,
         client_order_ids: int = CLIENT_ORDER_IDS,
-        id_table: np.ndarray | None = None,
+        ids: IdTable | None = None,
         account_room: int = ACCOUNTS,
         position_room: int = POSITIONS,
         order_room: int = ORDERS,
     ) -> None:
+        self.ids = IdTable(client_order_ids) if ids is None else ids
         self.terms = Terms()
         self._router: Router | None = None
         self.weights_record: Mapping[str, Any] | None = None
@@ -116,12 +114,14 @@ class Risk:
             terms=np.zeros(0, TERMS_DTYPE),
             symbols=np.zeros(2, SLOT_DTYPE),
             securities=np.zeros(2, SLOT_DTYPE),
-            accounts=_touched(table_size(account_room), ACCOUNT_DTYPE),
+            accounts=touched(table_size(account_room), ACCOUNT_DTYPE),
             default_account=np.zeros(1, ACCOUNT_DTYPE),
-            sessions=_touched(SESSION_LIMIT + 2, SESSION_DTYPE),
-            positions=_touched(table_size(position_room), POSITION_DTYPE),
-            client_order_ids=_touched(id_table_shape(client_order_ids), np.uint64) if id_table is None else id_table,
-            orders=_touched(order_room, ORDER_DTYPE),
+            sessions=touched(SESSION_LIMIT + 2, SESSION_DTYPE),
+            positions=touched(table_size(position_room), POSITION_DTYPE),
+            client_order_ids=self.ids.rows,
+            id_words=self.ids.words,
+            id_notes=self.ids.notes,
+            orders=touched(order_room, ORDER_DTYPE),
             order_index=np.full(table_size(order_room), NONE, np.int32),
             tables=np.zeros(1, TABLE_DTYPE),
             counters=np.zeros(1, COUNTER_DTYPE),
@@ -132,7 +132,7 @@ class Risk:
         self.state.orders["next"] = np.arange(1, order_room + 1)
         self.state.orders["next"][-1] = NONE
         tables = self.state.tables[0]
-        tables["client_order_id_room"], tables["account_room"] = client_order_ids, account_room
+        tables["client_order_id_room"], tables["account_room"] = self.ids.room, account_room
         tables["position_room"] = position_room
         self._limit(Terms(tuple(instruments), tuple(accounts), tuple(sessions), tuple(positions), default_account))
 
@@ -173,7 +173,7 @@ class Risk:
         if decisions.dtype != DECISION_DTYPE or len(decisions) < len(frames):
             raise ValueError(f"{len(frames)} frames do not fit {len(decisions)} decisions of {decisions.dtype}")
         self.reserve(len(frames))
-        risk_pass(read_only(frames, FRAME_DTYPE), read_only(payload, np.uint8), self.state, decisions)
+        risk_pass(read_only(frames, FRAME_DTYPE), 0, read_only(payload, np.uint8), self.state, decisions)
 
     def reserve(self, frames: int) -> None:
         """Room to say why, for slices of so many frames."""
@@ -215,6 +215,7 @@ class Risk:
         if (control := getattr(batch, "control", None)) is not None:
             self.apply_control(control)
             return
+        self.ids.disown()
         lost = restore_orders(
             read_only(batch.frames, FRAME_DTYPE),
             read_only(batch.decisions, DECISION_DTYPE),
@@ -323,13 +324,25 @@ class Risk:
     def take_client_order_ids(self) -> np.ndarray:
         """All client order ids that are remembered (rows of two uint64), which are forgotten here."""
         ids = np.zeros((self.client_order_ids, 2), np.uint64)
+        self.ids.disown()
         take_ids(self.state, ids)
         return ids
 
     def remember_client_order_ids(self, ids: np.ndarray) -> None:
         """Takes in what :meth:`take_client_order_ids` gave. Raises ValueError where there is no room."""
+        self.ids.disown()
         if lost := enter_ids(self.state, read_only(ids, np.uint64)):
             raise ValueError(f"no room for {lost} of the client order ids of the day")
+
+    def vouch_for_ids(self, of: int) -> None:
+        """Its table holds the client order ids of all orders in batches of a ring (``of``, its identity), and no other; see :class:`IdTable`."""
+        self.ids.vouch(of, self.client_order_ids)
+
+    def take_over(self, ids: IdTable) -> None:
+        """Goes on with another table, which holds all that is to be remembered."""
+        self.ids = ids
+        self.state = self.state._replace(client_order_ids=ids.rows, id_words=ids.words, id_notes=ids.notes)
+        self.state.tables["client_order_ids"], self.state.tables["client_order_id_room"] = ids.count, ids.room
 
     def state_parts(self) -> dict[str, np.ndarray]:
         """What must survive beside the client order ids: the live arrays by name, and the limits as text. No copies."""
@@ -380,7 +393,7 @@ class Risk:
 
     def _new_day(self, session: int | None) -> None:
         if session is None:
-            self.state.client_order_ids.fill(0)
+            self.ids.clear()
             self.state.tables["client_order_ids"] = 0
             self.state.accounts["used_high"] = self.state.accounts["used_low"] = 0
             return
@@ -430,18 +443,6 @@ _PARTS = (
     "tables",
 )
 """The arrays that a snapshot holds. Not the client order ids, which are most of the state and of which a day forgets none."""
-
-
-def id_table_shape(client_order_ids: int) -> tuple[int, int]:
-    """Rows and words of the table that has room for so many client order ids."""
-    return table_size(client_order_ids), 2
-
-
-def _touched(size: int | tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """Zeros whose pages are there already, so that no order waits for the system to find one."""
-    array = np.zeros(size, dtype)
-    array.view(np.uint8).reshape(-1)[:: mmap.PAGESIZE] = 0
-    return array
 
 
 def _canonical(state: RiskState) -> Iterable[np.ndarray]:

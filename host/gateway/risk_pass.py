@@ -13,6 +13,7 @@ from host.cluster.node import NO_NODE
 from host.cluster.order_index import NONE, find_order
 from host.cluster.order_key import prefetch_message, prefetch_row, prefetch_to_read, text_key
 from host.gateway.exposure import book_order, has_limit, value
+from host.gateway.id_table import id_slot, note_id, remember_id, stored_id
 from host.gateway.notional import add, exceeds, magnitude, multiply, subtract
 from host.gateway.risk_state import (
     ACCOUNT_KILLED,
@@ -35,12 +36,9 @@ from host.gateway.risk_state import (
     account_key,
     account_slot,
     find_code,
-    id_slot,
     position_home,
     position_slot,
-    remember_id,
     set_reference,
-    stored_id,
 )
 from host.gateway.verdict import Verdict
 from host.journal.batch import MARKED as MARKED_FLAG
@@ -184,13 +182,14 @@ def _check_id(state, reject, ahead, flow):
 
 
 @njit(**INLINED)
-def _check_cancel(frame, state, reject, ahead, decision):
+def _check_cancel(frame, frame_number, state, reject, ahead, decision):
     """A cancel only takes risk away: it needs a known instrument, a node, and an id of its own."""
     instrument = state.instruments[ahead.row]
     if instrument.node == NO_NODE:
         return _refuse_plain(reject, _NO_NODE)
     verdict, place = _check_id(state, reject, ahead, frame.flow)
     if verdict == _ACCEPTED:
+        note_id(state, place, frame_number)
         remember_id(state, place, ahead.id_low, stored_id(ahead.id_high, frame.flow))
         decision.node = instrument.node
         decision.price = instrument.reference
@@ -218,7 +217,7 @@ def _too_soon(due, tolerance, now):
 
 
 @njit(**INLINED)
-def _check_order(frame, payload, state, reject, ahead, decision):
+def _check_order(frame, frame_number, payload, state, reject, ahead, decision):
     """The verdict of a new order or a replace of a known instrument, and its ``decision``. State changes only when it is
     accepted."""
     row = ahead.row
@@ -330,6 +329,7 @@ def _check_order(frame, payload, state, reject, ahead, decision):
     if verdict != _ACCEPTED:
         return verdict
 
+    note_id(state, id_place, frame_number)
     remember_id(state, id_place, ahead.id_low, stored_id(ahead.id_high, frame.flow))
     decision.node = instrument.node
     decision.price = instrument.reference
@@ -399,7 +399,7 @@ def _is_fix(frame, payload):
 
 
 @njit(**INLINED)
-def _decide(frame, payload, state, reject, ahead, decision):
+def _decide(frame, frame_number, payload, state, reject, ahead, decision):
     """The verdict of an order frame."""
     verdict = _check_fields(frame, payload.shape[0])
     if verdict != _ACCEPTED:
@@ -407,15 +407,15 @@ def _decide(frame, payload, state, reject, ahead, decision):
     if ahead.row < 0:
         return _refuse_plain(reject, _UNKNOWN)
     if frame.kind == _CANCEL:
-        return _check_cancel(frame, state, reject, ahead, decision)
+        return _check_cancel(frame, frame_number, state, reject, ahead, decision)
     if state.instruments[ahead.row].checks & WITHDRAWN:
         return _refuse_plain(reject, _UNKNOWN)
-    return _check_order(frame, payload, state, reject, ahead, decision)
+    return _check_order(frame, frame_number, payload, state, reject, ahead, decision)
 
 
 @njit(**KERNEL, nogil=True)
-def risk_pass(frames, payload, state, decisions):
-    """Writes the decision on every frame, and moves collars to the trades that pass by."""
+def risk_pass(frames, first, payload, state, decisions):
+    """Writes the decision on every frame, and moves collars to the trades that pass by; ``first`` is the first one's number in its ring."""
     counters, tables = state.counters[0], state.tables[0]
     tables.notes = 0
     for index in range(frames.shape[0]):
@@ -432,7 +432,7 @@ def risk_pass(frames, payload, state, decisions):
         decision.price = 0
         if _NEW_ORDER <= kind <= _REPLACE:
             reject = state.notes[tables.notes]
-            verdict = _decide(frame, payload, state, reject, state.ahead[place], decision)
+            verdict = _decide(frame, first + index, payload, state, reject, state.ahead[place], decision)
             # A rule that compares nothing has no numbers; where one does, they differ.
             if verdict != _ACCEPTED and (
                 reject.limit_low != reject.value_low or reject.limit_high != reject.value_high

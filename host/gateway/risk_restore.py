@@ -6,16 +6,15 @@ from numba import njit
 from hdl.frame import Kind
 from host.cluster.order_index import NONE
 from host.gateway.exposure import book_order
+from host.gateway.id_table import enter_id, stored_id
 from host.gateway.risk_pass import fetch_ahead, find_original
 from host.gateway.risk_state import (
     LOOKAHEAD,
     account_slot,
-    enter_id,
     position_home,
     position_slot,
     set_reference,
     set_top,
-    stored_id,
 )
 from host.journal.batch import ACCEPTED, NOTED, read_note
 from host.memory import KERNEL

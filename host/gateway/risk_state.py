@@ -13,8 +13,7 @@ import numpy as np
 from numba import njit
 
 from host.cluster.order_index import unindex
-from host.cluster.order_key import mix, prefetch_row, text_key, upto_soh
-from host.journal.id_log import FLOW_NUMBERS
+from host.cluster.order_key import mix, text_key, upto_soh
 from host.memory import INLINED, KERNEL
 
 QUANTITY_LIMIT = (1 << 62) - 1
@@ -181,10 +180,6 @@ ACCOUNT_RESTRICTED, LOCATED, OWN_LIMITS = 1, 2, 4
 LIVE, PENDING_REPLACE = 1, 2
 """States of an open order."""
 
-PROBE_LIMIT = 512
-"""Longest search in the table of client order ids. At half load a run of 100 is not seen in a lifetime, so a longer
-one is a client's choice of identifiers, and is refused rather than paid for by all."""
-
 LOOKAHEAD = 16
 """Frames whose keys are hashed, and whose rows are fetched, before they are checked: one fetch from memory takes as
 long as checking some four orders."""
@@ -198,7 +193,6 @@ _ACCOUNT_SPACE = _U(1 << 32)
 _FLOW_ACCOUNT_SPACE = _U(1 << 33)
 """An order without an account counts for the flow's own account."""
 
-_FLOW_MASK = _U(FLOW_NUMBERS - 1)
 _ODD = _U(0x9E3779B97F4A7C15)
 
 
@@ -214,6 +208,8 @@ class RiskState(NamedTuple):
     sessions: np.ndarray
     positions: np.ndarray
     client_order_ids: np.ndarray
+    id_words: np.ndarray
+    id_notes: np.ndarray
     orders: np.ndarray
     order_index: np.ndarray
     tables: np.ndarray
@@ -362,71 +358,6 @@ def enter_position(state, slot, account, row):
     position.slot = account
     position.long_limit, position.short_limit = its.long_limit, its.short_limit
     state.tables[0].positions += 1
-
-
-@njit(**INLINED)
-def stored_id(high, flow):
-    """The upper word of a client order id as it is remembered: its lowest bits are the session's number."""
-    return (high & ~_FLOW_MASK) | _U(flow)
-
-
-@njit(**INLINED)
-def id_slot(ids, low, high):
-    """(slot, whether it holds the id); slot -1 when no place was found within PROBE_LIMIT."""
-    mask = ids.shape[0] - 1
-    slot = np.int64(low & _U(mask))
-    for _ in range(min(PROBE_LIMIT, ids.shape[0])):
-        if ids[slot, 0] == low and ids[slot, 1] == high:
-            return slot, True
-        if ids[slot, 0] == 0 and ids[slot, 1] == 0:
-            return slot, False
-        slot = (slot + 1) & mask
-    return np.int64(-1), False
-
-
-@njit(**INLINED)
-def remember_id(state, slot, low, high):
-    """Enters a client order id, as it is stored, into the slot that was found for it."""
-    state.client_order_ids[slot, 0], state.client_order_ids[slot, 1] = low, high
-    state.tables[0].client_order_ids += 1
-
-
-@njit(**INLINED)
-def enter_id(state, low, high):
-    """Has a client order id, as it is stored, be remembered; False where there is no room."""
-    slot, known = id_slot(state.client_order_ids, low, high)
-    if known:
-        return True
-    tables = state.tables[0]
-    if slot < 0 or tables.client_order_ids >= tables.client_order_id_room:
-        return False
-    remember_id(state, slot, low, high)
-    return True
-
-
-@njit(**KERNEL, nogil=True)
-def enter_ids(state, ids):
-    """Enters client order ids (rows of two words); returns how many had no room."""
-    table, lost = state.client_order_ids, 0
-    mask = _U(table.shape[0] - 1)
-    for index in range(ids.shape[0]):
-        if index + LOOKAHEAD < ids.shape[0]:
-            prefetch_row(table, np.int64(ids[index + LOOKAHEAD, 0] & mask))
-        if not enter_id(state, ids[index, 0], ids[index, 1]):
-            lost += 1
-    return lost
-
-
-@njit(**KERNEL, nogil=True)
-def take_ids(state, ids):
-    """Moves all client order ids out of their table to ``ids``, which has a row for each."""
-    table, count = state.client_order_ids, 0
-    for slot in range(table.shape[0]):
-        if table[slot, 0] != 0 or table[slot, 1] != 0:
-            ids[count, 0], ids[count, 1] = table[slot, 0], table[slot, 1]
-            table[slot, 0] = table[slot, 1] = 0
-            count += 1
-    state.tables[0].client_order_ids = 0
 
 
 @njit(**KERNEL)

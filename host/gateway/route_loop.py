@@ -259,7 +259,7 @@ def route_loop(card, risk, batches, places, decisions, watch, idle_ns, most_ns):
             continue
         slot = place.position % slots
         if place.decided == 0:
-            risk_pass(card.frames[slot : slot + count], card.payload, risk, decisions)
+            risk_pass(card.frames[slot : slot + count], place.position, card.payload, risk, decisions)
             place.decided = count
             place.passes += 1
         decided = place.decided

@@ -24,6 +24,7 @@ from host.cluster.matching_node import MatchingNode
 from host.cluster.report import REPORT_DTYPE, ReportKind
 from host.gateway.batch_ring import CARD_RING, CARD_RING_BATCH, JOURNAL, BatchRing
 from host.gateway.handover import Handover
+from host.gateway.id_table import IdTable
 from host.gateway.risk import Risk
 from host.gateway.route_loop import (
     LAPPED,
@@ -46,9 +47,11 @@ from host.gateway.session_ring import (
     take_reports,
 )
 from host.gateway.state import (
+    FORGETTING,
     GatewayState,
     NodesState,
     OtherJournal,
+    StateBesideIds,
     carry_books,
     complete_control,
     recover,
@@ -147,6 +150,7 @@ class RiskStage:
         self._follower = None if books is None else self._follow(books)
         self._recovered = batches.ring.base + published
         """Reports of batches before this one have been settled by the recovery."""
+        risk.vouch_for_ids(batches.identity)
 
     def control(self, record: Mapping[str, Any]) -> None:
         """Has a control record take effect, and journaled, between what was decided about before and what comes next: in one of
@@ -215,6 +219,8 @@ class RiskStage:
             reroute(self.risk, record)
             text = control_batch(record, 0, 0).payload
             publish_control(self._card, self._batches.arrays, self.place, text)
+            if record["type"] in FORGETTING:
+                self.risk.vouch_for_ids(self._batches.identity)
             published = True
         return published
 
@@ -434,10 +440,13 @@ def recover_nodes(nodes: Iterable[MatchingNode], directory: Path, before: int) -
     return recover(NodesState(nodes), directory, before)[0]
 
 
-def recover_risk(risk: Risk, nodes: Iterable[MatchingNode], directory: Path, batches: BatchRing) -> int:
+def recover_risk(
+    risk: Risk, nodes: Iterable[MatchingNode], directory: Path, batches: BatchRing, kept: IdTable | None = None
+) -> int:
     """Brings a new risk to where it was behind the last published batch: durable ones from snapshot and journal, the others from
-    the ring. ``nodes`` are new ones whose reports it needs meanwhile. Returns how many orders were read."""
-    state = GatewayState(risk, nodes)
+    the ring. ``nodes`` are new ones whose reports it needs meanwhile. ``kept``: a table that holds the client order ids already
+    (:func:`keep_ids`), which it takes over. Returns how many orders were read."""
+    state = GatewayState(risk, nodes) if kept is None else StateBesideIds(risk, nodes)
     durable = batches.ring.cursor(JOURNAL)
     orders, position = recover(state, directory, batches.ring.base + durable)
     sequence = position.sequence
@@ -446,4 +455,15 @@ def recover_risk(risk: Risk, nodes: Iterable[MatchingNode], directory: Path, bat
         state.apply(batch)
         sequence += len(batch)
         orders += len(batch)
+    if kept is not None:
+        risk.take_over(kept)
     return orders
+
+
+def keep_ids(ids: IdTable, batches: BatchRing) -> bool:
+    """Makes a predecessor's table that of the orders in published batches; False where it has to be filled anew."""
+    published = batches.ring.written()
+    # Frames are numbered anew with another card's ring, and none of its batches tells where it is.
+    is_first = published <= batches.arrays.words[CARD_RING_BATCH]
+    end = 0 if is_first else int(batches.arrays.records[(published - 1) % batches.ring.slots]["frames_end"])
+    return ids.keep(batches.identity, end)

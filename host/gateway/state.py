@@ -205,8 +205,25 @@ class GatewayState(NodesState):
             self.risk.remember_client_order_ids(ids)
 
 
-class FollowedState(GatewayState):
-    """The state of a follower of ``directory``: it keeps no client order ids, but writes them beside the segments, each once."""
+class StateBesideIds(GatewayState):
+    """The state of a gateway whose client order ids are elsewhere: those of ``risk`` here are only passing through."""
+
+    def apply(self, batch: Batch) -> None:
+        """See :meth:`GatewayState.apply`."""
+        if self.risk.client_order_ids + len(batch) > self.risk.ids.room:
+            self._pass_on(self.risk.take_client_order_ids())
+        super().apply(batch)
+
+    def begin(self, directory: Path, snapshot: Snapshot) -> None:
+        """See :meth:`NodesState.begin`."""
+        self.load(snapshot.parts)
+
+    def _pass_on(self, ids: np.ndarray) -> None:
+        """These were journaled since the last ones."""
+
+
+class FollowedState(StateBesideIds):
+    """The state of a follower of ``directory``: it writes client order ids beside the segments, each once."""
 
     def __init__(self, risk: Risk, nodes: Iterable[MatchingNode], directory: Path) -> None:
         super().__init__(risk, nodes)
@@ -222,10 +239,6 @@ class FollowedState(GatewayState):
         if batch.control is not None and batch.control["type"] in FORGETTING:
             # What is forgotten ends with a file, and needs not be looked for in it.
             self._write_ids()
-        if self.risk.client_order_ids + len(batch) > self.risk.state.tables["client_order_id_room"][0]:
-            self._taken.append(self.risk.take_client_order_ids())
-            if sum(map(len, self._taken)) >= FILE_IDS:
-                self._write_ids()
         super().apply(batch)
         self._end += len(batch)
 
@@ -233,6 +246,11 @@ class FollowedState(GatewayState):
         """See :meth:`GatewayState.parts`. What a snapshot of them needs of client order ids is durable then. Raises OSError."""
         self._write_ids()
         return super().parts()
+
+    def _pass_on(self, ids: np.ndarray) -> None:
+        self._taken.append(ids)
+        if sum(map(len, self._taken)) >= FILE_IDS:
+            self._write_ids()
 
     def _write_ids(self) -> None:
         if self._begin is not None and self._end > self._begin:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import threading
@@ -17,13 +16,16 @@ from host.card.ring import Ring
 from host.cluster.matching_node import MatchingNode
 from host.gateway.batch_ring import JOURNAL, BatchRing
 from host.gateway.handover import Handover
-from host.gateway.risk import Risk, id_table_shape
+from host.gateway.id_table import IdTable
+from host.gateway.risk import Risk
+from host.gateway.route_loop import SLICE
 from host.gateway.session_ring import create_session_rings, open_session_rings
 from host.gateway.stages import (
     JournalStage,
     NodeStage,
     RiskStage,
     Stage,
+    keep_ids,
     recover_nodes,
     recover_risk,
     ring_base,
@@ -34,7 +36,7 @@ from host.generate.load import Load, load_lap
 from host.journal import Journal, newest_snapshot, read_journal
 from host.journal.follower import Follower
 from host.journal.retention import Retention
-from host.ring.mapping import SHARED_MEMORY, map_existing, map_new
+from host.ring.mapping import SHARED_MEMORY
 from host.ring.records import RecordRingError
 from host.serve.balancer import DRAIN, RESTORE, Balancer
 from host.serve.config import NODE_MODULES, SESSIONS, Config, ConfigError
@@ -65,8 +67,8 @@ FEEDBACK_SLOTS = 1 << 16
 FOLLOWER = "snapshots"
 """No order waits for snapshots, but a restart reads all that lies behind the last one: so they have their share of the processors."""
 
-FOLLOWED_IDS = 1 << 16
-"""Room for client order ids in the module of snapshots, which only passes them on: a table that stays in the caches."""
+PASSING_IDS = 1 << 16
+"""Room for client order ids where they are only passing through: a table that stays in the caches."""
 
 LEISURELY_S = {"sessions": 0.001, FOLLOWER: 0.05}
 """Modules that no order waits for, and how long they sleep between two looks, whatever the configuration says."""
@@ -251,36 +253,30 @@ def make_books(config: Config) -> "Books | None":
     return Books(flows, venue, feeds=feeds, interval=0, trades=False) if feeds else None
 
 
-def make_id_table(config: Config) -> np.ndarray | None:
-    """Zeros for risk's client order ids, in the run directory where that is shared memory with room for them; else None.
+def open_ids(config: Config, batches: BatchRing) -> tuple[IdTable, bool]:
+    """The table of risk's client order ids, and whether it holds those of all batches; else it is empty.
 
-    There it stays from one process to the next: a virtual machine that gives free memory back to its host waits for seconds until it has a
-    gigabyte of it again, and with it a restart would wait.
-    """
-    shape = id_table_shape(config["risk.client_order_ids"])
-    path, size = config.run / IDS, math.prod(shape) * np.dtype(np.uint64).itemsize
+    It is in the run directory where that is shared memory with room for it, and stays there from one process to the next, filled and with
+    its pages at hand. Elsewhere it is in memory of this process."""
+    room, undone = config["risk.client_order_ids"], batches.slot_frames + SLICE
+    path = config.run / IDS
     if SHARED_MEMORY not in config.run.resolve().parents:
-        return None
-    if path.exists() and path.stat().st_size == size:
-        table = np.frombuffer(map_existing(path, populate=True), np.uint64).reshape(shape)
-        table.fill(0)
-        return table
+        return IdTable(room), False
+    table = IdTable.open(path, room, undone)
+    if table is not None:
+        kept = keep_ids(table, batches)
+        if not kept:
+            table.clear()
+        return table, kept
     path.unlink(missing_ok=True)
-    if shutil.disk_usage(config.run).free < size:
-        return None
-    return np.frombuffer(map_new(path, size, huge_pages=config["rings.huge_pages"]), np.uint64).reshape(shape)
+    if shutil.disk_usage(config.run).free < IdTable.size(room, undone):
+        return IdTable(room), False
+    return IdTable.create(path, room, undone, huge_pages=config["rings.huge_pages"]), False
 
 
-def make_risk(
-    config: Config,
-    *,
-    before: int | None = None,
-    client_order_ids: int | None = None,
-    id_table: np.ndarray | None = None,
-) -> Risk:
+def make_risk(config: Config, ids: IdTable, *, before: int | None = None) -> Risk:
     """Risk with nothing decided yet: with the limits of their file, or with none where the journal begins with some. It will be brought to
-    where it was behind the batches with numbers below ``before``, by default behind all. ``client_order_ids``, room for so many (None: the
-    configuration's), and ``id_table`` as in :class:`Risk`."""
+    where it was behind the batches with numbers below ``before``, by default behind all; ``ids`` as in :class:`Risk`."""
     rooms = {
         "account_room": config["risk.accounts"],
         "position_room": config["risk.positions"],
@@ -295,9 +291,7 @@ def make_risk(
         terms = Terms() if _begins_with_limits(config.journal) else config.limits.terms
     risk = Risk(
         terms.instruments, terms.accounts, sessions=terms.sessions, positions=terms.positions,
-        default_account=terms.default_account,
-        client_order_ids=config["risk.client_order_ids"] if client_order_ids is None else client_order_ids,
-        id_table=id_table, **rooms,
+        default_account=terms.default_account, ids=ids, **rooms,
     )  # fmt: skip
     risk.route(config.limits.router())
     return risk
@@ -375,7 +369,7 @@ class SnapshotStage:
     name = "snapshots"
 
     def __init__(self, config: Config) -> None:
-        state = FollowedState(make_risk(config, client_order_ids=FOLLOWED_IDS), make_nodes(config), config.journal)
+        state = FollowedState(make_risk(config, IdTable(PASSING_IDS)), make_nodes(config), config.journal)
         budget = config["journal.retain_bytes"]
         self._follower = Follower(
             config.journal, load=state.load, apply=state.apply, parts=state.parts,
@@ -442,8 +436,9 @@ def make_stage(module: str, config: Config, status: Status, stop: Callable[[], b
     if module in config.node_modules:
         return _node_stage(module, config, batches, recovered, stop)
     before = batches.ring.base + batches.ring.cursor(JOURNAL)
-    risk = make_risk(config, before=before, id_table=make_id_table(config))
-    recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches)
+    ids, kept = open_ids(config, batches)
+    risk = make_risk(config, IdTable(PASSING_IDS) if kept else ids, before=before)
+    recovered["recovered"] = recover_risk(risk, make_nodes(config), config.journal, batches, kept=ids if kept else None)
     books = make_books(config)
     _wait_for(ring_path(config), stop)
     return RiskModule(config, risk, batches, status, books)
