@@ -127,17 +127,24 @@ class Books(NamedTuple):
     counters: np.ndarray
 
 
+def books_layout(orders: int, instruments: int) -> dict[str, tuple[int, np.dtype]]:
+    """How many rows of what each array has, with room for so many open orders and instruments."""
+    order_slots, book_slots = (1 << (2 * room - 1).bit_length() for room in (orders, instruments))
+    return {
+        "orders": (orders, ORDER_DTYPE),
+        "levels": (orders, LEVEL_DTYPE),
+        "branches": (orders, BRANCH_DTYPE),
+        "books": (instruments, BOOK_DTYPE),
+        "order_index": (order_slots, np.dtype(np.int32)),
+        "book_index": (book_slots, np.dtype(np.int32)),
+        "counters": (1, COUNTER_DTYPE),
+    }
+
+
 def make_books(orders: int, instruments: int) -> Books:
     """Empty books with room for so many open orders and instruments."""
-    state = Books(
-        np.zeros(orders, ORDER_DTYPE),
-        np.zeros(orders, LEVEL_DTYPE),
-        np.zeros(orders, BRANCH_DTYPE),
-        np.zeros(instruments, BOOK_DTYPE),
-        np.full(1 << (2 * orders - 1).bit_length(), NONE, np.int32),
-        np.full(1 << (2 * instruments - 1).bit_length(), NONE, np.int32),
-        np.zeros(1, COUNTER_DTYPE),
-    )
+    state = Books(**{name: np.zeros(rows, dtype) for name, (rows, dtype) in books_layout(orders, instruments).items()})
+    state.order_index[:] = state.book_index[:] = NONE
     for links in (state.orders["next"], state.levels["next"], state.branches["child"][:, 0], state.books["next"]):
         links[:] = np.arange(1, len(links) + 1)
         links[-1] = NONE

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hdl.frame import TimeInForce, crc64
-from host.cluster.book import Books, make_books
+from host.cluster.book import Books, books_layout, make_books
 from host.cluster.book_rows import book_rows, give_rows, take_rows
 from host.cluster.matching import CAUSE_DTYPE, LOOKAHEAD, apply_orders, end_orders, find_orders
 from host.cluster.node import NO_NODE
@@ -47,12 +48,17 @@ class MatchingNode:
         if orders < 1 or instruments < 1:
             raise ValueError("a node has room for at least one order and one instrument")
         self._number = number
-        self.state = make_books(orders, instruments)
+        self._room = orders, instruments
         self._output = Output(
             np.zeros(REPORTS, REPORT_DTYPE), np.zeros(1, CAUSE_DTYPE), np.zeros((LOOKAHEAD, 4), np.uint64)
         )
         self._output.cause["node"] = number
         self._places = np.zeros(0, np.int32)
+
+    @cached_property
+    def state(self) -> Books:
+        """All its books: made when they are first asked for, as a node that goes on from a snapshot never needs them."""
+        return make_books(*self._room)
 
     @property
     def number(self) -> int:
@@ -78,6 +84,10 @@ class MatchingNode:
     def open_orders(self) -> int:
         """Orders that rest in the books or wait to be triggered now."""
         return int(self.state.counters["open_orders"][0])
+
+    def prepare(self) -> None:
+        """Has its books be there before an order is."""
+        self.state_parts()
 
     def apply(self, batch: Batch) -> np.ndarray:
         """Applies those orders of a committed batch that are accepted and routed to this node.
@@ -132,11 +142,11 @@ class MatchingNode:
         Raises ValueError for parts that are not those of such a node.
         """
         loaded = {}
-        for name, mine in self.state_parts().items():
+        for name, (rows, dtype) in books_layout(*self._room).items():
             part = np.asarray(parts[name]) if name in parts else None
-            if part is None or part.dtype != mine.dtype or part.shape != mine.shape:
+            if part is None or part.dtype != dtype or part.shape != (rows,):
                 found = "missing" if part is None else f"{part.shape} of {part.dtype.itemsize} bytes each"
-                raise ValueError(f"node {self._number}: part '{name}' is {found}, expected {mine.shape}")
+                raise ValueError(f"node {self._number}: part '{name}' is {found}, expected {(rows,)}")
             if not part.flags.writeable or not part.flags.c_contiguous or not part.flags.aligned:
                 raise ValueError(f"node {self._number}: part '{name}' cannot be written to")
             loaded[name] = part

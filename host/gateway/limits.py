@@ -48,14 +48,15 @@ class Limits:
         """What risk is to enforce: :meth:`Risk.limits_record` makes the control record that puts it in force."""
         return Terms(self.instruments, self.accounts, self.sessions, self.positions, self.default_account)
 
-    def risk(self) -> Risk:
-        """New risk state with these limits."""
+    def risk(self, **rooms: Any) -> Risk:
+        """New risk state with these limits; ``rooms`` as in :class:`Risk`."""
         return Risk(
             self.instruments,
             self.accounts,
             sessions=self.sessions,
             positions=self.positions,
             default_account=self.default_account,
+            **rooms,
         )
 
     def router(self) -> Router:
@@ -85,7 +86,8 @@ def load_limits(path: Path) -> Limits:
             positions=tuple(Position(**row) for row in rows["positions"]),
             default_account=Account(**(fallback | _row(_KINDS["accounts"], {"name": "", **default}))),
         )
-        limits.risk()
+        # What they say is checked there; room for orders would only take time to be made.
+        limits.risk(client_order_ids=1, order_room=1)
         limits.router()
     except ValueError as error:
         raise LimitsError(f"{path}: {error}") from None

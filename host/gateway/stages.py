@@ -344,6 +344,8 @@ class NodeStage:
     ) -> None:
         self.name = "nodes" if reader == 1 else f"nodes-{reader}"
         self._nodes = NodesState(nodes)
+        for node in nodes:
+            node.prepare()
         self._batches = batches
         self._outlets = [outlet_of(sessions, reader - 1, readers)]
         if feedback is not None:
