@@ -79,6 +79,11 @@ class IdTable:
         """How many ids a table holds that :meth:`vouch` was told of since they were last forgotten."""
         return int(self.words[_BEFORE] + self.words[_NOTED])
 
+    def sorted(self) -> np.ndarray:
+        """The ids in an order that does not depend on where they stand (uint64, n × 2)."""
+        ids = self.rows[self.rows.any(axis=1)]
+        return ids[np.lexsort((ids[:, 1], ids[:, 0]))]
+
     def vouch(self, of: int, count: int) -> None:
         """It holds ``count`` ids, those of all orders in batches of a ring's (``of``) and no other."""
         self.disown()

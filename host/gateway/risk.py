@@ -371,7 +371,7 @@ class Risk:
     def state_hash(self) -> str:
         """BLAKE2b over everything that later verdicts depend on but the market's prices, whatever row it stands in."""
         state, digest = self.state, hashlib.blake2b(digest_size=16)
-        for rows in _canonical(state):
+        for rows in _canonical(state, self.ids.sorted()):
             digest.update(np.ascontiguousarray(rows).tobytes())
         digest.update(json.dumps(self.terms.record(), sort_keys=True).encode())
         return digest.hexdigest()
@@ -445,7 +445,7 @@ _PARTS = (
 """The arrays that a snapshot holds. Not the client order ids, which are most of the state and of which a day forgets none."""
 
 
-def _canonical(state: RiskState) -> Iterable[np.ndarray]:
+def _canonical(state: RiskState, ids: np.ndarray) -> Iterable[np.ndarray]:
     """The rows of a state in an order that does not depend on where they stand."""
     accounts = state.accounts[(state.accounts["key_low"] != 0) | (state.accounts["key_high"] != 0)]
     yield accounts[np.argsort(accounts["number"])]
@@ -470,8 +470,7 @@ def _canonical(state: RiskState) -> Iterable[np.ndarray]:
     where = state.positions[orders["position"]]
     yield where["account"][order]
     yield where["instrument"][order]
-    ids = state.client_order_ids[(state.client_order_ids != 0).any(axis=1)]
-    yield ids[np.lexsort((ids[:, 1], ids[:, 0]))]
+    yield ids
     yield state.sessions
     for name in ("code", "maximum_quantity", "checks"):
         yield state.instruments[name]

@@ -19,18 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from host.cluster.matching_node import MatchingNode
 from host.compiled import compile_imports
 from host.demo import DEMO_LIMITS
+from host.gateway.batch_ring import BatchRing
+from host.gateway.id_table import IdTable
 from host.gateway.session_ring import open_session_rings
-from host.gateway.state import NodesState
+from host.gateway.state import GatewayState
 from host.journal import newest_snapshot, read_journal
 from host.journal.layout import segment_paths
 from host.ring.records import RecordRings
 from host.serve.balancer import DRAIN, RESTORE
 from host.serve.config import MODULES, SESSIONS, load_config
 from host.serve.control import ControlError, send
-from host.serve.modules import read_hashes
+from host.serve.modules import BATCHES, make_nodes, make_risk, open_ids, read_hashes
 from host.serve.status import Status
 from host.trials.checker import client_order_id, frames_written, judge, shown
 from host.trials.served import Served
@@ -156,21 +157,27 @@ class Trial:
             send(self._served.run_directory, record)
 
     def _replay(self) -> tuple[int, list[str]]:
-        """How many instruments the journal moves between processes, and what differs from nodes that read it anew."""
-        shares = load_config(self._served.config).node_modules
-        owner = {node: module for module, share in shares.items() for node in share}
-        state, moved = NodesState(MatchingNode(number) for number in owner), 0
+        """How many instruments the journal moves between processes, and what differs from a gateway that reads it anew."""
+        config = load_config(self._served.config)
+        owner = {node: module for module, share in config.node_modules.items() for node in share}
+        risk = make_risk(config, IdTable(config["risk.client_order_ids"]), before=0)
+        state, moved = GatewayState(risk, make_nodes(config)), 0
         for batch in read_journal(self._served.journal):
             state.apply(batch)
             record = batch.control or {"type": None}
             if record["type"] == "move" and owner[record["from"]] != owner[record["to"]]:
                 moved += len(record["instruments"])
         hashes = read_hashes(self._served.run_directory)
-        return moved, [
+        differences = [
             f"node {number} is not as the journal makes it"
             for number, node in state.nodes.items()
             if hashes[str(number)] != node.state_hash()
         ]
+        with BatchRing.open(self._served.run_directory / BATCHES) as batches:
+            ids, kept = open_ids(config, batches)
+        if not kept or not np.array_equal(ids.sorted(), risk.ids.sorted()):
+            differences.append("the client order ids that risk remembers are not those of the journal")
+        return moved, differences
 
     def _identity(self, number: int) -> tuple[int, bytes]:
         row = number % len(self._served.lap)

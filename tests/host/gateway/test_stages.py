@@ -15,9 +15,18 @@ from host.cluster.matching_node import NODE_ORDERS
 from host.cluster.report import ReportKind
 from host.demo import DEMO_LIMITS
 from host.gateway.batch_ring import BatchRing
+from host.gateway.id_table import IdTable
 from host.gateway.risk import Risk
 from host.gateway.session_ring import SESSION_DTYPE, create_session_rings
-from host.gateway.stages import JournalStage, NodeStage, RiskStage, recover_nodes, recover_risk, ring_base
+from host.gateway.stages import (
+    JournalStage,
+    NodeStage,
+    RiskStage,
+    keep_ids,
+    recover_nodes,
+    recover_risk,
+    ring_base,
+)
 from host.gateway.state import FollowedState
 from host.generate.lap import make_lap
 from host.generate.load import Lap, Load
@@ -34,8 +43,8 @@ def lap() -> Lap:
     return make_lap(1500, seed=3)
 
 
-def make_risk() -> Risk:
-    risk = DEMO_LIMITS.risk()
+def make_risk(**rooms: IdTable | None) -> Risk:
+    risk = DEMO_LIMITS.risk(**rooms)
     risk.route(DEMO_LIMITS.router())
     return risk
 
@@ -52,6 +61,8 @@ class Place:
     feedback: RecordRings = field(default_factory=lambda: create_session_rings(None, rings=1, slots=1 << 14))
     grouped: bool = False
     segment_bytes: int = SEGMENT
+    ids: IdTable | None = None
+    kept: bool = False
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.directory, segment_bytes=self.segment_bytes)
@@ -62,8 +73,12 @@ class Place:
         """New stages, as after ``kill -9``: from what stands in the rings and in the journal."""
         for name in names:
             if name == "risk":
-                risk = make_risk()
-                recover_risk(risk, [MatchingNode(number) for number in NODES], self.directory, self.batches)
+                self.kept = self.ids is not None and keep_ids(self.ids, self.batches)
+                if self.ids is not None and not self.kept:
+                    self.ids.clear()
+                risk = make_risk(ids=None if self.kept else self.ids)
+                nodes = [MatchingNode(number) for number in NODES]
+                recover_risk(risk, nodes, self.directory, self.batches, self.ids if self.kept else None)
                 self.risk_stage = RiskStage(
                     risk, self.ring, self.batches, self.feedback, nodes=dict.fromkeys(NODES, NODE_ORDERS)
                 )

@@ -14,6 +14,7 @@ import pytest
 from host.cluster.matching_node import MatchingNode
 from host.gateway.batch_ring import JOURNAL, BatchRing
 from host.gateway.health import SECOND
+from host.gateway.id_table import IdTable
 from host.gateway.state import NodesState, reroute
 from host.journal import read_journal
 from host.ring.records import move_cursor, publish_record
@@ -33,7 +34,7 @@ class Modules:
     def __init__(self, directory: Path, **tables: str) -> None:
         (directory / "run").mkdir()
         self.config = load_config(config(directory, **({"nodes": "modules = 2"} | tables)))
-        self.risk = make_risk(self.config)
+        self.risk = make_risk(self.config, IdTable(1 << 10))
         self.batches = BatchRing.create(None, base=0, nodes=2, slots=16, slot_frames=64)
         self.status = Status(self.config.run / "status", create=True)
         self.now = SECOND
@@ -84,7 +85,7 @@ def test_a_slow_module_has_less_and_gets_it_back_when_it_is_as_quick_as_the_othe
     assert {each["from"] for each in records if each["type"] == "move"} == {1}
     assert modules.shares()[1] < before[1]
     # All of it follows from what was journaled.
-    again = make_risk(modules.config)
+    again = make_risk(modules.config, IdTable(1 << 10))
     for record in records:
         reroute(again, record)
     assert again.state_hash() == modules.risk.state_hash()
@@ -130,7 +131,7 @@ def test_a_restart_goes_on_with_the_weights_of_the_journal(tmp_path: Path) -> No
     modules = Modules(tmp_path)
     modules.ask("drain", 1)
     modules.run(2)
-    again = make_risk(modules.config)
+    again = make_risk(modules.config, IdTable(1 << 10))
     reroute(again, modules.risk.weights_record)
     balancer = Balancer(modules.config, again, modules.batches, modules.status, modules.now)
     assert balancer._health.weights[1] == 0
