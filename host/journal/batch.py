@@ -64,6 +64,9 @@ _LAST_ORDER_KIND = int(Kind.REPLACE)
 MERGED_ORDERS = 1 << 11
 """Most orders of batches that are merged."""
 
+MERGED_BYTES = MERGED_ORDERS * 256
+"""Most bytes of their raw messages."""
+
 
 class BatchKind(enum.IntEnum):
     """What a batch holds."""
@@ -243,20 +246,6 @@ class BatchBuffer:
         self._used = (int(count), int(filled))
         return int(taken)
 
-    def append(self, batch: Batch) -> bool:
-        """Copies another batch's orders, messages and notes; False, and nothing, where there is no room for all of it."""
-        count, filled = self._used
-        orders, end = count + len(batch), filled + len(batch.payload)
-        if orders > len(self._frames) or end > len(self._payload):
-            return False
-        frames = self._frames[count:orders]
-        frames[:] = batch.frames
-        frames["payload_offset"] += filled
-        self._decisions[count:orders] = batch.decisions
-        self._payload[filled:end] = batch.payload
-        self._used = (orders, end)
-        return True
-
     def batch(self, number: int, first_sequence: int, epoch: int = 0) -> Batch:
         """What was taken, as views that hold until :meth:`clear` or the next :meth:`take`."""
         count, filled = self._used
@@ -267,21 +256,41 @@ class BatchBuffer:
 
 def merge_small(batches: Iterable[Batch], room: Callable[[], int]) -> Iterator[Batch]:
     """The same orders and controls in fewer batches, each of at most so many orders as there is ``room`` for when the one before it has been
-    taken: whoever replays a journal spends more on a batch of one order than on a hundred orders. A batch holds until the next one
-    is asked for, and is numbered as the first that it is made of."""
-    buffer = BatchBuffer(MERGED_ORDERS)
-    first: Batch | None = None
+    taken: whoever replays a journal spends more on a batch of one order than on a hundred orders. A batch is numbered as the first
+    that it is made of."""
+    waiting: list[Batch] = []
+    orders = payload_bytes = most = 0
     for batch in batches:
         small = batch.kind is BatchKind.ORDERS and 2 * len(batch) <= MERGED_ORDERS
-        if first is not None and small and len(buffer) + len(batch) <= room() and buffer.append(batch):
-            continue
-        if first is not None:
-            yield buffer.batch(first.number, first.first_sequence, first.epoch)
-            buffer.clear()
-            first = None
-        if small and buffer.append(batch):
-            first = batch
-        else:
+        orders += len(batch)
+        payload_bytes += len(batch.payload)
+        if waiting and not (small and orders <= most and payload_bytes <= MERGED_BYTES):
+            yield _merged(waiting)
+            waiting = []
+        if not small:
             yield batch
-    if first is not None:
-        yield buffer.batch(first.number, first.first_sequence, first.epoch)
+            continue
+        if not waiting:
+            orders, payload_bytes, most = len(batch), len(batch.payload), min(room(), MERGED_ORDERS)
+        waiting.append(batch)
+    if waiting:
+        yield _merged(waiting)
+
+
+def _merged(batches: list[Batch]) -> Batch:
+    """Batches of orders that follow one another as one."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    # As bytes: NumPy looks at each array's fields anew, which takes longer than all the rest.
+    frames, decisions, payload = (
+        np.frombuffer(bytearray().join(parts), dtype)  # type: ignore[arg-type]
+        for parts, dtype in (
+            ([each.frames for each in batches], FRAME_DTYPE),
+            ([each.decisions for each in batches], DECISION_DTYPE),
+            ([each.payload for each in batches], np.uint8),
+        )
+    )
+    begins = np.cumsum([0, *(len(each.payload) for each in batches[:-1])])
+    frames["payload_offset"] += np.repeat(begins, [len(each) for each in batches]).astype(np.uint32)
+    return Batch(first.number, first.first_sequence, frames, decisions, payload, first.epoch)

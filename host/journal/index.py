@@ -232,8 +232,8 @@ def _verified(path: Path, data: np.ndarray, offset: int) -> Batch:
     header = header_at(data, offset)
     if header is None:
         raise CorruptJournal(f"{path}: byte {offset}: not a batch header")
-    if crc32(data[offset + HEADER_BYTES : offset + int(header["total_bytes"])].data) != header["body_crc"]:
-        raise CorruptJournal(f"{path}: byte {offset}: the CRC of batch {header['batch']} does not match")
+    if crc32(data[offset + HEADER_BYTES : offset + header.total_bytes].data) != header.body_crc:
+        raise CorruptJournal(f"{path}: byte {offset}: the CRC of batch {header.batch} does not match")
     return batch_at(data, offset, header)
 
 

@@ -6,7 +6,10 @@ messages, zeros up to the last byte of a 64-byte line, and :data:`BATCH_END`. It
 if that was not durable when it was written, on the page behind.
 """
 
+from collections import namedtuple
 from pathlib import Path
+from struct import Struct
+from typing import Any
 
 import numpy as np
 from zlib_ng import zlib_ng
@@ -69,8 +72,22 @@ CRC-32 of everything behind the header; ``chain`` is ``crc`` of the batch before
 client can send a message that passes for a batch; ``crc`` covers bytes 0 to 59 and so,
 through ``body_crc`` and ``chain``, everything that was written before."""
 
+BatchHeader: Any = namedtuple("BatchHeader", BATCH_DTYPE.names)  # type: ignore[misc, arg-type]
+"""A batch header as numbers: reading one field of an array's row takes as long as all of these."""
+
+_BATCH_STRUCT = Struct("<" + "".join({"<u2": "H", "<u4": "I", "<u8": "Q"}[each[1]] for each in BATCH_DTYPE.descr))
+
+
+def unpack_batch_header(data: np.ndarray, offset: int) -> Any:
+    """The 64 bytes at ``offset`` as a :class:`BatchHeader`, whatever they are."""
+    return BatchHeader._make(_BATCH_STRUCT.unpack_from(data.data, offset))
+
+
 HEADER_BYTES = 64
 assert SEGMENT_DTYPE.itemsize == BATCH_DTYPE.itemsize == HEADER_BYTES
+
+CRC_BYTES = 4
+"""A header's last field."""
 
 
 class JournalError(Exception):
@@ -119,4 +136,4 @@ def batch_bytes(count: int, payload_bytes: int) -> int:
 
 def header_crc(header: np.ndarray | np.void) -> int:
     """CRC-32 of a header's bytes before its ``crc`` field."""
-    return crc32(header.tobytes()[: HEADER_BYTES - 4])
+    return crc32(header.tobytes()[: HEADER_BYTES - CRC_BYTES])

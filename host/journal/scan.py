@@ -6,16 +6,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from struct import Struct
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hdl.frame import FRAME_BYTES, FRAME_DTYPE
 from host.journal.batch import DECISION_DTYPE, Batch, BatchKind
 from host.journal.layout import (
-    BATCH_DTYPE,
     BATCH_END,
     BATCH_MAGIC,
+    CRC_BYTES,
     HEADER_BYTES,
     JOURNAL_VERSION,
     LINE_BYTES,
@@ -30,6 +31,7 @@ from host.journal.layout import (
     next_page,
     segment_path,
     segment_paths,
+    unpack_batch_header,
 )
 
 RETRIES = 3
@@ -38,7 +40,9 @@ RETRY_SECONDS = 0.02
 
 CHUNK_BYTES = 1 << 20
 
-_KINDS = [int(kind) for kind in BatchKind]
+_KINDS = {int(kind): kind for kind in BatchKind}
+_SALT = Struct("<I")
+_SALT_OFFSET = SEGMENT_DTYPE.fields["salt"][1]  # type: ignore[index]
 
 
 class Position(NamedTuple):
@@ -125,37 +129,37 @@ def read_segment_header(path: Path, data: np.ndarray) -> np.void | None:
     return header
 
 
-def header_at(data: np.ndarray, offset: int) -> np.void | None:
-    """The batch header at ``offset`` of a segment's ``data`` if one was written there whole. Where the segment's header is
-    missing, whatever its salt."""
+def header_at(data: np.ndarray, offset: int) -> Any | None:
+    """The batch header (:class:`BatchHeader`) at ``offset`` of a segment's ``data`` if one was written there whole. Where the segment's header
+    is missing, whatever its salt."""
     if offset + HEADER_BYTES > len(data):
         return None
-    header: np.void = data[offset : offset + HEADER_BYTES].view(BATCH_DTYPE)[0]
-    if header["magic"] != BATCH_MAGIC or header["crc"] != header_crc(header):
+    header = unpack_batch_header(data, offset)
+    if header.magic != BATCH_MAGIC or header.crc != crc32(data[offset : offset + HEADER_BYTES - CRC_BYTES].data):
         return None
-    total = batch_bytes(int(header["count"]), int(header["payload_bytes"]))
-    if header["version"] != JOURNAL_VERSION or header["total_bytes"] != total or offset + total > len(data):
+    total = batch_bytes(header.count, header.payload_bytes)
+    if header.version != JOURNAL_VERSION or header.total_bytes != total or offset + total > len(data):
         return None
-    salt = data[:HEADER_BYTES].view(SEGMENT_DTYPE)[0]["salt"]
-    if salt and header["salt"] != salt:
+    (salt,) = _SALT.unpack_from(data.data, _SALT_OFFSET)
+    if salt and header.salt != salt:
         return None
-    return header if header["kind"] in _KINDS else None
+    return header if header.kind in _KINDS else None
 
 
-def batch_at(data: np.ndarray, begin: int, header: np.void) -> Batch:
+def batch_at(data: np.ndarray, begin: int, header: Any) -> Batch:
     """The batch whose header stands at ``begin``, as views; its body is not verified."""
-    count, payload_bytes = int(header["count"]), int(header["payload_bytes"])
     frames = begin + HEADER_BYTES
-    decisions = frames + count * FRAME_BYTES
-    payload = decisions + count * DECISION_DTYPE.itemsize
+    decisions = frames + header.count * FRAME_BYTES
+    payload = decisions + header.count * DECISION_DTYPE.itemsize
     return Batch(
-        number=int(header["batch"]),
-        first_sequence=int(header["first_sequence"]),
-        frames=data[frames:decisions].view(FRAME_DTYPE),
-        decisions=data[decisions:payload].view(DECISION_DTYPE),
-        payload=data[payload : payload + payload_bytes],
-        epoch=int(header["epoch"]),
-        kind=BatchKind(int(header["kind"])),
+        header.batch,
+        header.first_sequence,
+        # A view of a slice of another dtype takes twice as long.
+        np.ndarray(header.count, FRAME_DTYPE, data, frames),
+        np.ndarray(header.count, DECISION_DTYPE, data, decisions),
+        data[payload : payload + header.payload_bytes],
+        header.epoch,
+        _KINDS[header.kind],
     )
 
 
@@ -233,36 +237,34 @@ class JournalReader(Iterator[Batch]):
             data, offset = self._data, self.position.offset
             assert data is not None
             begin = offset
-            if not data[begin : begin + LINE_BYTES].any():
+            header = header_at(data, begin)
+            if header is None and not data[begin : begin + LINE_BYTES].any():
                 begin = next_page(offset)
                 header = header_at(data, begin)
-                if not self._resembles(data, begin) if header is None else not self._follows(header, "batch"):
+                if not self._resembles(data, begin) if header is None else not self._follows(header):
                     if not data[offset:].any() and self._step():
                         continue
                     self._end(offset, True, "a batch is missing")
                     return None
                 if data[offset:begin].any():
                     raise CorruptJournal(f"{self._path()}: byte {offset}: not zeros before a batch")
-            header = header_at(data, begin)
             if header is None:
                 # A header whose write was cut short has zeros behind it, and so has everything.
                 self._end(begin, _written_end(data, begin) < begin + HEADER_BYTES, "not a batch header")
                 return None
-            if not self._follows(header, "batch"):
+            if not self._follows(header):
                 raise CorruptJournal(
-                    f"{self._path()}: byte {begin}: batch {header['batch']} does not follow the one before it"
+                    f"{self._path()}: byte {begin}: batch {header.batch} does not follow the one before it"
                 )
-            end = begin + int(header["total_bytes"])
-            if crc32(data[begin + HEADER_BYTES : end].data) != header["body_crc"] or data[end - 1] != BATCH_END:
-                self._end(begin, _torn(data, begin, end), f"the CRC of batch {header['batch']} does not match")
+            end = begin + header.total_bytes
+            if crc32(data[begin + HEADER_BYTES : end].data) != header.body_crc or data[end - 1] != BATCH_END:
+                self._end(begin, _torn(data, begin, end), f"the CRC of batch {header.batch} does not match")
                 return None
             batch = batch_at(data, begin, header)
             self.begin = begin
-            self.durable = max(self.durable, int(header["durable"]))
+            self.durable = max(self.durable, header.durable)
             where = self.position
-            self.position = Position(
-                where.segment, end, where.batch + 1, where.sequence + len(batch), int(header["crc"])
-            )
+            self.position = Position(where.segment, end, where.batch + 1, where.sequence + header.count, header.crc)
             return batch
 
     def _open(self) -> bool:
@@ -280,7 +282,7 @@ class JournalReader(Iterator[Batch]):
         if segment is None:
             self._end(0, True, "the segment's header is missing")
             return False
-        if self.position.offset == HEADER_BYTES and not self._follows(segment, "first_batch"):
+        if self.position.offset == HEADER_BYTES and not self._is_begun_by(segment):
             raise CorruptJournal(f"{path}: byte 0: the segment does not follow the one before it")
         if self.position.offset > len(data):
             raise CorruptJournal(f"{path}: byte {len(data)}: the segment ends before {self.position.offset}")
@@ -297,7 +299,7 @@ class JournalReader(Iterator[Batch]):
         segment = read_segment_header(path, map_segment(path))
         if segment is None:
             return False
-        if not self._follows(segment, "first_batch"):
+        if not self._is_begun_by(segment):
             if segment["first_batch"] > self.position.batch:
                 return False  # batches between are missing
             raise CorruptJournal(f"{path}: byte 0: the segment does not follow the one before it")
@@ -306,20 +308,23 @@ class JournalReader(Iterator[Batch]):
         self._data = map_segment(path)
         return True
 
-    def _follows(self, header: np.void, batch: str) -> bool:
-        """Whether a header (its batch number in the field ``batch``) continues what was read so far."""
-        found = (int(header[batch]), int(header["first_sequence"]), int(header["chain"]))
-        return found == self.position[2:]
+    def _follows(self, header: Any) -> bool:
+        """Whether a batch continues what was read so far."""
+        return (header.batch, header.first_sequence, header.chain) == self.position[2:]
+
+    def _is_begun_by(self, segment: np.void) -> bool:
+        """Whether a segment continues what was read so far."""
+        return tuple(int(segment[name]) for name in ("first_batch", "first_sequence", "chain")) == self.position[2:]
 
     def _resembles(self, data: np.ndarray, begin: int) -> bool:
         """Whether bytes that are no whole header are the next batch's, damaged: most of what is known of it stands there.
         What else may stand there is the inside of a batch whose beginning was not written."""
         if begin + HEADER_BYTES > len(data):
             return False
-        header = data[begin : begin + HEADER_BYTES].view(BATCH_DTYPE)[0]
+        header = unpack_batch_header(data, begin)
         known = (BATCH_MAGIC, JOURNAL_VERSION, *self.position[2:])
         names = ("magic", "version", "batch", "first_sequence", "chain")
-        return sum(int(header[name]) == value for name, value in zip(names, known, strict=True)) > len(known) // 2
+        return sum(getattr(header, name) == value for name, value in zip(names, known, strict=True)) > len(known) // 2
 
     def _end(self, offset: int, plausible: bool, cause: str) -> None:
         """Decides what ends the journal at ``offset`` of the position's segment: nothing, a torn tail, or damage."""
@@ -360,7 +365,7 @@ def _said_durable(data: np.ndarray, offset: int) -> int:
     first = -(-offset // LINE_BYTES)
     magics = lines[first:, :4].copy().view("<u4")[:, 0]
     headers = (header_at(data, (first + int(line)) * LINE_BYTES) for line in np.flatnonzero(magics == BATCH_MAGIC))
-    return max((int(header["durable"]) for header in headers if header is not None), default=0)
+    return max((header.durable for header in headers if header is not None), default=0)
 
 
 def _torn(data: np.ndarray, begin: int, end: int) -> bool:
