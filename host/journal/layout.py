@@ -78,9 +78,9 @@ BatchHeader: Any = namedtuple("BatchHeader", BATCH_DTYPE.names)  # type: ignore[
 _BATCH_STRUCT = Struct("<" + "".join({"<u2": "H", "<u4": "I", "<u8": "Q"}[each[1]] for each in BATCH_DTYPE.descr))
 
 
-def unpack_batch_header(data: np.ndarray, offset: int) -> Any:
-    """The 64 bytes at ``offset`` as a :class:`BatchHeader`, whatever they are."""
-    return BatchHeader._make(_BATCH_STRUCT.unpack_from(data.data, offset))
+def unpack_batch_header(raw: bytes) -> Any:
+    """64 bytes as a :class:`BatchHeader`, whatever they are."""
+    return BatchHeader._make(_BATCH_STRUCT.unpack(raw))
 
 
 HEADER_BYTES = 64

@@ -134,8 +134,10 @@ def header_at(data: np.ndarray, offset: int) -> Any | None:
     is missing, whatever its salt."""
     if offset + HEADER_BYTES > len(data):
         return None
-    header = unpack_batch_header(data, offset)
-    if header.magic != BATCH_MAGIC or header.crc != crc32(data[offset : offset + HEADER_BYTES - CRC_BYTES].data):
+    # A copy: the writer may be at work.
+    raw = data[offset : offset + HEADER_BYTES].tobytes()
+    header = unpack_batch_header(raw)
+    if header.magic != BATCH_MAGIC or header.crc != crc32(raw[:-CRC_BYTES]):
         return None
     total = batch_bytes(header.count, header.payload_bytes)
     if header.version != JOURNAL_VERSION or header.total_bytes != total or offset + total > len(data):
@@ -321,7 +323,7 @@ class JournalReader(Iterator[Batch]):
         What else may stand there is the inside of a batch whose beginning was not written."""
         if begin + HEADER_BYTES > len(data):
             return False
-        header = unpack_batch_header(data, begin)
+        header = unpack_batch_header(data[begin : begin + HEADER_BYTES].tobytes())
         known = (BATCH_MAGIC, JOURNAL_VERSION, *self.position[2:])
         names = ("magic", "version", "batch", "first_sequence", "chain")
         return sum(getattr(header, name) == value for name, value in zip(names, known, strict=True)) > len(known) // 2
