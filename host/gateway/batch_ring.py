@@ -14,6 +14,7 @@ import numpy as np
 from hdl.frame import FRAME_BYTES, FRAME_DTYPE
 from host.closing import Closing
 from host.journal.batch import DECISION_DTYPE, Batch, BatchBuffer, BatchKind, payload_room
+from host.ring.mapping import file_identity
 from host.ring.records import OWN_WORD, RecordRing, RecordRings
 
 SLOTS = 16
@@ -104,8 +105,15 @@ class BatchRing(Closing):
     @property
     def identity(self) -> int:
         """Which ring this is, as long as its file is there (the file's inode); 0 for one in memory of this process."""
-        path = self._rings.path
-        return 0 if path is None else path.stat().st_ino
+        return file_identity(self._rings.path)
+
+    def frames_end(self) -> int:
+        """The number of the first frame of its card's ring that is in no published batch."""
+        published = self.ring.written()
+        # What older batches say of frames is of another card's ring.
+        if published <= self.arrays.words[CARD_RING_BATCH]:
+            return 0
+        return int(self.arrays.records[(published - 1) % self.ring.slots]["frames_end"])
 
     @property
     def slot_frames(self) -> int:

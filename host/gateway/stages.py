@@ -63,6 +63,7 @@ from host.journal.batch import DECISION_DTYPE, BatchKind, control_batch
 from host.journal.group_commit import GroupCommit
 from host.journal.scan import Position
 from host.memory import read_only
+from host.ring.mapping import file_identity
 from host.ring.records import RecordRings, has_room, move_cursor, wait_for_cursor, wait_for_record
 
 if TYPE_CHECKING:
@@ -129,18 +130,17 @@ class RiskStage:
         )
         self.place = np.zeros(1, PLACE_DTYPE)
         published = batches.ring.written()
-        identity = 0 if ring.path is None else ring.path.stat().st_ino
+        identity = file_identity(ring.path)
         words = batches.arrays.words
         if words[CARD_RING] != identity:
             # Another ring: what older batches say of frames is of the one before.
             words[CARD_RING_BATCH] = published
             words[CARD_RING] = identity
-        if published > words[CARD_RING_BATCH]:
-            # What lies before the last batch's end has been taken, even if its credit was not given back.
-            last = batches.arrays.records[(published - 1) % batches.ring.slots]
-            while ring.position < int(last["frames_end"]):
-                frames = ring.poll(int(last["frames_end"]) - ring.position)
-                ring.release(len(frames))
+        # What lies before the last batch's end has been taken, even if its credit was not given back.
+        end = batches.frames_end()
+        while ring.position < end:
+            frames = ring.poll(end - ring.position)
+            ring.release(len(frames))
         place = self.place[0]
         place["position"] = place["released"] = ring.position
         place["payload_read"] = place["payload_end"] = ring.payload_read
@@ -464,8 +464,4 @@ def recover_risk(
 
 def keep_ids(ids: IdTable, batches: BatchRing) -> bool:
     """Makes a predecessor's table that of the orders in published batches; False where it has to be filled anew."""
-    published = batches.ring.written()
-    # Frames are numbered anew with another card's ring, and none of its batches tells where it is.
-    is_first = published <= batches.arrays.words[CARD_RING_BATCH]
-    end = 0 if is_first else int(batches.arrays.records[(published - 1) % batches.ring.slots]["frames_end"])
-    return ids.keep(batches.identity, end)
+    return ids.keep(batches.identity, batches.frames_end())

@@ -14,6 +14,11 @@ _POPULATE_WRITE = 23
 SHARED_MEMORY = Path("/dev/shm")
 
 
+def file_identity(path: Path | None) -> int:
+    """Which ring a file is, as long as it is there (its inode); 0 for a ring in memory of this process. Raises OSError."""
+    return 0 if path is None else path.stat().st_ino
+
+
 def map_new(path: Path | None, length: int, *, huge_pages: bool = False) -> mmap.mmap:
     """Zeroed shared memory of ``length`` bytes at ``path`` (a file there is replaced), or without a name.
 
